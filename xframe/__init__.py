@@ -1,0 +1,71 @@
+"""xframe: the same recurrent layer in two frameworks, counted, explained, moved and proven.
+
+Importing it imports neither NumPy nor any framework; names below are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from xframe.errors import (
+    FileError,
+    LayoutError,
+    MissingFrameworkError,
+    SpecError,
+    UnsupportedError,
+    XframeError,
+)
+from xframe.spec import Dense, Recurrent, Sequential
+
+if TYPE_CHECKING:
+    from xframe import adapters, noise, reference
+    from xframe.comparison import compare
+    from xframe.counts import count
+    from xframe.explanation import explain
+    from xframe.layout import Key
+    from xframe.moving import transfer
+    from xframe.packing import Parameters
+    from xframe.verdict import Verdict
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Dense",
+    "FileError",
+    "Key",
+    "LayoutError",
+    "MissingFrameworkError",
+    "Parameters",
+    "Recurrent",
+    "Sequential",
+    "SpecError",
+    "UnsupportedError",
+    "Verdict",
+    "XframeError",
+    "adapters",
+    "compare",
+    "count",
+    "explain",
+    "noise",
+    "reference",
+    "transfer",
+]
+
+_LAZY = {
+    "Key": "layout",
+    "Parameters": "packing",
+    "Verdict": "verdict",
+    "compare": "comparison",
+    "count": "counts",
+    "explain": "explanation",
+    "transfer": "moving",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"xframe.{_LAZY[name]}"), name)
+    if name in ("adapters", "noise", "reference"):
+        return importlib.import_module(f"xframe.{name}")
+    raise AttributeError(f"module 'xframe' has no attribute {name!r}")

@@ -1,0 +1,150 @@
+"""The contract between xframe and a framework."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from xframe.errors import MissingFrameworkError
+from xframe.layout import Packing
+from xframe.spec import Layer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from xframe.packing import Parameters
+    from xframe.reference import Outputs
+
+__all__ = ["Adapter"]
+
+
+class Adapter(ABC):
+    """One framework. The constructor imports it; nothing else does.
+
+    Arrays that cross this boundary are NumPy, batch first: x is (batch, time, features) for a recurrent layer,
+    (batch, features) for a dense one; states are by name, each (layers, directions, batch, size).
+
+    Attributes:
+        packing: the framework's name and layout tables, usable without it.
+        requires: the modules that must be importable.
+        roots: the top-level modules whose classes are its layers.
+    """
+
+    packing: ClassVar[Packing]
+    requires: ClassVar[tuple[str, ...]]
+    roots: ClassVar[tuple[str, ...]]
+
+    def __init__(self) -> None:
+        if missing := self.missing():
+            raise MissingFrameworkError(
+                f"{self.packing.title} was asked for, but {' and '.join(missing)} cannot be found; "
+                f"install it with: pip install 'xframe[{self.packing.name}]'."
+            )
+
+    def _import(self, module: str) -> Any:
+        """Import a framework; one that is installed but broken is reported, not skipped."""
+        try:
+            return import_module(module)
+        except Exception as error:
+            raise MissingFrameworkError(
+                f"{self.packing.title} is installed but cannot be loaded ({type(error).__name__}: {error}); "
+                f"reinstall it with: pip install --force-reinstall 'xframe[{self.packing.name}]'."
+            ) from error
+
+    @classmethod
+    def missing(cls) -> list[str]:
+        """Required modules that are not installed."""
+        return [name for name in cls.requires if find_spec(name) is None]
+
+    @classmethod
+    def owns(cls, layer: object) -> bool:
+        """Whether a layer is of this framework (its class, or a class that it derives from)."""
+        return any(c.__module__.split(".")[0] in cls.roots for c in type(layer).__mro__)
+
+    @property
+    def name(self) -> str:
+        """Short name, ``torch``."""
+        return self.packing.name
+
+    @property
+    def title(self) -> str:
+        """Name for people, ``PyTorch``."""
+        return self.packing.title
+
+    @property
+    def layouts(self) -> Mapping[str, Any]:
+        """The layout rows by cell."""
+        return self.packing.rows
+
+    @abstractmethod
+    def version(self) -> str:
+        """The framework's version, for reports."""
+
+    @abstractmethod
+    def build(self, spec: Layer, dtype: str = "float32") -> Any:
+        """A native layer with the framework's own initial weights.
+
+        Raises:
+            UnsupportedError: the framework has no such layer.
+        """
+
+    @abstractmethod
+    def spec(self, layer: Any) -> Layer:
+        """What a native layer is.
+
+        Raises:
+            UnsupportedError: its class or an option is not modelled; the sentence names it.
+            SpecError: it is not built yet.
+        """
+
+    @abstractmethod
+    def dtype(self, layer: Any) -> str:
+        """The float type of its weights and arithmetic."""
+
+    @abstractmethod
+    def clone(self, layer: Any, dtype: str) -> Any:
+        """An independent layer with the same configuration and weights in another float type."""
+
+    @abstractmethod
+    def read(self, layer: Any) -> Mapping[str, np.ndarray]:
+        """Native arrays by native name. Each is made, or viewed, when it is looked up, not before."""
+
+    @abstractmethod
+    def write(self, layer: Any, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
+        """Set native arrays by native name, one at a time as they come."""
+
+    @abstractmethod
+    def run(self, layer: Any, x: np.ndarray, state: Mapping[str, np.ndarray] | None = None) -> Outputs:
+        """Every output of the layer at inference: sequence, last and final states. Zero initial states if None."""
+
+    def parameters(self, layer: Any) -> Parameters:
+        """A snapshot of the layer's canonical parameters.
+
+        Raises:
+            LayoutError: a weight is not finite.
+            UnsupportedError, SpecError: see `spec`.
+        """
+        from xframe.packing import unpack
+
+        return unpack(self.packing, self.spec(layer), self.read(layer))
+
+    def load(self, layer: Any, blocks: Mapping[Any, np.ndarray]) -> None:
+        """Write canonical parameters into a layer; all are checked before the first is written.
+
+        Raises:
+            LayoutError: blocks of another layer, wrong shapes, or not finite.
+            UnsupportedError: the framework has no place for a non-zero block.
+        """
+        from xframe.packing import pack, validated
+
+        spec = self.spec(layer)
+        self.write(layer, pack(self.packing, spec, validated(spec, blocks), self.dtype(layer)))
+
+    def build_loaded(self, spec: Layer, blocks: Mapping[Any, np.ndarray], dtype: str) -> Any:
+        """A new layer with given canonical parameters."""
+        layer = self.build(spec, dtype)
+        self.load(layer, blocks)
+        return layer

@@ -1,0 +1,62 @@
+"""The long short-term memory cell with a forget gate, and optionally a projected state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from xframe.cells.base import (
+    BIAS,
+    KERNEL,
+    PROJECTION,
+    RECURRENT_BIAS,
+    RECURRENT_KERNEL,
+    Arithmetic,
+    Cell,
+    Step,
+)
+
+if TYPE_CHECKING:
+    from xframe.cells.base import Array
+
+
+class LSTM(Cell):
+    def folds(self, spec: Any) -> tuple[str, ...]:
+        return self.gates
+
+    def step(self, ops: Arithmetic, x: Array, state: dict[str, Array], new: dict[str, Array], s: Step) -> None:
+        n = s.work.shape[0]
+        z = ops.matmul(s.kernels[0], state["h"], out=s.gates)
+        ops.add(x, z, out=z)
+        ops.activate(s.recurrent_activation, z[: 3 * n], out=z[: 3 * n])
+        ops.activate(s.activation, z[3 * n :], out=z[3 * n :])
+        i, f, o, g = z[:n], z[n : 2 * n], z[2 * n : 3 * n], z[3 * n :]
+        ops.multiply(i, g, out=s.work)
+        c = ops.multiply(f, state["c"], out=new["c"])
+        ops.add(c, s.work, out=c)
+        ops.activate(s.activation, c, out=s.work)
+        if s.projection is None:
+            ops.multiply(o, s.work, out=new["h"])
+        else:
+            ops.multiply(o, s.work, out=s.work)
+            ops.matmul(s.projection, s.work, out=new["h"])
+
+
+CELL = LSTM(
+    name="lstm",
+    title="LSTM",
+    gates=("i", "f", "o", "g"),
+    states=("h", "c"),
+    roles=(KERNEL, RECURRENT_KERNEL, BIAS, RECURRENT_BIAS, PROJECTION),
+    activations=("tanh",),
+    recurrent_activations=("sigmoid",),
+    projects=True,
+    equations=(
+        "i = s(x W_i + b_i + h U_i + rb_i), f and o likewise with s = sigmoid, "
+        "g = tanh(x W_g + b_g + h U_g + rb_g), c' = f c + i g, h' = o tanh(c'); "
+        "with a projection P, h' = (o tanh(c')) P"
+    ),
+    source=(
+        "F. A. Gers, J. Schmidhuber, F. Cummins, Learning to Forget, Neural Computation 12, 2000; projection: "
+        "H. Sak, A. Senior, F. Beaufays, arXiv:1402.1128; torch.nn.LSTM, keras.layers.LSTM"
+    ),
+)

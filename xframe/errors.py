@@ -1,0 +1,52 @@
+"""Every error that xframe raises on purpose.
+
+The message says what was wrong, where, and how to mend it, in one sentence; the command line prints
+it and exits with status 2.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "FileError",
+    "LayoutError",
+    "MissingFrameworkError",
+    "SpecError",
+    "UnsupportedError",
+    "XframeError",
+]
+
+
+class XframeError(Exception):
+    """Base of all errors of xframe."""
+
+    kind = "error"
+
+
+class SpecError(XframeError, ValueError):
+    """A layer or a probe was described by values that make no sense."""
+
+    kind = "spec"
+
+
+class UnsupportedError(XframeError):
+    """A layer, an option or a pair of them that a framework, or this version of xframe, cannot express."""
+
+    kind = "unsupported"
+
+
+class MissingFrameworkError(XframeError, ImportError):
+    """A framework was asked for and is not installed, or cannot be loaded."""
+
+    kind = "missing-framework"
+
+
+class LayoutError(XframeError, ValueError):
+    """Arrays do not have the names, shapes or values that the layout asks for."""
+
+    kind = "layout"
+
+
+class FileError(XframeError, OSError):
+    """A file cannot be read or written."""
+
+    kind = "file"

@@ -1,0 +1,329 @@
+"""How a framework packs a cell's parameters, as data.
+
+A `Layout` is one table row: the native tensors of one cell in one framework, each a small tree of canonical
+blocks (`Leaf`) that are concatenated (`Join`) or put under a new leading axis (`Stack`). Shapes, counts, formulas,
+explanations, packing and unpacking are all derived from these trees. No NumPy here: counting needs none, and
+`packing` walks the same trees with arrays.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from math import gcd, prod
+from typing import Any, NamedTuple
+
+from xframe.cells import get_cell
+from xframe.errors import UnsupportedError
+
+__all__ = ["Join", "Key", "Layout", "Leaf", "Native", "Packing", "Stack", "Tensor", "gates", "keys"]
+
+
+class Key(NamedTuple):
+    """The address of one canonical block: layer (from 0), direction (0 forward, 1 backward), role and gate."""
+
+    layer: int
+    direction: int
+    role: str
+    gate: str
+
+    def __str__(self) -> str:
+        where = f"layer {self.layer}, {'backward' if self.direction else 'forward'}, {self.role}"
+        return where + (f", gate {self.gate}" if self.gate else "")
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One canonical block.
+
+    ``form`` says how it lies in the native tensor: ``plain`` (in, out) as in canonical form, ``transposed``
+    (out, in), or ``column-major``: the shape of plain, the memory of transposed (legacy cuDNN layers).
+    """
+
+    role: str
+    gate: str = ""
+    form: str = "plain"
+    layer: int = 0
+    direction: int = 0
+
+    @property
+    def key(self) -> Key:
+        return Key(self.layer, self.direction, self.role, self.gate)
+
+
+@dataclass(frozen=True)
+class Join:
+    """Parts laid end to end along an axis that they have."""
+
+    axis: int
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Parts under a new leading axis."""
+
+    parts: tuple[Node, ...]
+
+
+Node = Leaf | Join | Stack
+
+
+def gates(axis: int, role: str, order: str, form: str = "plain") -> Join:
+    """All gates of a role, one character a gate, laid end to end along ``axis``."""
+    return Join(axis, tuple(Leaf(role, gate, form) for gate in order))
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One native tensor of a layout row, for one layer and direction (or, stacked, for both directions)."""
+
+    name: str
+    tree: Node
+    stack_directions: bool = False
+
+
+@dataclass(frozen=True)
+class Native:
+    """One native tensor of one layer: its name, its tree with addresses, its shape, symbolic and in numbers."""
+
+    name: str
+    tree: Node
+    shape: tuple[int, ...]
+    symbols: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """How many numbers it holds."""
+        return prod(self.shape)
+
+    @property
+    def leaves(self) -> list[Leaf]:
+        return list(_leaves(self.tree))
+
+    @property
+    def layer(self) -> int:
+        """The layer that it belongs to."""
+        return self.leaves[0].layer
+
+    @property
+    def role(self) -> str:
+        """The roles that it packs, joined by ``+``."""
+        return "+".join(dict.fromkeys(leaf.role for leaf in self.leaves))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One table row: how one framework packs one cell.
+
+    Attributes:
+        tensors: the native tensors.
+        options: spec options that the row can express, each with the values allowed; an option that is absent
+            is free.
+        labels: the framework's own letter for a gate where it differs from the canonical one.
+        layer: what the framework calls this layer.
+        notes: sentences about what the numbers alone do not show.
+    """
+
+    tensors: tuple[Tensor, ...]
+    options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    layer: str = ""
+    notes: tuple[str, ...] = ()
+
+    def gate_order(self, role: str = "kernel") -> list[str]:
+        """The framework's order of gates in a role, in its own letters."""
+        leaves = [leaf for t in self.tensors for leaf in _leaves(t.tree) if leaf.role == role]
+        return [self.labels.get(leaf.gate, leaf.gate) for leaf in leaves]
+
+
+def _plain_name(spec: Any, layer: int, direction: int, name: str) -> str:
+    """Cell-based frameworks: the names inside the cell, with the place before it where there are several."""
+    place = [f"layers.{layer}"] if spec.num_layers > 1 else []
+    if spec.num_directions > 1:
+        place.append("backward" if direction else "forward")
+    return "/".join([*place, name])
+
+
+@dataclass(frozen=True)
+class Packing:
+    """All that is known of one framework's storage: a row per cell.
+
+    Attributes:
+        name, title: ``torch``, ``PyTorch``.
+        rows: the rows by cell; a GRU that resets before the product has its own, ``gru/reset_before``.
+        naming: (spec, layer, direction, name in the row) -> the native name.
+        why_two_biases: where it stores two, the reason.
+    """
+
+    name: str
+    title: str
+    rows: Mapping[str, Layout]
+    naming: Callable[[Any, int, int, str], str] = _plain_name
+    why_two_biases: str = ""
+
+    def layout(self, spec: Any) -> Layout:
+        """The row for a spec.
+
+        Raises:
+            UnsupportedError: this framework has no such layer; the sentence says which option it is.
+        """
+        name = get_cell(spec.cell).title
+        row = self.rows.get(row_name(spec))
+        if row is None:
+            if row_name(spec) != spec.cell and spec.cell in self.rows:
+                raise UnsupportedError(
+                    f"{self.title} has no {name} that applies the reset gate before the product "
+                    "(reset_after=False)."
+                )
+            raise UnsupportedError(f"{self.title} has no {name}.")
+        for option, allowed in row.options.items():
+            if getattr(spec, option, allowed[0]) not in allowed:
+                value = getattr(spec, option)
+                raise UnsupportedError(f"{self.title} has no {name} with {option}={value!r}.")
+        return row
+
+    def natives(self, spec: Any) -> list[Native]:
+        """The native tensors of a layer, in the framework's order: its inventory before any number is known.
+
+        Raises:
+            UnsupportedError: see `layout`.
+        """
+        row = self.layout(spec)
+        found = []
+        for layer in range(spec.num_layers):
+            for tensor, directions in _places(row, spec.num_directions):
+                trees = [_address(t, layer, d) for d in directions if (t := _pruned(tensor.tree, spec))]
+                if trees:
+                    tree = Stack(tuple(trees)) if tensor.stack_directions else trees[0]
+                    name = self.naming(spec, layer, directions[0], tensor.name)
+                    found.append(Native(name, tree, node_shape(tree, spec), _symbols(tree, spec)))
+        return found
+
+
+def row_name(spec: Any) -> str:
+    """The key of a spec's layout row."""
+    return "gru/reset_before" if getattr(spec, "reset_after", None) is False else str(spec.cell)
+
+
+def keys(spec: Any) -> list[Key]:
+    """The addresses of all canonical blocks of a layer."""
+    cell = get_cell(spec.cell)
+    return [
+        Key(layer, direction, role.name, gate)
+        for layer in range(spec.num_layers)
+        for direction in range(spec.num_directions)
+        for role in cell.roles
+        if has_role(spec, role.name)
+        for gate in (cell.gates if role.gated else ("",))
+    ]
+
+
+def has_role(spec: Any, role: str) -> bool:
+    """Whether a layer has parameters of that role."""
+    if role == "projection":
+        return bool(spec.proj_size)
+    return bool(spec.bias) or not get_cell(spec.cell).role(role).is_bias
+
+
+def block_shape(spec: Any, key: Key) -> tuple[int, ...]:
+    """Shape of one canonical block: kernel (input, hidden), recurrent_kernel (state, hidden), biases (hidden,)."""
+    return tuple(_size(spec, dim, key.layer) for dim in get_cell(spec.cell).role(key.role).dims)
+
+
+def polynomial(natives: list[Native], spec: Any) -> Counter[tuple[str, ...]]:
+    """How many blocks of each symbolic size the tensors hold, as {("features", "hidden"): 4, ...}."""
+    cell = get_cell(spec.cell)
+    return Counter(
+        tuple(sorted(_symbol(spec, d, leaf.layer) for d in cell.role(leaf.role).dims))
+        for native in natives
+        for leaf in native.leaves
+    )
+
+
+def formula(terms: Counter[tuple[str, ...]]) -> str:
+    """A polynomial as text, the common factors taken out: ``4*hidden*(hidden+features+2)``."""
+    number = reduce(gcd, terms.values())
+    common = reduce(lambda a, b: a & b, (Counter(t) for t in terms))
+    inner = []
+    for term in sorted(terms, key=lambda t: (-len(t), -t.count("hidden"), t)):
+        rest = sorted((Counter(term) - common).elements(), key=lambda s: (s != "hidden", s))
+        scale = terms[term] // number
+        inner.append("*".join(([str(scale)] if scale > 1 or not rest else []) + rest))
+    outer = ([str(number)] if number > 1 else []) + sorted(common.elements())
+    if len(inner) == 1:
+        return "*".join(outer + ([] if inner[0] == "1" and outer else inner))
+    return "*".join([*outer, f"({'+'.join(inner)})"])
+
+
+def _leaves(node: Node) -> Iterator[Leaf]:
+    if isinstance(node, Leaf):
+        yield node
+    else:
+        for part in node.parts:
+            yield from _leaves(part)
+
+
+def _places(row: Layout, num_directions: int) -> Iterator[tuple[Tensor, list[int]]]:
+    """The row's tensors with the directions that each holds, in native order."""
+    directions = list(range(num_directions))
+    if any(t.stack_directions for t in row.tensors):
+        yield from ((t, directions) for t in row.tensors)
+    else:
+        yield from ((t, [d]) for d in directions for t in row.tensors)
+
+
+def _pruned(node: Node, spec: Any) -> Node | None:
+    """The tree without the blocks that this layer does not have."""
+    if isinstance(node, Leaf):
+        return node if has_role(spec, node.role) else None
+    parts = tuple(p for part in node.parts if (p := _pruned(part, spec)))
+    return replace(node, parts=parts) if parts else None
+
+
+def _address(node: Node, layer: int, direction: int) -> Node:
+    if isinstance(node, Leaf):
+        return replace(node, layer=layer, direction=direction)
+    return replace(node, parts=tuple(_address(p, layer, direction) for p in node.parts))
+
+
+def _size(spec: Any, dim: str, layer: int) -> int:
+    if dim == "input":
+        return int(spec.layer_input_size(layer))
+    return int(spec.state_size if dim == "state" else spec.hidden_size)
+
+
+def _symbol(spec: Any, dim: str, layer: int) -> str:
+    """The name that formulas use for an axis: later layers read the states of the layer before."""
+    state = "proj" if getattr(spec, "proj_size", 0) else ("units" if spec.cell == "dense" else "hidden")
+    if dim == "input":
+        return "features" if layer == 0 else (f"(2*{state})" if spec.num_directions == 2 else state)
+    return state if dim == "state" else ("units" if spec.cell == "dense" else "hidden")
+
+
+def node_shape(node: Node, spec: Any) -> tuple[int, ...]:
+    """Shape of the array that a tree describes."""
+    if isinstance(node, Leaf):
+        shape = block_shape(spec, node.key)
+        return shape[::-1] if node.form == "transposed" else shape
+    shapes = [node_shape(p, spec) for p in node.parts]
+    if isinstance(node, Stack):
+        return (len(shapes), *shapes[0])
+    total = sum(s[node.axis] for s in shapes)
+    return (*shapes[0][: node.axis], total, *shapes[0][node.axis + 1 :])
+
+
+def _symbols(node: Node, spec: Any) -> tuple[str, ...]:
+    """The shape in symbols, (features, 4*hidden)."""
+    if isinstance(node, Leaf):
+        dims = get_cell(spec.cell).role(node.role).dims
+        names = tuple(_symbol(spec, d, node.layer) for d in dims)
+        return names[::-1] if node.form == "transposed" else names
+    parts = [_symbols(p, spec) for p in node.parts]
+    if isinstance(node, Stack):
+        return (str(len(parts)), *parts[0])
+    along: Counter[str] = Counter(p[node.axis] for p in parts)
+    total = "+".join(f"{k}*{name}" if k > 1 else name for name, k in along.items())
+    return (*parts[0][: node.axis], total, *parts[0][node.axis + 1 :])

@@ -1,0 +1,45 @@
+"""Moving weights from one native layer into another, a tensor at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xframe.adapters import adapter_of
+from xframe.errors import SpecError
+from xframe.packing import Blocks
+
+__all__ = ["transfer"]
+
+# Options that decide what the parameters are; the others (activation, reset_after) decide what is done with them.
+_SHAPING = ("cell", "input_size", "hidden_size", "units", "num_layers", "bidirectional", "proj_size")
+
+
+def transfer(source: Any, target: Any) -> None:
+    """Copy the weights of a native layer into another native layer of the same kind, in any framework.
+
+    Both may be layers that the user made with the framework's own classes. Where the source keeps two biases and the
+    target one, their sum is written (computed in float64, rounded once); where the target keeps two, the input bias is
+    written and the recurrent bias is zero. The numbers are rounded if the target's float type is narrower. Source arrays
+    are viewed or read one at a time and target arrays made one at a time, so that the peak memory stays within one
+    layer of source and target together. All numbers are checked before the first is written.
+
+    Args:
+        source: the layer to read; it is not changed.
+        target: the layer to write; its weights exist and are overwritten.
+
+    Raises:
+        UnsupportedError: a layer or an option is not understood, or the target has no place for a non-zero block.
+        SpecError: the layers differ in kind or size, or one is not built.
+        LayoutError: a weight is not finite.
+    """
+    reader, writer = adapter_of(source), adapter_of(target)
+    theirs, mine = reader.spec(source), writer.spec(target)
+    for option in (*_SHAPING, "bias", "reset_after", "activation"):
+        a, b = getattr(theirs, option, None), getattr(mine, option, None)
+        # A layer without biases fits one with biases, which are then zero.
+        if a != b and not (option == "bias" and b):
+            raise SpecError(
+                f"The {reader.title} layer has {option}={a!r} and the {writer.title} layer has {option}={b!r}; "
+                "build the target with the source's options."
+            )
+    writer.load(target, Blocks(reader.packing, theirs, reader.read(source), wanted=mine))

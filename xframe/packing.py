@@ -1,0 +1,243 @@
+"""Arrays through layouts: native tensors to canonical blocks and back, by one walk over the layout's trees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from xframe.cells import get_cell
+from xframe.errors import LayoutError, UnsupportedError
+from xframe.layout import Join, Key, Leaf, Native, Node, Packing, block_shape, keys, node_shape
+
+__all__ = ["Blocks", "Parameters", "checked", "pack", "unpack", "validated", "views"]
+
+
+_TILE = 256
+
+
+class Parameters(Mapping[Key, np.ndarray]):
+    """The canonical parameters of a layer: every block by `Key`, NumPy, in canonical orientation.
+
+    Shapes: kernel (input, hidden), recurrent_kernel (state, hidden), bias and recurrent_bias (hidden,),
+    projection (hidden, state); ``y = x @ kernel``. Input and recurrent biases are kept apart. A framework that stores
+    one bias gives zeros for the other.
+
+    Raises:
+        LayoutError: blocks are missing, unknown, of the wrong shape, or not finite.
+    """
+
+    def __init__(self, spec: Any, blocks: Mapping[Key, np.ndarray]) -> None:
+        self.spec = spec
+        self._blocks = {key: np.asarray(blocks[key]) for key in keys(spec) if key in blocks}
+        validated(spec, {**blocks, **self._blocks})
+
+    def __getitem__(self, key: Key) -> np.ndarray:
+        return self._blocks[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._blocks)
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are."""
+        return sum(b.size for b in self._blocks.values())
+
+    def astype(self, dtype: Any) -> Parameters:
+        """The same, each block rounded to ``dtype``."""
+        return Parameters(self.spec, {k: v.astype(dtype) for k, v in self.items()})
+
+    def replaced(self, changes: Mapping[Key, np.ndarray]) -> Parameters:
+        """The same with some blocks changed."""
+        return Parameters(self.spec, {**self, **changes})
+
+    def effective(self) -> dict[Key, np.ndarray]:
+        """The blocks that the function depends on: biases that only enter as a sum are summed, in float64."""
+        folds = get_cell(self.spec.cell).folds(self.spec)
+        found: dict[Key, np.ndarray] = {}
+        for key, block in self.items():
+            if key.role == "recurrent_bias" and key.gate in folds:
+                partner = key._replace(role="bias")
+                found[partner] = found[partner] + block.astype(np.float64)
+            else:
+                found[key] = block.astype(np.float64) if key.role == "bias" else block
+        return found
+
+
+class Blocks(Mapping[Key, np.ndarray]):
+    """Canonical blocks as views of native arrays, one native array held at a time.
+
+    What a transfer reads from: it never holds a second copy of the source. Zeros stand for a bias that the
+    source does not store. ``wanted`` is the layer to give blocks for, where it has biases that the source has not.
+    """
+
+    def __init__(
+        self, packing: Packing, spec: Any, arrays: Mapping[str, np.ndarray], wanted: Any = None
+    ) -> None:
+        self.spec, self._arrays, self._keys = spec, arrays, keys(wanted or spec)
+        self._home = {leaf.key: native for native in packing.natives(spec) for leaf in native.leaves}
+        check_names(packing.natives(spec), arrays, packing.title)
+        self._held: tuple[str, dict[Key, np.ndarray]] | None = None
+
+    def __getitem__(self, key: Key) -> np.ndarray:
+        native = self._home.get(key)
+        if native is None:
+            # The dtype of a zero does not matter: it is added to, or compared with, a stored number.
+            return np.zeros(block_shape(self.spec, key), np.float32)
+        if self._held is None or self._held[0] != native.name:
+            self._held = None  # freed before the next one is read
+            array = checked(np.asarray(self._arrays[native.name]), native.shape, native.name)
+            found = views(native.tree, array, self.spec)
+            self._held = native.name, {leaf.key: _canonical(leaf, view) for leaf, view in found}
+        return self._held[1][key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+def validated(spec: Any, blocks: Mapping[Key, np.ndarray]) -> Mapping[Key, np.ndarray]:
+    """The blocks if they are those of the layer, all finite, else LayoutError. Nothing is copied."""
+    wanted = keys(spec)
+    if extra := [key for key in blocks if key not in set(wanted)]:
+        raise LayoutError(f"{spec} has no block {str(extra[0])!r}; leave it out or load into a layer that has it.")
+    if lacking := [key for key in wanted if key not in blocks]:
+        raise LayoutError(f"The parameters of {spec} lack the block {str(lacking[0])!r}; add it.")
+    for key in wanted:
+        checked(blocks[key], block_shape(spec, key), str(key))
+    return blocks
+
+
+def unpack(packing: Packing, spec: Any, arrays: Mapping[str, np.ndarray]) -> Parameters:
+    """Native arrays by name to canonical parameters (copies, which outlive the layer).
+
+    Raises:
+        LayoutError: a tensor is missing, unknown, of the wrong shape, or not finite.
+        UnsupportedError: the framework has no such layer.
+    """
+    return Parameters(spec, {k: v.copy() for k, v in Blocks(packing, spec, arrays).items()})
+
+
+def pack(
+    packing: Packing, spec: Any, blocks: Mapping[Key, np.ndarray], dtype: Any = None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Canonical blocks to native arrays, one (name, array) at a time, in the framework's order.
+
+    Where the framework stores one bias for two, their sum is written (in float64, then rounded once).
+    ``dtype`` defaults to the widest dtype among the blocks of a tensor.
+
+    Raises:
+        UnsupportedError: the framework has no such layer, or no place for a non-zero block.
+    """
+    natives = packing.natives(spec)
+    stored = {leaf.key for native in natives for leaf in native.leaves}
+    _refuse_homeless(packing, spec, blocks, stored)
+    for native in natives:
+        chosen = dtype or np.result_type(*(blocks[leaf.key] for leaf in native.leaves))
+        array = np.empty(native.shape, chosen)
+        for leaf, view in views(native.tree, array, spec):
+            _write(leaf, view, _folded(spec, blocks, leaf.key, stored))
+        yield native.name, array
+        # Freed before the next one is made.
+        del array, view
+
+
+def views(node: Node, array: np.ndarray, spec: Any) -> Iterator[tuple[Leaf, np.ndarray]]:
+    """Every leaf of a tree with the part of the array that holds it. Reading and writing both go through here."""
+    if isinstance(node, Leaf):
+        yield node, array
+        return
+    start = 0
+    for i, part in enumerate(node.parts):
+        if isinstance(node, Join):
+            end = start + node_shape(part, spec)[node.axis]
+            piece = array[(slice(None),) * node.axis + (slice(start, end),)]
+            start = end
+        else:
+            piece = array[i]
+        yield from views(part, piece, spec)
+
+
+def check_names(natives: list[Native], arrays: Mapping[str, Any], title: str) -> None:
+    """Every tensor is there and every tensor is used, else LayoutError."""
+    wanted = {n.name: n.shape for n in natives}
+    if missing := [name for name in wanted if name not in arrays]:
+        raise LayoutError(f"{title}'s tensor {missing[0]!r} of shape {wanted[missing[0]]} is missing; add it.")
+    if extra := [name for name in arrays if name not in wanted]:
+        raise LayoutError(
+            f"The tensor {extra[0]!r} has no place in this {title} layer, which has {', '.join(wanted)}; "
+            "remove it or correct the sizes."
+        )
+
+
+def checked(array: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """The array if it has the shape, is of a float type and is finite, else LayoutError."""
+    if array.shape != shape:
+        raise LayoutError(f"{name} has shape {array.shape}, but this layer needs {shape}.")
+    if array.dtype.kind != "f":
+        raise LayoutError(f"{name} is of type {array.dtype}; weights must be floating point numbers.")
+    # A finite sum proves all finite without a temporary of the array's size; only an overflow needs a second look.
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspicious = not np.isfinite(array.sum())
+    if suspicious and not (finite := np.isfinite(array)).all():
+        where = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise LayoutError(f"{name} holds {array[where]} at {where}; weights must be finite numbers.")
+    return array
+
+
+def _canonical(leaf: Leaf, view: np.ndarray) -> np.ndarray:
+    """A leaf's part of a native array in canonical orientation."""
+    if leaf.form == "transposed":
+        return view.T
+    if leaf.form == "column-major":
+        return view.reshape(view.shape[::-1]).T
+    return view
+
+
+def _write(leaf: Leaf, view: np.ndarray, block: np.ndarray) -> None:
+    """The reverse of `_canonical`."""
+    if leaf.form == "transposed":
+        block = block.T
+    elif leaf.form == "column-major":
+        block = block.T.reshape(block.shape)
+    if view.ndim < 2:
+        view[...] = block
+        return
+    # In tiles, because one of the two may lie transposed in memory, where NumPy copies line by line and misses the cache.
+    for i in range(0, view.shape[0], _TILE):
+        for j in range(0, view.shape[1], _TILE):
+            view[i : i + _TILE, j : j + _TILE] = block[i : i + _TILE, j : j + _TILE]
+
+
+def _other_bias(key: Key) -> Key | None:
+    """The bias that may stand in for this one, or None for what is no bias."""
+    partner = {"bias": "recurrent_bias", "recurrent_bias": "bias"}.get(key.role)
+    return key._replace(role=partner) if partner else None
+
+
+def _folded(spec: Any, blocks: Mapping[Key, np.ndarray], key: Key, stored: set[Key]) -> np.ndarray:
+    """The block to write at ``key``: itself, or the sum of both biases where only one is stored."""
+    other = _other_bias(key)
+    if other is None or other in stored or other not in blocks or key.gate not in get_cell(spec.cell).folds(spec):
+        return blocks[key]
+    return blocks[key].astype(np.float64) + blocks[other]
+
+
+def _refuse_homeless(packing: Packing, spec: Any, blocks: Mapping[Key, np.ndarray], stored: set[Key]) -> None:
+    """Refuse a non-zero block that the framework neither stores nor can fold into another."""
+    folds = get_cell(spec.cell).folds(spec)
+    for key in keys(spec):
+        if key in stored:
+            continue
+        other = _other_bias(key)
+        if not (other in stored and key.gate in folds) and np.any(blocks[key]):
+            raise UnsupportedError(
+                f"{packing.title}'s {get_cell(spec.cell).title} has no place for {str(key)!r}, which is not zero "
+                "and is not merely added to another bias; the nearest that is possible is to set it to zero."
+            )
