@@ -9,7 +9,7 @@ explanations, packing and unpacking are all derived from these trees. No NumPy h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from math import gcd, prod
@@ -124,14 +124,14 @@ class Layout:
             is free.
         labels: the framework's own letter for a gate where it differs from the canonical one.
         layer: what the framework calls this layer.
-        notes: sentences about what the numbers alone do not show.
+        notes: by the row's name of a tensor, what its shape alone does not show.
     """
 
     tensors: tuple[Tensor, ...]
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     layer: str = ""
-    notes: tuple[str, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def gate_order(self, role: str = "kernel") -> list[str]:
         """The framework's order of gates in a role, in its own letters."""
@@ -173,10 +173,11 @@ class Packing:
         name = get_cell(spec.cell).title
         row = self.rows.get(row_name(spec))
         if row is None:
-            if row_name(spec) != spec.cell and spec.cell in self.rows:
+            if any(key.split("/")[0] == spec.cell for key in self.rows):
+                when = "after" if spec.reset_after else "before"
                 raise UnsupportedError(
-                    f"{self.title} has no {name} that applies the reset gate before the product "
-                    "(reset_after=False)."
+                    f"{self.title} has no {name} that applies the reset gate {when} the product "
+                    f"(reset_after={spec.reset_after})."
                 )
             raise UnsupportedError(f"{self.title} has no {name}.")
         for option, allowed in row.options.items():
@@ -184,6 +185,11 @@ class Packing:
                 value = getattr(spec, option)
                 raise UnsupportedError(f"{self.title} has no {name} with {option}={value!r}.")
         return row
+
+    def notes(self, spec: Any) -> list[str]:
+        """The notes on those tensors that the layer has."""
+        row = self.layout(spec)
+        return [row.notes[t.name] for t in row.tensors if t.name in row.notes and _pruned(t.tree, spec)]
 
     def natives(self, spec: Any) -> list[Native]:
         """The native tensors of a layer, in the framework's order: its inventory before any number is known.
@@ -233,13 +239,11 @@ def block_shape(spec: Any, key: Key) -> tuple[int, ...]:
     return tuple(_size(spec, dim, key.layer) for dim in get_cell(spec.cell).role(key.role).dims)
 
 
-def polynomial(natives: list[Native], spec: Any) -> Counter[tuple[str, ...]]:
-    """How many blocks of each symbolic size the tensors hold, as {("features", "hidden"): 4, ...}."""
+def polynomial(leaves: Iterable[Leaf], spec: Any) -> Counter[tuple[str, ...]]:
+    """How many blocks of each symbolic size there are, as {("features", "hidden"): 4, ...}."""
     cell = get_cell(spec.cell)
     return Counter(
-        tuple(sorted(_symbol(spec, d, leaf.layer) for d in cell.role(leaf.role).dims))
-        for native in natives
-        for leaf in native.leaves
+        tuple(sorted(_symbol(spec, d, leaf.layer) for d in cell.role(leaf.role).dims)) for leaf in leaves
     )
 
 
@@ -253,8 +257,8 @@ def formula(terms: Counter[tuple[str, ...]]) -> str:
         scale = terms[term] // number
         inner.append("*".join(([str(scale)] if scale > 1 or not rest else []) + rest))
     outer = ([str(number)] if number > 1 else []) + sorted(common.elements())
-    if len(inner) == 1:
-        return "*".join(outer + ([] if inner[0] == "1" and outer else inner))
+    if inner == ["1"]:
+        return "*".join(outer)
     return "*".join([*outer, f"({'+'.join(inner)})"])
 
 
@@ -296,11 +300,11 @@ def _size(spec: Any, dim: str, layer: int) -> int:
 
 
 def _symbol(spec: Any, dim: str, layer: int) -> str:
-    """The name that formulas use for an axis: later layers read the states of the layer before."""
-    state = "proj" if getattr(spec, "proj_size", 0) else ("units" if spec.cell == "dense" else "hidden")
+    """The name that formulas use for an axis; ``below`` is what the layer below puts out."""
+    hidden = "units" if spec.cell == "dense" else "hidden"
     if dim == "input":
-        return "features" if layer == 0 else (f"(2*{state})" if spec.num_directions == 2 else state)
-    return state if dim == "state" else ("units" if spec.cell == "dense" else "hidden")
+        return "below" if layer else "features"
+    return "proj" if dim == "state" and spec.proj_size else hidden
 
 
 def node_shape(node: Node, spec: Any) -> tuple[int, ...]:

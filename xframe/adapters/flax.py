@@ -54,10 +54,10 @@ NNX = Packing(
             ),
             options=_ALWAYS_BIAS,
             layer="flax.nnx.GRUCell",
-            notes=(
-                "It has no recurrent bias in the candidate, so a GRU in which that is not zero does not fit: "
-                "it computes a smaller family of functions.",
-            ),
+            notes={
+                "dense_i/bias": "It has no recurrent bias in the candidate, so a GRU in which that is not zero does not "
+                "fit: it computes a smaller family of functions.",
+            },
         ),
     },
 )

@@ -59,10 +59,10 @@ def _cudnn(order: str, layer: str, labels: dict[str, str]) -> Layout:
         options={"proj_size": (0,), "bias": (True,)},
         labels=labels,
         layer=layer,
-        notes=(
-            "The kernels look like those of today's layer but are not: each gate's input kernel has the memory of its "
-            "transpose, and each gate's recurrent kernel is transposed.",
-        ),
+        notes={
+            "kernel": "The kernels look like those of today's layer but are not: each gate's input kernel has the memory "
+            "of its transpose, and each gate's recurrent kernel is transposed.",
+        },
     )
 
 
@@ -77,7 +77,7 @@ KERAS = Packing(
             "keras.layers.GRU",
             Stack((gates(0, "bias", "zrn"), gates(0, "recurrent_bias", "zrn"))),
             {"n": "h"},
-            notes=("The two rows of bias are the input bias (first) and the recurrent bias (second).",),
+            notes={"bias": "The two rows of bias are the input bias (first) and the recurrent bias (second)."},
         ),
         "gru/reset_before": _row("zrn", "keras.layers.GRU(reset_after=False)", gates(0, "bias", "zrn"), {"n": "h"}),
         "dense": Layout(

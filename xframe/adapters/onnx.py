@@ -23,7 +23,10 @@ def _row(cell: str, order: str, layer: str) -> Layout:
         options={"proj_size": (0,)},
         labels=_LABELS.get(cell, {}),
         layer=layer,
-        notes=("The leading axis of every tensor is the direction; B holds the input bias, then the recurrent bias.",),
+        notes={
+            "W": "The leading axis of every tensor is the direction.",
+            "B": "B holds the input bias, then the recurrent bias.",
+        },
     )
 
 

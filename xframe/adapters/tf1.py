@@ -27,7 +27,7 @@ PACKINGS = (
                 (Tensor("kernel", _kernel("h")), Tensor("bias", gates(0, "bias", "h"))),
                 options=_PLAIN,
                 layer="tf.nn.rnn_cell.BasicRNNCell",
-                notes=(_ONE_KERNEL,),
+                notes={"kernel": _ONE_KERNEL},
             ),
             "lstm": Layout(
                 (
@@ -38,10 +38,10 @@ PACKINGS = (
                 options={"bias": (True,)},
                 labels={"g": "j"},
                 layer="tf.nn.rnn_cell.LSTMCell",
-                notes=(
-                    _ONE_KERNEL,
-                    "forget_bias (1 by default) is added to the forget gate at run time and is in no tensor.",
-                ),
+                notes={
+                    "kernel": _ONE_KERNEL,
+                    "bias": "forget_bias (1 by default) is added to the forget gate at run time and is in no tensor.",
+                },
             ),
             "gru/reset_before": Layout(
                 (
@@ -53,7 +53,7 @@ PACKINGS = (
                 options=_PLAIN,
                 labels={"z": "u", "n": "c"},
                 layer="tf.nn.rnn_cell.GRUCell",
-                notes=(_ONE_KERNEL,),
+                notes={"gates/kernel": _ONE_KERNEL},
             ),
         },
     ),

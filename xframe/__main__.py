@@ -1,0 +1,5 @@
+"""``python -m xframe``."""
+
+from xframe.cli import main
+
+main()

@@ -1,0 +1,476 @@
+"""Comparing layers: build or take them, move the weights, run them, and judge every output against the reference.
+
+Two questions are answered apart. *Same function?* Layers in float64 against the NumPy reference in float64. *Same numerics
+in the dtype that is deployed?* Layers in float32 against the float64 reference. Both in units of the rounding noise that
+any correct implementation has on this very input (`xframe.noise`), so that there is no tolerance to pick.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from xframe import mistakes, noise, reference
+from xframe.adapters import adapter_of, get_adapter, known_adapters
+from xframe.adapters.base import Adapter
+from xframe.cells import get_cell
+from xframe.counts import count, unsupported
+from xframe.errors import SpecError, UnsupportedError
+from xframe.explanation import reasons
+from xframe.layout import Key
+from xframe.moving import transfer
+from xframe.packing import Parameters
+from xframe.probe import Probe, draw_input, draw_parameters, draw_state
+from xframe.reference import Outputs
+from xframe.spec import Dense, Layer, Recurrent, Sequential
+from xframe.verdict import Check, LayerReport, ParameterCheck, Power, Verdict
+
+__all__ = ["DTYPES", "LIMIT", "compare"]
+
+# In units of the noise of an element. Measured by scripts/calibrate.py: correct layers stay below half of it.
+LIMIT = 10.0
+
+DTYPES = ("float64", "float32")
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A native layer to be judged, and where its weights come from."""
+
+    adapter: Adapter
+    native: Any
+    weights: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.adapter.title} ({self.weights})"
+
+
+@dataclass(frozen=True)
+class _Input:
+    """What a layer is run on, and the truth about it: the reference's outputs with their noise, by dtype."""
+
+    layer: str
+    spec: Layer | Sequential
+    params: Any
+    x: np.ndarray
+    state: Mapping[str, np.ndarray] | None
+
+    @property
+    def initial_state(self) -> str:
+        return "zero" if self.state is None else "given"
+
+    @property
+    def title(self) -> str:
+        return f"{self.layer}, {self.initial_state}"
+
+    @cached_property
+    def exact(self) -> noise.Noise:
+        """The truth for float64, which several judgements need."""
+        return noise.measure(self.spec, self.params, self.x, self.state, "float64")
+
+    def noise(self, dtype: str) -> noise.Noise:
+        return self.exact if dtype == "float64" else noise.measure(self.spec, self.params, self.x, self.state, dtype)
+
+
+def compare(
+    a: Any,
+    b: Any = None,
+    *,
+    frameworks: Sequence[str] | None = None,
+    dtypes: Sequence[str] = DTYPES,
+    batch: int = 3,
+    steps: int = 5,
+    seed: int = 0,
+) -> Verdict:
+    """Compare a layer across frameworks, or two native layers with each other.
+
+    ``compare(spec)`` builds the layer (or the chain) in each framework with the same random weights, moves the weights from
+    each framework to each other one, and judges every output of every layer so made.
+    ``compare(a, b)`` takes two native layers as they are, with the weights they have.
+
+    Args:
+        a: a `Recurrent`, `Dense` or `Sequential`, or a native layer.
+        b: the other native layer.
+        frameworks: for a spec, the adapters' names; all of them if None. A framework that does not have the layer is then
+            left out and named in the verdict; one that is asked for by name is an error.
+        dtypes: for a spec, float types to judge: ``float64`` the function, ``float32`` the numerics.
+        batch, steps: sizes of the probe; seed: of all random numbers.
+
+    Returns:
+        The verdict, true only when equivalent.
+
+    Raises:
+        SpecError: an argument makes no sense.
+        UnsupportedError: a layer is not understood, or a framework that was asked for does not have it.
+        MissingFrameworkError: a framework is not installed.
+        LayoutError: a weight is not finite.
+    """
+    probe = Probe(batch, steps, seed)
+    if isinstance(a, Recurrent | Dense | Sequential):
+        if b is not None:
+            raise SpecError("Compare a spec alone, or two native layers; a spec cannot be compared with a layer.")
+        return compare_spec(a, frameworks, dtypes, probe, strict=frameworks is not None)
+    if b is None:
+        raise SpecError("To compare a native layer, give the other one too: compare(a, b).")
+    if frameworks is not None:
+        raise SpecError("frameworks goes with a spec; two native layers bring their own.")
+    return _compare_layers(a, b, probe)
+
+
+# Comparing a spec.
+
+
+def compare_spec(
+    model: Layer | Sequential,
+    frameworks: Sequence[str] | None,
+    dtypes: Sequence[str],
+    probe: Probe,
+    strict: bool,
+) -> Verdict:
+    """`compare` for a spec; unless ``strict``, a framework that does not have the layer is left out and named."""
+    dtypes = _checked_dtypes(dtypes)
+    layers = model.layers if isinstance(model, Sequential) else (model,)
+    names = _names(layers)
+    adapters, left_out = _choose(layers, frameworks, strict)
+    params = [draw_parameters(layer, probe.seed + i) for i, layer in enumerate(layers)]
+    inputs = list(_inputs(layers, names, params, probe))
+    shown = {given.title: _margins(given) for given in inputs}
+    checks: list[Check] = []
+    pairs: list[ParameterCheck] = []
+    for dtype in dtypes:
+        made = [list(_subjects(adapters, layer, p, dtype)) for layer, p in zip(layers, params, strict=True)]
+        for name, subjects in zip(names, made, strict=True):
+            pairs += _moved_pairs(name, subjects, dtype)
+        for given in inputs:
+            truth = given.noise(dtype)
+            for subject in made[names.index(given.layer)]:
+                checks += _judge(subject, given, truth, dtype, shown[given.title])
+        if len(layers) > 1:
+            checks += _judge_chains(layers, params, inputs[0].x, made, dtype)
+    return _verdict(model, adapters, left_out, pairs, checks, _power(inputs, shown), probe, ())
+
+
+def _names(layers: Sequence[Layer]) -> list[str]:
+    return [f"layer {i + 1}" for i in range(len(layers))] if len(layers) > 1 else ["layer"]
+
+
+def _checked_dtypes(dtypes: Sequence[str]) -> list[str]:
+    if not dtypes or (wrong := [d for d in dtypes if d not in DTYPES]):
+        given = repr(wrong[0]) if dtypes else "nothing"
+        raise SpecError(f"dtypes must be among {', '.join(DTYPES)}, not {given}.")
+    return list(dict.fromkeys(dtypes))
+
+
+def _choose(
+    layers: Sequence[Layer], frameworks: Sequence[str] | None, strict: bool
+) -> tuple[list[Adapter], dict[str, str]]:
+    """The adapters to compare, and why others are left out."""
+    chosen, left_out = [], {}
+    for name in known_adapters() if frameworks is None else dict.fromkeys(frameworks):
+        adapter = get_adapter(name)
+        try:
+            for layer in layers:
+                adapter.packing.layout(layer)
+        except UnsupportedError as error:
+            if strict:
+                raise
+            left_out[name] = str(error)
+        else:
+            chosen.append(adapter)
+    if not chosen:
+        raise UnsupportedError(" ".join(left_out.values()) or "No framework was named; name at least one.")
+    return chosen, left_out
+
+
+def _inputs(
+    layers: Sequence[Layer], names: Sequence[str], params: Sequence[Parameters], probe: Probe
+) -> Iterator[_Input]:
+    """For each layer an input, with zero and with given initial states; a later layer reads what the reference puts out."""
+    x = draw_input(layers[0], probe)
+    for i, (layer, name, blocks) in enumerate(zip(layers, names, params, strict=True)):
+        yield _Input(name, layer, blocks, x, None)
+        if isinstance(layer, Recurrent):
+            yield _Input(name, layer, blocks, x, draw_state(layer, probe))
+        if i + 1 < len(layers):
+            out = reference.run(layer, blocks, x)
+            follower = out.sequence if isinstance(layers[i + 1], Recurrent) else out.last
+            x = follower.astype(np.float32).astype(np.float64)
+
+
+def _subjects(adapters: Sequence[Adapter], spec: Layer, params: Parameters, dtype: str) -> Iterator[_Subject]:
+    """In each framework the layer loaded from the canonical weights, and one for each framework they are moved from."""
+    loaded = [_Subject(one, one.build_loaded(spec, params, dtype), "loaded") for one in adapters]
+    for subject in loaded:
+        yield subject
+        for other in loaded:
+            if other is not subject:
+                target = subject.adapter.build(spec, dtype)
+                transfer(other.native, target)
+                yield _Subject(subject.adapter, target, f"from {other.adapter.title}")
+
+
+def _moved_pairs(name: str, subjects: Sequence[_Subject], dtype: str) -> Iterator[ParameterCheck]:
+    """Each layer that was moved beside the one it was moved from."""
+    origins = {f"from {s.adapter.title}": s for s in subjects if s.weights == "loaded"}
+    for subject in subjects:
+        if origin := origins.get(subject.weights):
+            yield _parameter_check(
+                name, origin, subject, dtype, origin.adapter.parameters(origin.native), subject.adapter.parameters(subject.native)
+            )
+
+
+def _judge_chains(
+    layers: Sequence[Layer],
+    params: Sequence[Parameters],
+    x: np.ndarray,
+    made: Sequence[Sequence[_Subject]],
+    dtype: str,
+) -> Iterator[Check]:
+    """The whole model: in each framework the layers one after the other, with their own outputs in between."""
+    given = _Input("model", Sequential(*layers), params, x, None)
+    truth = given.noise(dtype)
+    for chain in zip(*made, strict=True):
+        values = x
+        for i, (subject, layer) in enumerate(zip(chain, layers, strict=True)):
+            out = subject.adapter.run(subject.native, values.astype(dtype))
+            follower = layers[i + 1] if i + 1 < len(layers) else None
+            values = out.sequence if isinstance(follower, Recurrent) else out.last
+        yield from _judge_outputs(chain[0], given, out, truth, dtype, {})
+
+
+# Comparing two native layers.
+
+
+def _compare_layers(a: Any, b: Any, probe: Probe) -> Verdict:
+    first, second = (_Subject(adapter_of(one), one, side) for one, side in ((a, "a"), (b, "b")))
+    specs = [s.adapter.spec(s.native) for s in (first, second)]
+    adapters = list({s.adapter.name: s.adapter for s in (first, second)}.values())
+    if shape := _misfit(specs[0], specs[1]):
+        reason = f"The layers are of different shapes: {shape}."
+        return _verdict(specs[0], adapters, {}, [], [], Power({}), probe, (), failure=reason)
+    params = [s.adapter.parameters(s.native) for s in (first, second)]
+    kinds = [s.adapter.dtype(s.native) for s in (first, second)]
+    narrow = "float32" if "float32" in kinds else "float64"
+    pair = _parameter_check("layer", first, second, narrow, *params)
+    # Rounding alone apart, both must compute what the first one's parameters say. Where only rounding differs, each is held
+    # to its own parameters, because the reference would show that rounding as a difference of function.
+    own = pair.rounding and specs[0] == specs[1]
+    x = draw_input(specs[0], probe)
+    states = [None, draw_state(specs[0], probe)] if isinstance(specs[0], Recurrent) else [None]
+    checks: list[Check] = []
+    inputs = [_Input("layer", specs[0], params[0], x, state) for state in states]
+    shown = {given.title: _margins(given) for given in inputs}
+    for dtype in dict.fromkeys(("float64", *kinds)):
+        for subject, spec, blocks, kind in zip((first, second), specs, params, kinds, strict=True):
+            if dtype not in ("float64", kind):
+                continue
+            if dtype != kind:
+                subject = replace(subject, native=subject.adapter.clone(subject.native, dtype))
+            for given in inputs:
+                against = replace(given, spec=spec, params=blocks) if own else given
+                checks += _judge(subject, against, against.noise(dtype), dtype, shown[given.title])
+    notes = [f"The layers differ in {text}." for text in _option_differences(specs[0], specs[1])]
+    return _verdict(specs[0], adapters, {}, [pair], checks, _power(inputs, shown), probe, notes)
+
+
+def _misfit(a: Layer, b: Layer) -> str:
+    """In which sizes two layers differ, or nothing."""
+    sizes = ("cell", "input_size", "hidden_size", "num_layers", "num_directions", "state_size")
+    return ", ".join(
+        f"{name} {getattr(a, name)} and {getattr(b, name)}" for name in sizes if getattr(a, name) != getattr(b, name)
+    )
+
+
+def _option_differences(a: Layer, b: Layer) -> Iterator[str]:
+    theirs = b.options()
+    for name, value in a.options().items():
+        if theirs[name] != value:
+            yield f"{name}: {value} and {theirs[name]}"
+
+
+# Judging.
+
+
+def _parameter_check(
+    layer: str, a: _Subject, b: _Subject, dtype: str, mine: Parameters, theirs: Parameters
+) -> ParameterCheck:
+    """Effective parameters of two layers: where they differ most, and whether rounding explains all of it."""
+    first, second = mine.effective(), theirs.effective()
+    worst, where, rounding = 0.0, "", True
+    narrowed = a.adapter.dtype(a.native) != b.adapter.dtype(b.native)
+    for key in first | second:
+        one, other = first.get(key, np.zeros(1)), second.get(key, np.zeros(1))
+        difference = np.abs(one.astype(np.float64) - other)
+        if difference.max() > worst:
+            worst, where = float(difference.max()), str(key)
+        allowed = narrowed or _is_folded(key, mine) or _is_folded(key, theirs)
+        roundoff = noise.ROUNDOFF[dtype] if allowed else 0.0
+        rounding = rounding and bool(np.all(difference <= roundoff * np.maximum(np.abs(one), np.abs(other))))
+    return ParameterCheck(layer, a.label, b.label, dtype, worst, where, rounding)
+
+
+def _is_folded(key: Key, params: Parameters) -> bool:
+    """Whether an effective bias is the sum of two that are not zero."""
+    other = key._replace(role="recurrent_bias")
+    folds = get_cell(params.spec.cell).folds(params.spec)
+    return key.role == "bias" and key.gate in folds and other in params and bool(np.any(params[other]))
+
+
+def _judge(
+    subject: _Subject, given: _Input, truth: noise.Noise, dtype: str, shown: Mapping[str, Mapping[str, float]]
+) -> Iterator[Check]:
+    """Every output of one native layer on one input."""
+    state = given.state and {k: v.astype(dtype) for k, v in given.state.items()}
+    outputs = subject.adapter.run(subject.native, given.x.astype(dtype), state)
+    yield from _judge_outputs(subject, given, outputs, truth, dtype, shown if dtype == "float64" else {})
+
+
+def _judge_outputs(
+    subject: _Subject,
+    given: _Input,
+    outputs: Outputs,
+    truth: noise.Noise,
+    dtype: str,
+    shown: Mapping[str, Mapping[str, float]],
+) -> Iterator[Check]:
+    got = outputs.named()
+    for output, clean in truth.clean.items():
+        status, reason, max_abs, ratio, worst = _judge_one(got.get(output), clean, truth.deviation[output])
+        yield Check(
+            given.layer,
+            subject.adapter.name,
+            subject.weights,
+            given.initial_state,
+            output,
+            dtype,
+            status,
+            max_abs,
+            ratio,
+            worst,
+            reason,
+            shown.get(output, {}),
+        )
+
+
+def _judge_one(
+    got: np.ndarray | None, clean: np.ndarray, deviation: np.ndarray
+) -> tuple[str, str, float | None, float | None, tuple[int, ...] | None]:
+    """Status, reason, largest difference, largest ratio and its index, of one output."""
+    if got is None:
+        return "different", "the framework gives no such output", None, None, None
+    if got.shape != clean.shape:
+        return "different", f"shape {got.shape} instead of {clean.shape}", None, None, None
+    for values, whose in ((got, "the framework's output"), (clean, "the reference")):
+        if not np.isfinite(values).all():
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+            return "different", f"{whose} is {values[where]} at {where}", None, None, where
+    ratios = noise.ratio(got, clean, deviation)
+    worst = tuple(int(i) for i in np.unravel_index(np.argmax(ratios), ratios.shape))
+    ratio, max_abs = float(ratios[worst]), float(np.abs(got - clean).max())
+    if ratio > LIMIT:
+        return "different", f"off by {max_abs:.2g}, {ratio:.3g} times the rounding noise", max_abs, ratio, worst
+    if not clean.any():
+        return "inconclusive", "all numbers are zero, which proves nothing", max_abs, ratio, worst
+    return "equivalent", "", max_abs, ratio, worst
+
+
+def _margins(given: _Input) -> dict[str, dict[str, float]]:
+    """By output and mistake: how many times over the limit that output would have been, in float64."""
+    spec, params = given.spec, given.params
+    truth = given.noise("float64")
+    found: dict[str, dict[str, float]] = {name: {} for name in truth.clean}
+    for variation in mistakes.variations(spec, params, given.state is not None):  # type: ignore[arg-type]
+        for output, values in mistakes.run(variation, given.x, given.state).named().items():
+            ratios = noise.ratio(values, truth.clean[output], truth.deviation[output])
+            found[output][variation.name] = float(np.nanmax(ratios)) / LIMIT
+    return found
+
+
+def _power(inputs: Iterable[_Input], shown: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Power:
+    """For each layer's mistakes, the output that shows it best."""
+    margins: dict[str, float] = {}
+    for given in inputs:
+        for outputs in shown[given.title].values():
+            for mistake, margin in outputs.items():
+                name = mistake if given.layer == "layer" else f"{given.layer}: {mistake}"
+                margins[name] = max(margins.get(name, 0.0), margin)
+    return Power(margins)
+
+
+def _verdict(
+    model: Layer | Sequential,
+    adapters: Sequence[Adapter],
+    left_out: Mapping[str, str],
+    pairs: Sequence[ParameterCheck],
+    checks: Sequence[Check],
+    power: Power,
+    probe: Probe,
+    notes: Sequence[str],
+    failure: str = "",
+) -> Verdict:
+    layers = model.layers if isinstance(model, Sequential) else (model,)
+    status, reason = ("different", failure) if failure else _conclude(adapters, checks, power)
+    return Verdict(
+        status=status,
+        reason=reason,
+        model=model,
+        frameworks=tuple(one.name for one in adapters),
+        not_compared=dict(left_out),
+        layers=tuple(_layer_report(n, s, [*adapters, *left_out]) for n, s in zip(_names(layers), layers, strict=True)),
+        parameters=tuple(pairs),
+        checks=tuple(checks),
+        power=power,
+        limit=LIMIT,
+        probe={"batch": probe.batch, "steps": probe.steps, "seed": probe.seed},
+        notes=tuple(notes),
+        environment=environment(adapters),
+    )
+
+
+def _conclude(adapters: Sequence[Adapter], checks: Sequence[Check], power: Power) -> tuple[str, str]:
+    """The status, and the sentence that says why."""
+    bad = [c for c in checks if c.status == "different"]
+    if bad:
+        worst = max(bad, key=lambda c: np.inf if c.noise_ratio is None else c.noise_ratio)
+        only = "" if any(c.dtype == "float64" for c in bad) else " The function is the same; its numerics are not."
+        return "different", (
+            f"{len(bad)} of {len(checks)} outputs differ; the worst is {worst.output} of {get_adapter(worst.framework).title} "
+            f"({worst.weights}, {worst.dtype}): {worst.reason}.{only}"
+        )
+    if vague := [c for c in checks if c.status == "inconclusive"]:
+        return "inconclusive", f"{vague[0].output} of {vague[0].layer} proves nothing: {vague[0].reason}."
+    if power.missed:
+        return "inconclusive", (
+            f"The outputs agree, but this probe could not have shown: {', '.join(power.missed)}; use more steps, another "
+            "seed, or other weights."
+        )
+    names = " and ".join(one.title for one in adapters)
+    ratio = max((c.noise_ratio for c in checks if c.noise_ratio is not None), default=0.0)
+    same = "compute the same function" if len(adapters) > 1 else "computes what the reference computes"
+    return "equivalent", (
+        f"{names} {same}: all {len(checks)} outputs are within {ratio:.2g} times the rounding noise of the NumPy reference "
+        f"(limit {LIMIT:g})."
+    )
+
+
+def _layer_report(name: str, spec: Layer, adapters: Sequence[Adapter | str]) -> LayerReport:
+    names = [one if isinstance(one, str) else one.name for one in adapters]
+    counts = {k: v for k, v in count(spec).items() if k in names}
+    texts = [*reasons(spec, counts), *(text for k, text in unsupported(spec).items() if k in names)]
+    return LayerReport(name, spec, counts, tuple(texts))
+
+
+def environment(adapters: Iterable[Adapter] = ()) -> dict[str, str]:
+    """Versions of what can change a number."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "numpy": np.__version__,
+        **{one.name: one.version() for one in adapters},
+    }

@@ -1,0 +1,38 @@
+"""Reports: what was found, printed. They compute nothing.
+
+A result is laid out once as a document of a few kinds of blocks (`document`), which the text and Markdown writers print;
+JSON has its own writer, because its fields are an interface (schema ``xframe/1``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xframe.errors import SpecError
+
+__all__ = ["FORMATS", "render"]
+
+FORMATS = ("text", "markdown", "json")
+
+
+def render(result: Any, format: str = "text") -> str:
+    """A result as text, ending in a newline.
+
+    Args:
+        result: a `Verdict`, `Suite`, `Explanation` (or a list of them), `NumberSearch` or `Demonstration`.
+        format: ``text``, ``markdown`` or ``json``.
+
+    Raises:
+        SpecError: an unknown format.
+    """
+    if format == "json":
+        from xframe.report.json import to_json
+
+        return to_json(result)
+    from xframe.report import markdown, text
+    from xframe.report.document import document
+
+    if format not in FORMATS:
+        raise SpecError(f"format must be one of {', '.join(FORMATS)}, not {format!r}.")
+    writer = text if format == "text" else markdown
+    return writer.write(document(result))

@@ -1,0 +1,193 @@
+"""JSON, schema ``xframe/1``: one object, whose fields keep their meaning."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from xframe import __version__
+from xframe.assumptions import NumberSearch
+from xframe.counts import Count
+from xframe.errors import XframeError
+from xframe.explanation import Explanation
+from xframe.spec import Layer, Sequential
+
+if TYPE_CHECKING:
+    from xframe.demonstration import Demonstration
+    from xframe.suite import Suite
+    from xframe.verdict import Check, ParameterCheck, Verdict
+
+__all__ = ["error_json", "to_json"]
+
+
+def to_json(result: Any) -> str:
+    """A result as one JSON object."""
+    if isinstance(result, list | tuple):
+        parts = [_WRITERS[type(one).__name__](one) for one in result]
+        head = _head("explain", "done")
+        return _write({**head, "results": [{k: v for k, v in part.items() if k not in head} for part in parts]})
+    return _write(_WRITERS[type(result).__name__](result))
+
+
+def error_json(command: str, error: XframeError) -> str:
+    """The object for a command that could not do its work."""
+    return _write({**_head(command, "error"), "error": {"kind": error.kind, "message": str(error)}})
+
+
+def _write(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def _head(command: str, status: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    import platform
+
+    basic = {"python": platform.python_version(), "platform": platform.platform()}
+    return {
+        "schema": "xframe/1",
+        "version": __version__,
+        "command": command,
+        "status": status,
+        "environment": dict(environment or basic),
+    }
+
+
+def _spec(spec: Layer) -> dict[str, Any]:
+    return {"cell": spec.cell, **spec.options()}
+
+
+def _counts(counts: Mapping[str, Count]) -> dict[str, Any]:
+    return {
+        name: {
+            "stored": c.stored,
+            "effective": c.effective,
+            "redundant": c.redundant,
+            "formula": c.formula,
+            "arithmetic": c.arithmetic,
+            "tensors": [
+                {"name": t.name, "shape": list(t.shape), "count": t.count, "role": t.role} for t in c.tensors
+            ],
+        }
+        for name, c in counts.items()
+    }
+
+
+def _explanation(e: Explanation) -> dict[str, Any]:
+    return {
+        **_head("explain", "done"),
+        "spec": _spec(e.spec),
+        "counts": _counts(e.counts),
+        "reasons": list(e.reasons),
+        "unsupported": dict(e.unsupported),
+    }
+
+
+def _number(s: NumberSearch) -> dict[str, Any]:
+    return {
+        **_head("explain", "done"),
+        "spec": _spec(s.spec),
+        "number": s.number,
+        "exact": s.exact,
+        "matches": [{"framework": m.framework, "assumption": m.assumption, "count": m.count} for m in s.matches],
+        "as_given": dict(s.as_given),
+        "missing": s.missing,
+    }
+
+
+def _demonstration(d: Demonstration) -> dict[str, Any]:
+    moves = [
+        {"gate": m.gate, "change": m.change, "noise_ratio": m.noise_ratio, "redundant": m.redundant} for m in d.moves
+    ]
+    return {
+        **_head("explain", "done"),
+        "spec": _spec(d.spec),
+        "constant": d.constant,
+        "moves": moves,
+        "conclusion": d.conclusion,
+    }
+
+
+def _verdict(v: Verdict) -> dict[str, Any]:
+    layers = v.model.layers if isinstance(v.model, Sequential) else (v.model,)
+    return {
+        **_head("compare", v.status, v.environment),
+        "reason": v.reason,
+        "layers": [
+            {
+                "name": report.name,
+                "cell": report.spec.cell,
+                "spec": _spec(report.spec),
+                "counts": _counts(report.counts),
+                "reasons": list(report.reasons),
+            }
+            for report in v.layers
+        ],
+        "totals": {
+            name: sum(report.counts[name].stored for report in v.layers)
+            for name in v.layers[0].counts
+            if all(name in report.counts for report in v.layers)
+        },
+        "model": [str(layer) for layer in layers],
+        "frameworks": list(v.frameworks),
+        "not_compared": dict(v.not_compared),
+        "parameters": [_parameters(p) for p in v.parameters],
+        "checks": [_check(c) for c in v.checks],
+        "power": {"margins": {k: _number_or_null(m) for k, m in v.power.margins.items()}, "missed": v.power.missed},
+        "limit": v.limit,
+        "probe": dict(v.probe),
+        "notes": list(v.notes),
+    }
+
+
+def _parameters(p: ParameterCheck) -> dict[str, Any]:
+    return {
+        "layer": p.layer,
+        "a": p.a,
+        "b": p.b,
+        "dtype": p.dtype,
+        "max_abs": p.max_abs,
+        "where": p.where,
+        "rounding": p.rounding,
+    }
+
+
+def _check(c: Check) -> dict[str, Any]:
+    return {
+        "layer": c.layer,
+        "framework": c.framework,
+        "weights": c.weights,
+        "initial_state": c.initial_state,
+        "output": c.output,
+        "dtype": c.dtype,
+        "against": "NumPy reference, float64",
+        "status": c.status,
+        "max_abs": c.max_abs,
+        "noise_ratio": c.noise_ratio,
+        "worst": None if c.worst is None else list(c.worst),
+        "reason": c.reason,
+        "power": {name: _number_or_null(margin) for name, margin in c.power.items()},
+    }
+
+
+def _number_or_null(number: float) -> float | None:
+    """JSON has no infinity and no NaN."""
+    return number if math.isfinite(number) else None
+
+
+def _suite(s: Suite) -> dict[str, Any]:
+    return {
+        **_head("compare", s.status, s.verdicts[0].environment),
+        "reason": s.reason,
+        "configurations": [_verdict(v) for v in s.verdicts],
+        "notes": list(s.notes),
+    }
+
+
+_WRITERS = {
+    "Explanation": _explanation,
+    "NumberSearch": _number,
+    "Demonstration": _demonstration,
+    "Verdict": _verdict,
+    "Suite": _suite,
+}

@@ -1,0 +1,147 @@
+"""What a comparison found. A verdict is a record: reports print it, nothing computes from here on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from xframe.counts import Count
+from xframe.spec import Layer, Sequential
+
+__all__ = ["Check", "LayerReport", "ParameterCheck", "Power", "Verdict"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One output of one framework against the NumPy reference.
+
+    Attributes:
+        layer: which layer, or ``model`` for the whole chain.
+        framework: short name.
+        weights: how the weights got there.
+        initial_state: ``zero`` or ``given``.
+        output: ``sequence``, ``last``, ``state h``, ... or ``output``.
+        dtype: float type of the framework's layer; the reference is always in float64.
+        status: ``equivalent``, ``different`` or ``inconclusive``.
+        max_abs: largest absolute difference.
+        noise_ratio: largest difference in units of the rounding noise of that element.
+        worst: index of the element with the largest ratio.
+        reason: why the status is not ``equivalent``.
+        power: by mistake of the catalogue, how many times the limit this output would have been off.
+    """
+
+    layer: str
+    framework: str
+    weights: str
+    initial_state: str
+    output: str
+    dtype: str
+    status: str
+    max_abs: float | None
+    noise_ratio: float | None
+    worst: tuple[int, ...] | None
+    reason: str = ""
+    power: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ParameterCheck:
+    """The canonical parameters of two native layers beside each other.
+
+    Attributes:
+        layer: which layer.
+        a, b: the two, as ``Keras (loaded)``.
+        dtype: the narrower float type.
+        max_abs: largest difference between effective parameters.
+        where: address of that block.
+        rounding: whether every difference is explained by rounding a sum of two biases, or by the narrower dtype.
+    """
+
+    layer: str
+    a: str
+    b: str
+    dtype: str
+    max_abs: float
+    where: str
+    rounding: bool
+
+    @property
+    def equal(self) -> bool:
+        """Equal to the last bit."""
+        return self.max_abs == 0
+
+
+@dataclass(frozen=True)
+class Power:
+    """Which known mistakes this probe would have shown.
+
+    Attributes:
+        margins: by mistake, how many times over the limit it would have been, at the output that shows it best.
+    """
+
+    margins: Mapping[str, float]
+
+    @property
+    def missed(self) -> list[str]:
+        """Mistakes that would have passed."""
+        return [name for name, margin in self.margins.items() if not margin > 1]
+
+    @property
+    def weakest(self) -> tuple[str, float] | None:
+        """The mistake that shows least."""
+        return min(self.margins.items(), key=lambda item: item[1]) if self.margins else None
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One layer: what it is and how many numbers each framework keeps for it."""
+
+    name: str
+    spec: Layer
+    counts: Mapping[str, Count]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a comparison; true only when equivalent.
+
+    Attributes:
+        status: ``equivalent``, ``different`` or ``inconclusive``.
+        reason: one sentence.
+        model: what was compared.
+        frameworks: short names of the frameworks that were compared.
+        not_compared: by framework that was left out, why.
+        layers: the layers with their counts.
+        parameters: the canonical parameters of each pair.
+        checks: every output of every framework against the reference.
+        power: what the probe would have shown.
+        limit: how many units of noise an output may be off.
+        probe: the sizes and the seed.
+        notes: what else a reader should know.
+        environment: versions.
+    """
+
+    status: str
+    reason: str
+    model: Layer | Sequential
+    frameworks: tuple[str, ...]
+    not_compared: Mapping[str, str]
+    layers: tuple[LayerReport, ...]
+    parameters: tuple[ParameterCheck, ...]
+    checks: tuple[Check, ...]
+    power: Power
+    limit: float
+    probe: Mapping[str, Any]
+    notes: tuple[str, ...]
+    environment: Mapping[str, str]
+
+    def __bool__(self) -> bool:
+        return self.status == "equivalent"
+
+    def report(self, format: str = "text") -> str:
+        """The verdict as ``text``, ``markdown`` or ``json``."""
+        from xframe.report import render
+
+        return render(self, format)
