@@ -67,7 +67,7 @@ def cli() -> None:
 @cli.command()
 @_spec_options
 @click.option("--steps", type=int, metavar="T", help="Time steps of the probe.  [default: 5, without CELL 3]")
-@click.option("--batch", type=int, default=3, show_default=True, metavar="N", help="Sequences in the probe.")
+@click.option("--batch", type=int, default=2, show_default=True, metavar="N", help="Sequences in the probe.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Seed of weights, inputs and states.")
 @click.option(
     "--dtype",
@@ -280,6 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         cli.main(given, prog_name="xframe", standalone_mode=False)
+        sys.exit(0)
     except click.exceptions.Exit as request:
         sys.exit(request.exit_code)
     except click.exceptions.NoArgsIsHelpError as help_:

@@ -32,7 +32,7 @@ class Probe:
         seed: of the random generator.
     """
 
-    batch: int = 3
+    batch: int = 2
     steps: int = 5
     seed: int = 0
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from xframe.adapters import get_adapter
 from xframe.comparison import DTYPES, compare_spec
+from xframe.errors import UnsupportedError
 from xframe.probe import Probe
 from xframe.spec import Recurrent
 from xframe.verdict import Verdict
@@ -32,9 +34,15 @@ _SHAPES: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True)
 class Suite:
-    """The verdicts of a grid, in order."""
+    """The verdicts of a grid, in order.
+
+    Attributes:
+        verdicts: one a configuration that at least one framework has.
+        left_out: why no framework has the others, by configuration.
+    """
 
     verdicts: tuple[Verdict, ...]
+    left_out: Mapping[str, str]
 
     @property
     def status(self) -> str:
@@ -53,7 +61,8 @@ class Suite:
     @property
     def notes(self) -> list[str]:
         """What was left out, each reason once."""
-        return list(dict.fromkeys(f"no: {text}" for v in self.verdicts for text in v.not_compared.values()))
+        partly = [f"no: {text}" for v in self.verdicts for text in v.not_compared.values()]
+        return list(dict.fromkeys([*partly, *(f"Left out: {text}" for text in self.left_out.values())]))
 
     def __bool__(self) -> bool:
         return self.status == "equivalent"
@@ -69,7 +78,8 @@ def grid() -> Iterator[Recurrent]:
     """The standard grid."""
     for i, kind in enumerate(_KINDS):
         for j, shape in enumerate(_SHAPES):
-            yield Recurrent(input_size=3 + (i + j) % 4, hidden_size=7 + (2 * i + j) % 5, **kind, **shape)
+            # Sizes that are equal neither to each other nor to the probe's batch (2) and steps (5).
+            yield Recurrent(input_size=(3, 4, 6)[(i + j) % 3], hidden_size=7 + (2 * i + j) % 5, **kind, **shape)
 
 
 def run_suite(
@@ -82,4 +92,12 @@ def run_suite(
 
     ``progress`` wraps the configurations, to show how far it has come. The rest and the errors are as of `compare`.
     """
-    return Suite(tuple(compare_spec(spec, frameworks, dtypes, probe, strict=False) for spec in progress(list(grid()))))
+    for name in frameworks or ():
+        get_adapter(name)  # one that is unknown or missing is an error, not a configuration to leave out
+    verdicts, left_out = [], {}
+    for spec in progress(list(grid())):
+        try:
+            verdicts.append(compare_spec(spec, frameworks, dtypes, probe, strict=False))
+        except UnsupportedError as error:
+            left_out[str(spec)] = str(error)
+    return Suite(tuple(verdicts), left_out)

@@ -180,6 +180,7 @@ def _suite(s: Suite) -> dict[str, Any]:
         **_head("compare", s.status, s.verdicts[0].environment),
         "reason": s.reason,
         "configurations": [_verdict(v) for v in s.verdicts],
+        "left_out": dict(s.left_out),
         "notes": list(s.notes),
     }
 

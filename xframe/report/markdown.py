@@ -30,6 +30,6 @@ def _block(block: Block) -> str:
 
 def _plain(text: str) -> str:
     """Characters that Markdown would take for its own."""
-    for character in "\\*_|<>":
+    for character in "\\*|<":
         text = text.replace(character, f"\\{character}")
     return text

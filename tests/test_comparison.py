@@ -1,0 +1,409 @@
+"""The verdict: equivalent when it should be, and never otherwise.
+
+The mutation tests break a real layer with the framework's own means, written out here, not with xframe's catalogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+
+import xframe
+from xframe import mistakes, noise, reference
+from xframe.adapters import get_adapter, known_adapters
+from xframe.adapters.torch import TorchAdapter
+from xframe.probe import Probe, draw_input, draw_parameters, draw_state
+from xframe.reference import Outputs
+from xframe.suite import grid
+
+SPECS = [
+    xframe.Recurrent("rnn", 3, 5),
+    xframe.Recurrent("rnn", 4, 7, activation="relu", bidirectional=True),
+    xframe.Recurrent("lstm", 3, 4, num_layers=2, bidirectional=True),
+    xframe.Recurrent("gru", 6, 5, num_layers=3),
+    xframe.Recurrent("gru", 4, 7, reset_after=False),
+    xframe.Recurrent("lstm", 3, 7, proj_size=4),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_a_layer_is_equivalent_wherever_it_exists(spec: xframe.Recurrent) -> None:
+    verdict = xframe.compare(spec)
+    assert verdict.status == "equivalent", verdict.reason
+    assert verdict
+    assert set(verdict.frameworks) | set(verdict.not_compared) == set(known_adapters())
+    judged = {(c.framework, c.weights, c.initial_state, c.output, c.dtype) for c in verdict.checks}
+    assert len(judged) == len(verdict.checks)
+    states = ("state h", "state c") if spec.cell == "lstm" else ("state h",)
+    for framework in verdict.frameworks:
+        for start in ("zero", "given"):
+            for output in ("sequence", "last", *states):
+                for dtype in ("float64", "float32"):
+                    assert (framework, "loaded", start, output, dtype) in judged
+    assert not verdict.power.missed
+
+
+def test_the_weights_are_moved_from_each_framework_to_each_other_one() -> None:
+    verdict = xframe.compare(xframe.Recurrent("gru", 3, 5))
+    assert {(c.framework, c.weights) for c in verdict.checks} == {
+        ("keras", "loaded"),
+        ("keras", "from PyTorch"),
+        ("torch", "loaded"),
+        ("torch", "from Keras"),
+    }
+    assert len(verdict.parameters) == 4
+    assert all(p.rounding for p in verdict.parameters)
+
+
+def test_the_standard_grid_covers_every_option() -> None:
+    specs = list(grid())
+    assert len(specs) >= 24
+    assert len(set(specs)) == len(specs)
+    assert {s.num_layers for s in specs} == {1, 2, 3, 4}
+    for cell, option, values in (
+        ("rnn", "activation", {"tanh", "relu"}),
+        ("gru", "reset_after", {True, False}),
+        ("lstm", "bias", {True, False}),
+        ("lstm", "bidirectional", {True, False}),
+    ):
+        assert {getattr(s, option) for s in specs if s.cell == cell} == values
+    assert not {s.input_size for s in specs} & {s.hidden_size for s in specs}
+
+
+# Mutations. Each takes a torch layer and breaks it as a hand-written transfer would.
+
+
+def blocks(tensor: torch.Tensor, order: list[int]) -> torch.Tensor:
+    return torch.cat([tensor.chunk(len(order))[i] for i in order])
+
+
+def swap_gates(order: list[int]) -> Callable[[Any], None]:
+    def mutate(layer: Any) -> None:
+        for parameter in layer.parameters():
+            parameter.copy_(blocks(parameter, order))
+
+    return mutate
+
+
+def per_gate(name: str, change: Callable[[torch.Tensor], torch.Tensor], gates: int) -> Callable[[Any], None]:
+    def mutate(layer: Any) -> None:
+        weight = getattr(layer, name)
+        weight.copy_(torch.cat([change(w) for w in weight.chunk(gates)]))
+
+    return mutate
+
+
+def zero(*names: str) -> Callable[[Any], None]:
+    def mutate(layer: Any) -> None:
+        for name in names:
+            getattr(layer, name).zero_()
+
+    return mutate
+
+
+def sum_on_both_sides(layer: Any) -> None:
+    total = layer.bias_ih_l0 + layer.bias_hh_l0
+    layer.bias_ih_l0.copy_(total)
+    layer.bias_hh_l0.copy_(total)
+
+
+def sum_on_one_side(layer: Any) -> None:
+    layer.bias_ih_l0.add_(layer.bias_hh_l0)
+    layer.bias_hh_l0.zero_()
+
+
+def exchange(one: str, other: str) -> Callable[[Any], None]:
+    def mutate(layer: Any) -> None:
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            a, b = getattr(layer, f"{name}_{one}"), getattr(layer, f"{name}_{other}")
+            if a.shape == b.shape:
+                kept = a.clone()
+                a.copy_(b)
+                b.copy_(kept)
+
+    return mutate
+
+
+def add_forget_bias(layer: Any) -> None:
+    layer.bias_ih_l0.chunk(4)[1].add_(1.0)
+
+
+def one_number(layer: Any) -> None:
+    layer.weight_hh_l0[-1, -1] += 1e-3
+
+
+def through_half_precision(layer: Any) -> None:
+    for parameter in layer.parameters():
+        parameter.copy_(parameter.half().float())
+
+
+MUTATIONS: list[tuple[str, Callable[[], Any], Callable[[Any], None]]] = [
+    *(
+        (f"lstm gates {order}", lambda: torch.nn.LSTM(5, 6, batch_first=True), swap_gates(order))
+        for order in ([1, 0, 2, 3], [2, 1, 0, 3], [3, 1, 2, 0], [0, 2, 1, 3], [0, 3, 2, 1], [0, 1, 3, 2])
+    ),
+    *(
+        (f"gru gates {order}", lambda: torch.nn.GRU(5, 6, batch_first=True), swap_gates(order))
+        for order in ([1, 0, 2], [2, 1, 0], [0, 2, 1])
+    ),
+    ("square kernel not transposed", lambda: torch.nn.LSTM(6, 6), per_gate("weight_ih_l0", lambda w: w.T, 4)),
+    ("recurrent kernel not transposed", lambda: torch.nn.RNN(5, 6), per_gate("weight_hh_l0", lambda w: w.T, 1)),
+    (
+        "kernel reshaped instead of transposed",
+        lambda: torch.nn.GRU(5, 6),
+        per_gate("weight_ih_l0", lambda w: w.T.reshape(w.shape), 3),
+    ),
+    ("input bias dropped", lambda: torch.nn.LSTM(5, 6), zero("bias_ih_l0")),
+    ("recurrent bias dropped", lambda: torch.nn.RNN(5, 6), zero("bias_hh_l0")),
+    ("both biases added on both sides", lambda: torch.nn.LSTM(5, 6), sum_on_both_sides),
+    ("gru biases added on one side", lambda: torch.nn.GRU(5, 6), sum_on_one_side),
+    ("directions swapped", lambda: torch.nn.LSTM(5, 6, bidirectional=True), exchange("l0", "l0_reverse")),
+    ("layers swapped", lambda: torch.nn.GRU(6, 6, num_layers=2), exchange("l0", "l1")),
+    ("forget bias added", lambda: torch.nn.LSTM(5, 6), add_forget_bias),
+    ("one number changed", lambda: torch.nn.LSTM(5, 6), one_number),
+    ("through half precision", lambda: torch.nn.GRU(5, 6), through_half_precision),
+]
+
+
+def partner(layer: Any) -> Any:
+    """A Keras layer with the same weights."""
+    twin = get_adapter("keras").build(get_adapter("torch").spec(layer))
+    xframe.transfer(layer, twin)
+    return twin
+
+
+@pytest.mark.parametrize(("make", "mutate"), [m[1:] for m in MUTATIONS], ids=[m[0] for m in MUTATIONS])
+def test_a_mutation_turns_the_verdict(make: Callable[[], Any], mutate: Callable[[Any], None]) -> None:
+    torch.manual_seed(1)
+    layer = make()
+    twin = partner(layer)
+    before = xframe.compare(layer, twin)
+    assert before.status == "equivalent", before.reason
+    with torch.no_grad():
+        mutate(layer)
+    for pair in ((layer, twin), (twin, layer)):
+        verdict = xframe.compare(*pair)
+        assert verdict.status == "different", verdict.reason
+        assert not verdict
+        assert any(c.dtype == "float64" and c.status == "different" for c in verdict.checks)
+
+
+def test_relu_for_tanh_is_different() -> None:
+    torch.manual_seed(2)
+    layer = torch.nn.RNN(4, 6, batch_first=True)
+    wrong = torch.nn.RNN(4, 6, nonlinearity="relu", batch_first=True)
+    wrong.load_state_dict(layer.state_dict())
+    assert xframe.compare(layer, wrong).status == "different"
+
+
+def test_reset_before_for_reset_after_is_different() -> None:
+    torch.manual_seed(3)
+    layer = torch.nn.GRU(4, 6, batch_first=True)
+    with torch.no_grad():
+        layer.bias_hh_l0.zero_()
+    wrong = keras.layers.GRU(6, reset_after=False)
+    wrong.build((None, None, 4))
+    weights = {n: p.detach().numpy() for n, p in layer.named_parameters()}
+    zrn = [np.concatenate([np.split(weights[n], 3)[i] for i in (1, 0, 2)]) for n in ("weight_ih_l0", "weight_hh_l0")]
+    bias = np.concatenate([np.split(weights["bias_ih_l0"], 3)[i] for i in (1, 0, 2)])
+    wrong.set_weights([zrn[0].T, zrn[1].T, bias])
+    verdict = xframe.compare(layer, wrong)
+    assert all(p.equal for p in verdict.parameters), "the parameters are the same; only their use differs"
+    assert verdict.status == "different"
+
+
+def break_run(monkeypatch: pytest.MonkeyPatch, change: Callable[..., Outputs]) -> None:
+    """Let PyTorch's adapter run layers wrongly."""
+    right = TorchAdapter.run
+    monkeypatch.setattr(TorchAdapter, "run", lambda self, layer, x, state=None: change(right, self, layer, x, state))
+
+
+RUN_MUTATIONS: dict[str, Callable[..., Outputs]] = {
+    "time reversed": lambda right, self, layer, x, state: right(self, layer, x[:, ::-1], state),
+    "initial state ignored": lambda right, self, layer, x, state: right(self, layer, x, None),
+    "batch and time exchanged": lambda right, self, layer, x, state: (
+        lambda out: Outputs(out.sequence.swapaxes(0, 1), out.last, out.states)
+    )(right(self, layer, x, state)),
+    "last output at the wrong step": lambda right, self, layer, x, state: (
+        lambda out: Outputs(out.sequence, out.sequence[:, -1], out.states)
+    )(right(self, layer, x, state)),
+    "an output is missing": lambda right, self, layer, x, state: (
+        lambda out: Outputs(out.sequence, out.last, {"h": out.states["h"]})
+    )(right(self, layer, x, state)),
+    "a NaN in the output": lambda right, self, layer, x, state: (
+        lambda out: Outputs(np.where(np.arange(out.sequence.size).reshape(out.sequence.shape) == 7, np.nan, out.sequence),
+                            out.last, out.states)
+    )(right(self, layer, x, state)),
+    "computed in half precision": lambda right, self, layer, x, state: (
+        lambda out: Outputs(out.sequence.astype(np.float16).astype(x.dtype), out.last, out.states)
+    )(right(self, layer, x, state)),
+}
+
+
+@pytest.mark.parametrize("change", RUN_MUTATIONS.values(), ids=RUN_MUTATIONS)
+def test_a_wrong_run_turns_the_verdict(change: Callable[..., Outputs], monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = xframe.Recurrent("lstm", 3, 5, bidirectional=True)
+    assert xframe.compare(spec).status == "equivalent"
+    break_run(monkeypatch, change)
+    verdict = xframe.compare(spec)
+    assert verdict.status == "different"
+    assert {c.framework for c in verdict.checks if c.status == "different"} == {"torch"}
+
+
+def test_float32_that_is_secretly_less_is_different(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numerics are judged by themselves: right in float64, wrong by ten bits in float32."""
+
+    def coarse(right: Any, self: Any, layer: Any, x: np.ndarray, state: Any) -> Outputs:
+        out = right(self, layer, x, state)
+        if x.dtype != np.float32:
+            return out
+        return Outputs(out.sequence * np.float32(1 + 2**-14), out.last, out.states)
+
+    break_run(monkeypatch, coarse)
+    verdict = xframe.compare(xframe.Recurrent("gru", 3, 5))
+    assert verdict.status == "different"
+    assert "The function is the same; its numerics are not." in verdict.reason
+    assert {c.dtype for c in verdict.checks if c.status == "different"} == {"float32"}
+
+
+def test_outputs_that_are_all_zero_prove_nothing() -> None:
+    layer = torch.nn.RNN(3, 5, nonlinearity="relu", batch_first=True)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(-parameter.abs())
+        layer.weight_ih_l0.zero_()
+        layer.weight_hh_l0.abs_().neg_()
+    twin = partner(layer)
+    verdict = xframe.compare(layer, twin)
+    assert verdict.status == "inconclusive"
+    assert "proves nothing" in verdict.reason
+    assert not verdict
+
+
+def test_a_probe_that_could_not_see_a_mistake_says_so() -> None:
+    verdict = xframe.compare(xframe.Recurrent("lstm", 3, 4), steps=1)
+    assert verdict.status == "inconclusive"
+    assert verdict.power.missed == ["time reversed"]
+    assert "time reversed" in verdict.reason
+
+
+def test_every_mistake_of_the_catalogue_is_seen_and_changes_the_reference() -> None:
+    seen = set()
+    for spec in (*SPECS, xframe.Recurrent("lstm", 5, 5), xframe.Recurrent("gru", 6, 6, num_layers=2, bidirectional=True)):
+        probe, params = Probe(), draw_parameters(spec, 0)
+        x, state = draw_input(spec, probe), draw_state(spec, probe)
+        right = reference.run(spec, params, x, state).sequence
+        for variation in mistakes.variations(spec, params, given_state=True):
+            seen.add(variation.name)
+            assert not np.allclose(mistakes.run(variation, x, state).sequence, right, atol=1e-3), variation.name
+    assert len(seen) >= 20
+
+
+# Two layers that the user made.
+
+
+def test_layers_of_different_shapes_are_different() -> None:
+    verdict = xframe.compare(torch.nn.LSTM(3, 4), torch.nn.LSTM(3, 5))
+    assert verdict.status == "different"
+    assert "hidden_size 4 and 5" in verdict.reason
+    assert not verdict.checks
+
+
+def test_a_fold_that_rounds_is_no_difference() -> None:
+    torch.manual_seed(4)
+    layer = torch.nn.LSTM(3, 5)
+    twin = partner(layer)
+    verdict = xframe.compare(layer, twin)
+    assert verdict, verdict.reason
+    (pair,) = verdict.parameters
+    total = (layer.bias_ih_l0.double() + layer.bias_hh_l0.double()).detach().numpy()
+    assert pair.max_abs == np.abs(total - total.astype(np.float32)).max()
+    assert 0 < pair.max_abs < 1e-7
+    assert pair.rounding
+
+
+def test_a_bias_that_is_off_by_more_than_rounding_is_different() -> None:
+    torch.manual_seed(4)
+    layer = torch.nn.LSTM(3, 5)
+    twin = partner(layer)
+    bias = twin.cell.bias
+    bias.assign(keras.ops.convert_to_numpy(bias) * np.float32(1 + 2**-20))
+    verdict = xframe.compare(layer, twin)
+    assert verdict.status == "different"
+    assert not verdict.parameters[0].rounding
+
+
+def test_a_wider_layer_is_equal_after_rounding() -> None:
+    torch.manual_seed(5)
+    wide = torch.nn.GRU(3, 5, dtype=torch.float64)
+    narrow = torch.nn.GRU(3, 5)
+    xframe.transfer(wide, narrow)
+    verdict = xframe.compare(wide, narrow)
+    assert verdict, verdict.reason
+    assert {c.dtype for c in verdict.checks} == {"float64", "float32"}
+
+
+def test_no_bias_and_zero_biases_are_the_same_function() -> None:
+    torch.manual_seed(6)
+    without, zeroed = torch.nn.LSTM(3, 5, bias=False), torch.nn.LSTM(3, 5)
+    xframe.transfer(without, zeroed)
+    verdict = xframe.compare(without, zeroed)
+    assert verdict, verdict.reason
+    assert "bias" in verdict.notes[0]
+
+
+def test_the_noise_follows_the_dtype_and_the_scale() -> None:
+    spec, probe = xframe.Recurrent("lstm", 4, 6), Probe(steps=9)
+    params, x = draw_parameters(spec, 1), draw_input(spec, probe)
+    deviations = {d: noise.measure(spec, params, x, None, d).deviation["sequence"] for d in noise.ROUNDOFF}
+    quotient = np.median(deviations["float32"] / deviations["float64"])
+    assert quotient == pytest.approx(2.0**29, rel=0.5)
+    assert 0.1 * 2**-24 < np.median(deviations["float32"]) < 100 * 2**-24
+
+
+def test_noise_of_biases_that_cancel() -> None:
+    """Two large biases of opposite sign lose digits in PyTorch, which adds them one after the other; that is no mistake."""
+    torch.manual_seed(7)
+    layer = torch.nn.LSTM(3, 5)
+    with torch.no_grad():
+        layer.bias_ih_l0.add_(4096.0)
+        layer.bias_hh_l0.sub_(4096.0)
+    verdict = xframe.compare(layer, partner(layer))
+    assert verdict, verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: xframe.compare(torch.nn.LSTM(3, 4)), "give the other one"),
+        (lambda: xframe.compare(xframe.Recurrent("rnn", 3, 4), torch.nn.RNN(3, 4)), "a spec alone"),
+        (lambda: xframe.compare(xframe.Recurrent("rnn", 3, 4), dtypes=("bfloat16",)), "'bfloat16'"),
+        (lambda: xframe.compare(xframe.Recurrent("rnn", 3, 4), steps=0), "steps"),
+        (lambda: xframe.compare(xframe.Recurrent("rnn", 3, 4), frameworks=["jax"]), "no adapter for 'jax'"),
+        (lambda: xframe.compare(xframe.Recurrent("rnn", 3, 4), frameworks=[]), "name at least one"),
+        (
+            lambda: xframe.compare(xframe.Recurrent("gru", 3, 4, reset_after=False), frameworks=["torch", "keras"]),
+            "reset_after=False",
+        ),
+        (lambda: xframe.compare(torch.nn.LSTM(3, 4), object()), "builtins.object"),
+        (lambda: xframe.compare(xframe.Recurrent("lstm", 9, 999_999)), "compare smaller sizes"),
+    ],
+)
+def test_bad_calls_are_refused_in_one_sentence(call: Callable[[], Any], words: str) -> None:
+    with pytest.raises(xframe.XframeError, match=words) as caught:
+        call()
+    assert str(caught.value).endswith(".")
+
+
+def test_a_nan_weight_is_an_error_not_a_verdict() -> None:
+    layer = torch.nn.LSTM(3, 4)
+    twin = partner(layer)
+    with torch.no_grad():
+        layer.weight_hh_l0[2, 1] = float("nan")
+    with pytest.raises(xframe.LayoutError, match=r"weight_hh_l0 holds nan at \(2, 1\)"):
+        xframe.compare(layer, twin)
