@@ -70,10 +70,16 @@ def test_json_of_compare_has_the_fields_of_the_interface(capsys: pytest.CaptureF
     assert content["totals"] == {"keras": 131, "torch": 141}
     assert {"python", "platform", "keras", "torch"} <= set(content["environment"])
     counts = content["layers"][0]["counts"]["torch"]
-    assert {k: counts[k] for k in ("stored", "effective", "redundant")} == {"stored": 130, "effective": 120, "redundant": 10}
+    assert {k: counts[k] for k in ("stored", "effective", "redundant")} == {
+        "stored": 130,
+        "effective": 120,
+        "redundant": 10,
+    }
     assert counts["tensors"][0] == {"name": "weight_ih_l0", "shape": [10, 1], "count": 10, "role": "kernel"}
     for check in content["checks"]:
-        assert {"layer", "framework", "output", "dtype", "status", "max_abs", "noise_ratio", "worst", "power"} <= set(check)
+        assert {"layer", "framework", "output", "dtype", "status", "max_abs", "noise_ratio", "worst", "power"} <= set(
+            check
+        )
         assert check["status"] == "equivalent"
         assert check["noise_ratio"] < content["limit"]
     assert any(check["power"] for check in content["checks"])
@@ -99,9 +105,7 @@ def test_reset_before_is_compared_where_it_exists(capsys: pytest.CaptureFixture[
 
 def test_every_option_reaches_the_layer(capsys: pytest.CaptureFixture[str]) -> None:
     options = "--hidden 4 --features 3 --layers 2 --bidirectional --no-bias --reset-before --activation tanh"
-    _, out, _ = run(
-        capsys, "explain", "gru", *options.split(), "--recurrent-activation", "sigmoid", "--format", "json"
-    )
+    _, out, _ = run(capsys, "explain", "gru", *options.split(), "--recurrent-activation", "sigmoid", "--format", "json")
     assert json.loads(out)["spec"] == {
         "cell": "gru",
         "input_size": 3,
@@ -149,7 +153,9 @@ def test_inconclusive_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_suite_is_one_table(capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, err = run(capsys, "compare", "--suite", "--frameworks", "torch", "--dtype", "float64", "--format", "json")
+    status, out, err = run(
+        capsys, "compare", "--suite", "--frameworks", "torch", "--dtype", "float64", "--format", "json"
+    )
     content = json.loads(out)
     assert (status, err) == (0, "")
     assert len(content["configurations"]) >= 24
@@ -182,7 +188,10 @@ BAD = {
         "compare rnn --hidden 3 --features 2 --recurrent-activation sigmoid",
         "recurrent_activation is not an option of the rnn",
     ),
-    "reset of an lstm": ("explain lstm --hidden 3 --features 2 --reset-before", "--reset-before is an option of the gru"),
+    "reset of an lstm": (
+        "explain lstm --hidden 3 --features 2 --reset-before",
+        "--reset-before is an option of the gru",
+    ),
     "activation": ("explain gru --hidden 3 --features 2 --activation relu", "activation of the gru must be 'tanh'"),
     "dtype": ("compare --dtype float16", "not 'float16'"),
     "framework": ("compare --frameworks jax", "There is no adapter for 'jax'"),
@@ -230,7 +239,7 @@ def test_output_is_written_whole_or_not_at_all(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "replace", fail)
+    monkeypatch.setattr(Path, "replace", fail)
     status, _, err = run(capsys, "explain", "lstm", *line[2:])
     assert status == 2
     assert "No space left on device" in err

@@ -236,8 +236,11 @@ RUN_MUTATIONS: dict[str, Callable[..., Outputs]] = {
         lambda out: Outputs(out.sequence, out.last, {"h": out.states["h"]})
     )(right(self, layer, x, state)),
     "a NaN in the output": lambda right, self, layer, x, state: (
-        lambda out: Outputs(np.where(np.arange(out.sequence.size).reshape(out.sequence.shape) == 7, np.nan, out.sequence),
-                            out.last, out.states)
+        lambda out: Outputs(
+            np.where(np.arange(out.sequence.size).reshape(out.sequence.shape) == 7, np.nan, out.sequence),
+            out.last,
+            out.states,
+        )
     )(right(self, layer, x, state)),
     "computed in half precision": lambda right, self, layer, x, state: (
         lambda out: Outputs(out.sequence.astype(np.float16).astype(x.dtype), out.last, out.states)
@@ -294,7 +297,11 @@ def test_a_probe_that_could_not_see_a_mistake_says_so() -> None:
 
 def test_every_mistake_of_the_catalogue_is_seen_and_changes_the_reference() -> None:
     seen = set()
-    for spec in (*SPECS, xframe.Recurrent("lstm", 5, 5), xframe.Recurrent("gru", 6, 6, num_layers=2, bidirectional=True)):
+    for spec in (
+        *SPECS,
+        xframe.Recurrent("lstm", 5, 5),
+        xframe.Recurrent("gru", 6, 6, num_layers=2, bidirectional=True),
+    ):
         probe, params = Probe(), draw_parameters(spec, 0)
         x, state = draw_input(spec, probe), draw_state(spec, probe)
         right = reference.run(spec, params, x, state).sequence

@@ -19,7 +19,7 @@ from xframe.errors import (
 from xframe.spec import Dense, Recurrent, Sequential
 
 if TYPE_CHECKING:
-    from xframe import adapters, noise, reference
+    from xframe import adapters, noise, probe, reference
     from xframe.comparison import compare
     from xframe.counts import count
     from xframe.explanation import explain
@@ -48,6 +48,7 @@ __all__ = [
     "count",
     "explain",
     "noise",
+    "probe",
     "reference",
     "transfer",
 ]
@@ -66,6 +67,6 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(f"xframe.{_LAZY[name]}"), name)
-    if name in ("adapters", "noise", "reference"):
+    if name in ("adapters", "noise", "probe", "reference"):
         return importlib.import_module(f"xframe.{name}")
     raise AttributeError(f"module 'xframe' has no attribute {name!r}")

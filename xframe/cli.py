@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,8 +49,12 @@ _spec_options = _options(
 )
 
 _output_options = _options(
-    click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True, help="Report format."),
-    click.option("--output", metavar="FILE", help="Write the report to FILE (whole or not at all), not to standard output."),
+    click.option(
+        "--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True, help="Report format."
+    ),
+    click.option(
+        "--output", metavar="FILE", help="Write the report to FILE (whole or not at all), not to standard output."
+    ),
     click.option("--quiet", is_flag=True, help="No report on standard output and no progress bar."),
 )
 
@@ -130,7 +134,9 @@ def compare(
 @cli.command()
 @_spec_options
 @click.option("--number", type=int, metavar="K", help="Which framework and which assumption gives K parameters.")
-@click.option("--steps", type=int, metavar="T", help="With --number: time steps, if they may have been taken for features.")
+@click.option(
+    "--steps", type=int, metavar="T", help="With --number: time steps, if they may have been taken for features."
+)
 @click.option(
     "--demonstrate", is_flag=True, help="Move a constant from one bias to the other and show what the outputs do."
 )
@@ -249,8 +255,10 @@ def check_output(path: str | None) -> None:
 
 def write_output(path: str, text: str) -> None:
     """Write a file whole or not at all."""
+    import tempfile  # not needed, and slow, where the report is printed
+
     target = Path(path)
-    temporary = ""
+    temporary: Path | None = None
     try:
         if target.exists() and not target.is_file():  # a pipe or a device cannot be replaced
             target.write_text(text, encoding="utf-8")
@@ -258,14 +266,14 @@ def write_output(path: str, text: str) -> None:
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=target.absolute().parent, prefix=".xframe-", delete=False
         ) as file:
-            temporary = file.name
+            temporary = Path(file.name)
             file.write(text)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
     except OSError as error:
         with suppress(OSError):
             if temporary:
-                os.unlink(temporary)
+                temporary.unlink()
         raise FileError(f"Cannot write {path}: {error.strerror}; choose another place.") from None
 
 
@@ -301,7 +309,7 @@ def _sentence(text: str) -> str:
 def _fail(given: Sequence[str], error: XframeError) -> None:
     """One sentence on standard error and, where JSON was asked for, the error as the report."""
     click.echo(f"xframe: error: {error}", err=True)
-    if "--format=json" in given or ("--format", "json") in zip(given, given[1:], strict=False):
+    if "--format=json" in given or ("--format", "json") in pairwise(given):
         from xframe.report.json import error_json
 
         command = next((word for word in given if word in cli.commands), "")

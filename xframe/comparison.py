@@ -66,6 +66,11 @@ class _Input:
         return "zero" if self.state is None else "given"
 
     @property
+    def shows_most(self) -> bool:
+        """Whether this input is the one to try mistakes on: initial states hide none, and show some more."""
+        return self.state is not None or not isinstance(self.spec, Recurrent)
+
+    @property
     def title(self) -> str:
         return f"{self.layer}, {self.initial_state}"
 
@@ -140,7 +145,7 @@ def compare_spec(
     adapters, left_out = _choose(layers, frameworks, strict)
     params = [draw_parameters(layer, probe.seed + i) for i, layer in enumerate(layers)]
     inputs = list(_inputs(layers, names, params, probe))
-    shown = {given.title: _margins(given) for given in inputs}
+    shown = {given.title: _margins(given) for given in inputs if given.shows_most}
     checks: list[Check] = []
     pairs: list[ParameterCheck] = []
     for dtype in dtypes:
@@ -150,7 +155,7 @@ def compare_spec(
         for given in inputs:
             truth = given.noise(dtype)
             for subject in made[names.index(given.layer)]:
-                checks += _judge(subject, given, truth, dtype, shown[given.title])
+                checks += _judge(subject, given, truth, dtype, shown.get(given.title, {}))
         if len(layers) > 1:
             checks += _judge_chains(layers, params, inputs[0].x, made, dtype)
     return _verdict(model, adapters, left_out, pairs, checks, _power(inputs, shown), probe, ())
@@ -198,9 +203,8 @@ def _inputs(
         if isinstance(layer, Recurrent):
             yield _Input(name, layer, blocks, x, draw_state(layer, probe))
         if i + 1 < len(layers):
-            out = reference.run(layer, blocks, x)
-            follower = out.sequence if isinstance(layers[i + 1], Recurrent) else out.last
-            x = follower.astype(np.float32).astype(np.float64)
+            passed = reference.handed_on(Sequential(*layers), i, reference.run(layer, blocks, x))
+            x = passed.astype(np.float32).astype(np.float64)
 
 
 def _subjects(adapters: Sequence[Adapter], spec: Layer, params: Parameters, dtype: str) -> Iterator[_Subject]:
@@ -221,7 +225,12 @@ def _moved_pairs(name: str, subjects: Sequence[_Subject], dtype: str) -> Iterato
     for subject in subjects:
         if origin := origins.get(subject.weights):
             yield _parameter_check(
-                name, origin, subject, dtype, origin.adapter.parameters(origin.native), subject.adapter.parameters(subject.native)
+                name,
+                origin,
+                subject,
+                dtype,
+                origin.adapter.parameters(origin.native),
+                subject.adapter.parameters(subject.native),
             )
 
 
@@ -233,15 +242,15 @@ def _judge_chains(
     dtype: str,
 ) -> Iterator[Check]:
     """The whole model: in each framework the layers one after the other, with their own outputs in between."""
-    given = _Input("model", Sequential(*layers), params, x, None)
+    chain = Sequential(*layers)
+    given = _Input("model", chain, params, x, None)
     truth = given.noise(dtype)
-    for chain in zip(*made, strict=True):
+    for subjects in zip(*made, strict=True):
         values = x
-        for i, (subject, layer) in enumerate(zip(chain, layers, strict=True)):
+        for i, subject in enumerate(subjects):
             out = subject.adapter.run(subject.native, values.astype(dtype))
-            follower = layers[i + 1] if i + 1 < len(layers) else None
-            values = out.sequence if isinstance(follower, Recurrent) else out.last
-        yield from _judge_outputs(chain[0], given, out, truth, dtype, {})
+            values = reference.handed_on(chain, i, out)
+        yield from _judge_outputs(subjects[0], given, out, truth, dtype, {})
 
 
 # Comparing two native layers.
@@ -265,7 +274,7 @@ def _compare_layers(a: Any, b: Any, probe: Probe) -> Verdict:
     states = [None, draw_state(specs[0], probe)] if isinstance(specs[0], Recurrent) else [None]
     checks: list[Check] = []
     inputs = [_Input("layer", specs[0], params[0], x, state) for state in states]
-    shown = {given.title: _margins(given) for given in inputs}
+    shown = {given.title: _margins(given) for given in inputs if given.shows_most}
     for dtype in dict.fromkeys(("float64", *kinds)):
         for subject, spec, blocks, kind in zip((first, second), specs, params, kinds, strict=True):
             if dtype not in ("float64", kind):
@@ -274,7 +283,7 @@ def _compare_layers(a: Any, b: Any, probe: Probe) -> Verdict:
                 subject = replace(subject, native=subject.adapter.clone(subject.native, dtype))
             for given in inputs:
                 against = replace(given, spec=spec, params=blocks) if own else given
-                checks += _judge(subject, against, against.noise(dtype), dtype, shown[given.title])
+                checks += _judge(subject, against, against.noise(dtype), dtype, shown.get(given.title, {}))
     notes = [f"The layers differ in {text}." for text in _option_differences(specs[0], specs[1])]
     return _verdict(specs[0], adapters, {}, [pair], checks, _power(inputs, shown), probe, notes)
 
@@ -406,7 +415,7 @@ def _power(inputs: Iterable[_Input], shown: Mapping[str, Mapping[str, Mapping[st
     """For each layer's mistakes, the output that shows it best."""
     margins: dict[str, float] = {}
     for given in inputs:
-        for outputs in shown[given.title].values():
+        for outputs in shown.get(given.title, {}).values():
             for mistake, margin in outputs.items():
                 name = mistake if given.layer == "layer" else f"{given.layer}: {mistake}"
                 margins[name] = max(margins.get(name, 0.0), margin)

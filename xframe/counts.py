@@ -81,7 +81,13 @@ def count_in(packing: Packing, spec: Layer | Sequential) -> Count:
     redundant = len(redundant_biases(leaves, spec)) * spec.hidden_size
     symbols = _formula(leaves, spec)
     return Count(
-        packing, stored, stored - redundant, symbols, _numbers(symbols, spec), tuple(natives), (packing.layout(spec).layer,)
+        packing,
+        stored,
+        stored - redundant,
+        symbols,
+        _numbers(symbols, spec),
+        tuple(natives),
+        (packing.layout(spec).layer,),
     )
 
 

@@ -71,9 +71,14 @@ def _needed(spec: Layer, one: Count) -> str:
         return f"A dense layer has one weight for each input and unit, and one bias a unit: {_sum(sizes)}."
     cell = get_cell(spec.cell)
     gates = f", for each of its {len(cell.gates)} gates ({' '.join(cell.gates)})" if len(cell.gates) > 1 else ""
-    parts = ["an input kernel (features x hidden)", f"a recurrent kernel ({'proj' if spec.proj_size else 'hidden'} x hidden)"]
+    parts = [
+        "an input kernel (features x hidden)",
+        f"a recurrent kernel ({'proj' if spec.proj_size else 'hidden'} x hidden)",
+    ]
     if spec.bias:
         parts.append("a bias (hidden)")
+    if spec.bias and (inner := [gate for gate in cell.gates if gate not in cell.folds(spec)]):
+        gates += f", and a second bias in {' and '.join(inner)}"
     if spec.proj_size:
         gates += ", and one projection (hidden x proj)"
     return (
@@ -113,7 +118,11 @@ def _two_biases(spec: Recurrent, counts: dict[str, Count]) -> Iterator[str]:
         first = [leaf for leaf in spare if (leaf.layer, leaf.direction) == (0, 0)]
         folds = get_cell(spec.cell).folds(spec)
         where = "" if len(folds) == len(get_cell(spec.cell).gates) else f" of the gates {' and '.join(folds)}"
-        why = f" ({one.packing.why_two_biases[0].upper()}{one.packing.why_two_biases[1:]}.)" if one.packing.why_two_biases else ""
+        why = (
+            f" ({one.packing.why_two_biases[0].upper()}{one.packing.why_two_biases[1:]}.)"
+            if one.packing.why_two_biases
+            else ""
+        )
         yield (
             f"{one.packing.title} stores {one.stored} = {one.formula}: it keeps two bias vectors{where}, "
             f"{_bias_names(one, first[0])}, which are only ever added to each other, so {plural(one.redundant, 'number')} "
@@ -131,12 +140,8 @@ def _bias_names(one: Count, spare: Leaf) -> str:
 
 def _inside_reset(spec: Recurrent, counts: dict[str, Count]) -> Iterator[str]:
     cell = get_cell(spec.cell)
-    kept = [gate for gate in cell.gates if gate not in cell.folds(spec)]
-    if kept and spec.bias:
-        yield (
-            f"In the candidate {kept[0]} the recurrent bias is not redundant: {cell.equations.split('reset after: ')[1].split(';')[0]}, "
-            "so the reset gate r scales it and not the input bias."
-        )
+    if spec.bias and set(cell.folds(spec)) != set(cell.gates):
+        yield cell.why_not_folded
     if spec.reset_after is not None:
         other = Recurrent(**{**spec.options(), "reset_after": not spec.reset_after})
         for name, changed in count(other).items():

@@ -211,7 +211,7 @@ class Packing:
 
 def row_name(spec: Any) -> str:
     """The key of a spec's layout row."""
-    return "gru/reset_before" if getattr(spec, "reset_after", None) is False else str(spec.cell)
+    return f"{spec.cell}/reset_before" if getattr(spec, "reset_after", None) is False else str(spec.cell)
 
 
 def keys(spec: Any) -> list[Key]:
@@ -242,9 +242,7 @@ def block_shape(spec: Any, key: Key) -> tuple[int, ...]:
 def polynomial(leaves: Iterable[Leaf], spec: Any) -> Counter[tuple[str, ...]]:
     """How many blocks of each symbolic size there are, as {("features", "hidden"): 4, ...}."""
     cell = get_cell(spec.cell)
-    return Counter(
-        tuple(sorted(_symbol(spec, d, leaf.layer) for d in cell.role(leaf.role).dims)) for leaf in leaves
-    )
+    return Counter(tuple(sorted(_symbol(spec, d, leaf.layer) for d in cell.role(leaf.role).dims)) for leaf in leaves)
 
 
 def formula(terms: Counter[tuple[str, ...]]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -146,8 +147,12 @@ def _swapped(params: Parameters, what: str, one: object, other: object) -> Chang
         key: params[partner]
         for key in params
         if getattr(key, what) in other_way
-        and (partner := key._replace(**{what: other_way[getattr(key, what)]})) in params
+        and (partner := _readdressed(key, what, other_way[getattr(key, what)])) in params
     }
+
+
+def _readdressed(key: Key, what: str, value: Any) -> Key:
+    return key._replace(**{what: value})
 
 
 def _changed(params: Parameters, role: str, change: Callable[[np.ndarray], np.ndarray]) -> Changes:

@@ -5,12 +5,14 @@ perturbed by the roundoff of the dtype that is judged; how far the copies spread
 everything the recurrence does to an error on its way, chaos included. With unit roundoff u:
 
     inner product of a and w, length m    u * (sqrt(log2(m) + 1) * ||a * w||_2 * N(0, 1) + |result| * U(-1, 1))
-    activation                            2 u |result| * U(-1, 1)
+    activation                            4 u |result| * U(-1, 1)
+    sigmoid, besides                      u * U(-1, 1)
     product, sum, difference              u |result| * U(-1, 1)
     two biases folded into one            u |sum of biases| * U(-1, 1), once for the whole sequence
 
 The factor before the norm is the growth of the rounding error of pairwise or blocked summation (N. J. Higham, Accuracy
-and Stability of Numerical Algorithms, 2nd ed., section 4.2, as a random walk instead of a bound).
+and Stability of Numerical Algorithms, 2nd ed., section 4.2, as a random walk instead of a bound). The activations of today's
+libraries are off by up to 5 u (tanh) and 7 u (sigmoid) in float32; scripts/calibrate.py shows what that comes to.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ import numpy as np
 
 from xframe import reference
 from xframe.layout import Key
-from xframe.reference import Outputs
 from xframe.spec import Layer, Sequential
 
 __all__ = ["REPLICAS", "ROUNDOFF", "Noise", "batch_axis", "measure", "ratio"]
@@ -33,6 +34,7 @@ ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24}
 # Perturbations finer than this would themselves drown in the float64 arithmetic of the replicas; they are made this
 # large and the spread is scaled down, which is exact as long as the noise is small, and then it is.
 _FINEST = 2.0**-40
+_SMALL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,12 @@ class Noise:
 
     clean: Mapping[str, np.ndarray]
     deviation: Mapping[str, np.ndarray]
+
+
+# The rows of the column that a kernel multiplies, the kernel, and its squares.
+_Kernel = tuple[slice, np.ndarray, np.ndarray]
+# Folded biases as they are added, and for each the size of one of them where it was folded from two.
+_Bias = tuple[np.ndarray, np.ndarray]
 
 
 class Perturbed:
@@ -55,19 +63,41 @@ class Perturbed:
         part *= 1 + self._random.uniform(-u, u, part.shape)
         return out
 
-    def weight(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return w, np.square(w)
+    def weight(self, w: np.ndarray, ones: Sequence[int], batch: int) -> tuple[list[_Kernel], _Bias | None]:
+        """The kernels apart, each with its columns and squares, and the biases folded into one."""
+        ends = ones or [w.shape[1]]
+        starts = [0, *(end + 1 for end in ends)]
+        parts = [slice(start, end) for start, end in zip(starts, ends, strict=False)]
+        biases = [w[:, one] for one in ones if w[:, one].any()]
+        return [(part, w[:, part], np.square(w[:, part])) for part in parts], self._bias(biases, batch)
 
-    def bias(self, biases: Sequence[np.ndarray], batch: int) -> tuple[np.ndarray, np.ndarray]:
+    def _bias(self, biases: Sequence[np.ndarray], batch: int) -> _Bias | None:
         """The sum with the rounding of having been folded, (size, batch), and the size of what it was folded from."""
+        if not biases:
+            return None
         total = np.repeat(sum(biases)[:, None], batch, axis=1)  # type: ignore[index]
         folded = np.logical_and.reduce([b != 0 for b in biases]) & (len(biases) > 1)
         part = total[:, self._clean :]
         part += folded[:, None] * np.abs(part) * self._random.uniform(-self._u, self._u, part.shape)
         return total, folded * np.abs(biases[0])
 
-    def matmul(self, weight: tuple[np.ndarray, np.ndarray], a: np.ndarray, out: np.ndarray) -> np.ndarray:
-        w, squares = weight
+    def matmul(self, weight: tuple[list[_Kernel], _Bias | None], a: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """The sum of the products, one for each kernel, and the bias: frameworks round each by itself."""
+        (first, *others), bias = weight
+        self._product(first, a, out)
+        if bias is not None:
+            total, folded = bias
+            self.add(out, total, out=out)
+            # Where two biases are added one after the other, the sum in between may be larger than both ends.
+            part = out[:, self._clean :]
+            part += folded[:, None] * self._random.uniform(-self._u, self._u, part.shape)
+        for kernel in others:
+            self.add(out, self._product(kernel, a, np.empty_like(out)), out=out)
+        return out
+
+    def _product(self, kernel: _Kernel, a: np.ndarray, out: np.ndarray) -> np.ndarray:
+        rows, w, squares = kernel
+        a = a[rows]
         np.matmul(w, a, out=out)
         part = out[:, self._clean :]
         error = np.sqrt(np.matmul(squares, np.square(a[:, self._clean :])))
@@ -75,14 +105,6 @@ class Perturbed:
         error *= self._u * np.sqrt(np.log2(w.shape[1]) + 1)
         self._perturbed(out)
         part += error
-        return out
-
-    def add_bias(self, a: np.ndarray, bias: tuple[np.ndarray, np.ndarray], out: np.ndarray) -> np.ndarray:
-        total, folded = bias
-        self.add(a, total, out=out)
-        # Where two biases are added one after the other, the sum in between may be larger than both ends.
-        part = out[:, self._clean :]
-        part += folded[:, None] * self._random.uniform(-self._u, self._u, part.shape)
         return out
 
     def add(self, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -95,7 +117,13 @@ class Perturbed:
         return self._perturbed(np.multiply(a, b, out=out))
 
     def activate(self, name: str, a: np.ndarray, out: np.ndarray) -> np.ndarray:
-        return self._perturbed(reference.ACTIVATIONS[name](a, out=out), 2)  # type: ignore[operator]
+        reference.ACTIVATIONS[name](a, out=out)  # type: ignore[operator]
+        self._perturbed(out, 4)
+        if name == "sigmoid":
+            # Through tanh, as here, or through exp: a small value is then only as exact as 1 is.
+            part = out[:, self._clean :]
+            part += self._random.uniform(-self._u, self._u, part.shape)
+        return out
 
 
 def measure(
@@ -107,23 +135,39 @@ def measure(
     seed: int = 0,
 ) -> Noise:
     """The reference in float64 and the noise of ``dtype`` around it. Arguments as of `xframe.reference.run`."""
-    batch, u = x.shape[0], ROUNDOFF[dtype]
-    used = max(u, _FINEST)
+    u = ROUNDOFF[dtype]
+    clean, spread = _spread(spec, params, x, state, max(u, _FINEST), seed)
+    deviation = {name: values * min(1, u / _FINEST) for name, values in spread.items()}
+    if u < _FINEST and any(np.any(spread[n] > _SMALL * np.abs(clean[n]).max()) for n in clean):
+        # So chaotic that the larger perturbations do not tell what the smaller ones do.
+        _, fine = _spread(spec, params, x, state, u, seed)
+        deviation = {name: np.maximum(values, fine[name]) for name, values in deviation.items()}
+    return Noise(clean, deviation)
+
+
+def _spread(
+    spec: Layer | Sequential,
+    params: Mapping[Key, np.ndarray] | Sequence[Mapping[Key, np.ndarray]],
+    x: np.ndarray,
+    state: Mapping[str, np.ndarray] | None,
+    u: float,
+    seed: int,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The reference's outputs, and how far replicas with unit roundoff ``u`` spread around them."""
     copies = 1 + REPLICAS
     many = np.tile(x.astype(np.float64), (copies, *[1] * (x.ndim - 1)))
     start = state and {k: np.tile(v.astype(np.float64), (1, 1, copies, 1)) for k, v in state.items()}
-    outputs = reference.run(spec, params, many, start, Perturbed(batch, used, seed)).named()
+    outputs = reference.run(spec, params, many, start, Perturbed(x.shape[0], u, seed)).named()
     clean, deviation = {}, {}
     for name, values in outputs.items():
-        axis = batch_axis(name)
-        split = np.stack(np.split(values, copies, axis))
+        split = np.stack(np.split(values, copies, batch_axis(name)))
         clean[name] = split[0]
         own = np.mean(np.square(split[1:] - split[0]), axis=0)
-        # Eight copies tell the spread of one element badly and of a whole time step well: half of each.
-        pooled = own.mean(axis=-1, keepdims=True)
-        rounding = np.square(used * split[0])
-        deviation[name] = np.sqrt((own + pooled) / 2 + rounding / 4) * (u / used) + np.finfo(np.float32).tiny
-    return Noise(clean, deviation)
+        # Eight copies tell the spread of one element badly, and that of all units at a time step well: both count.
+        typical = own.mean(axis=-1, keepdims=True)
+        rounding = np.square(u * split[0]) / 4
+        deviation[name] = np.sqrt(own + typical + rounding) + np.finfo(np.float32).tiny
+    return clean, deviation
 
 
 def batch_axis(output: str) -> int:

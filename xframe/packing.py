@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ from xframe.cells import get_cell
 from xframe.errors import LayoutError, UnsupportedError
 from xframe.layout import Join, Key, Leaf, Native, Node, Packing, block_shape, keys, node_shape
 
-__all__ = ["Blocks", "Parameters", "checked", "pack", "unpack", "validated", "views"]
+__all__ = ["Blocks", "Parameters", "checked", "copy", "pack", "unpack", "validated", "views"]
 
 
-_TILE = 256
+# Columns; as many numbers as a line of the cache holds.
+_STRIP = 16
 
 
 class Parameters(Mapping[Key, np.ndarray]):
@@ -73,15 +74,18 @@ class Blocks(Mapping[Key, np.ndarray]):
 
     What a transfer reads from: it never holds a second copy of the source. Zeros stand for a bias that the
     source does not store. ``wanted`` is the layer to give blocks for, where it has biases that the source has not.
+    A native array is checked when it is first read, and only then.
+
+    Raises:
+        LayoutError: a tensor is missing or unknown, or, when it is read, of the wrong shape or not finite.
     """
 
-    def __init__(
-        self, packing: Packing, spec: Any, arrays: Mapping[str, np.ndarray], wanted: Any = None
-    ) -> None:
+    def __init__(self, packing: Packing, spec: Any, arrays: Mapping[str, np.ndarray], wanted: Any = None) -> None:
         self.spec, self._arrays, self._keys = spec, arrays, keys(wanted or spec)
         self._home = {leaf.key: native for native in packing.natives(spec) for leaf in native.leaves}
         check_names(packing.natives(spec), arrays, packing.title)
         self._held: tuple[str, dict[Key, np.ndarray]] | None = None
+        self._checked: set[str] = set()
 
     def __getitem__(self, key: Key) -> np.ndarray:
         native = self._home.get(key)
@@ -90,10 +94,16 @@ class Blocks(Mapping[Key, np.ndarray]):
             return np.zeros(block_shape(self.spec, key), np.float32)
         if self._held is None or self._held[0] != native.name:
             self._held = None  # freed before the next one is read
-            array = checked(np.asarray(self._arrays[native.name]), native.shape, native.name)
+            array = np.asarray(self._arrays[native.name])
+            if native.name not in self._checked:
+                checked(array, native.shape, native.name)
+                self._checked.add(native.name)
             found = views(native.tree, array, self.spec)
             self._held = native.name, {leaf.key: _canonical(leaf, view) for leaf, view in found}
         return self._held[1][key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._keys)
@@ -110,7 +120,8 @@ def validated(spec: Any, blocks: Mapping[Key, np.ndarray]) -> Mapping[Key, np.nd
     if lacking := [key for key in wanted if key not in blocks]:
         raise LayoutError(f"The parameters of {spec} lack the block {str(lacking[0])!r}; add it.")
     for key in wanted:
-        checked(blocks[key], block_shape(spec, key), str(key))
+        # What Blocks gives has been checked, a whole tensor at a time.
+        checked(blocks[key], block_shape(spec, key), str(key), finite=not isinstance(blocks, Blocks))
     return blocks
 
 
@@ -125,12 +136,13 @@ def unpack(packing: Packing, spec: Any, arrays: Mapping[str, np.ndarray]) -> Par
 
 
 def pack(
-    packing: Packing, spec: Any, blocks: Mapping[Key, np.ndarray], dtype: Any = None
+    packing: Packing, spec: Any, blocks: Mapping[Key, np.ndarray], dtype: Any = None, share: bool = False
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Canonical blocks to native arrays, one (name, array) at a time, in the framework's order.
 
     Where the framework stores one bias for two, their sum is written (in float64, then rounded once).
-    ``dtype`` defaults to the widest dtype among the blocks of a tensor.
+    ``dtype`` defaults to the widest dtype among the blocks of a tensor. With ``share``, an array is not a new one but a
+    view of what the blocks are views of, wherever that has the right form; it is then only to be read.
 
     Raises:
         UnsupportedError: the framework has no such layer, or no place for a non-zero block.
@@ -138,14 +150,39 @@ def pack(
     natives = packing.natives(spec)
     stored = {leaf.key for native in natives for leaf in native.leaves}
     _refuse_homeless(packing, spec, blocks, stored)
+
+    def piece(leaf: Leaf) -> np.ndarray:
+        return _as_stored(leaf, _folded(spec, blocks, leaf.key, stored))
+
     for native in natives:
-        chosen = dtype or np.result_type(*(blocks[leaf.key] for leaf in native.leaves))
-        array = np.empty(native.shape, chosen)
-        for leaf, view in views(native.tree, array, spec):
-            _write(leaf, view, _folded(spec, blocks, leaf.key, stored))
-        yield native.name, array
-        # Freed before the next one is made.
-        del array, view
+        chosen = np.dtype(dtype or np.result_type(*(blocks[leaf.key] for leaf in native.leaves)))
+        # No variable holds the array, so that it is freed before the next one is made.
+        yield native.name, _packed(native, spec, piece, chosen, share)
+
+
+def _packed(
+    native: Native, spec: Any, piece: Callable[[Leaf], np.ndarray], dtype: np.dtype[Any], share: bool
+) -> np.ndarray:
+    """One native array; ``piece`` gives the part that belongs at a leaf."""
+    if share:
+        some = piece(native.leaves[0])
+        owner = some.base if isinstance(some.base, np.ndarray) else some
+        for whole in (owner, owner.T):
+            if whole.shape == native.shape and whole.dtype == dtype and _holds(whole, native, spec, piece):
+                return whole
+    array = np.empty(native.shape, dtype)
+    for leaf, view in views(native.tree, array, spec):
+        copy(piece(leaf), view)
+    return array
+
+
+def _holds(whole: np.ndarray, native: Native, spec: Any, piece: Callable[[Leaf], np.ndarray]) -> bool:
+    """Whether every piece of a native array is, in memory, the very part of ``whole`` where it belongs."""
+
+    def place(array: np.ndarray) -> tuple[Any, ...]:
+        return array.ctypes.data, array.shape, array.strides
+
+    return all(place(view) == place(piece(leaf)) for leaf, view in views(native.tree, whole, spec))
 
 
 def views(node: Node, array: np.ndarray, spec: Any) -> Iterator[tuple[Leaf, np.ndarray]]:
@@ -176,19 +213,30 @@ def check_names(natives: list[Native], arrays: Mapping[str, Any], title: str) ->
         )
 
 
-def checked(array: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
-    """The array if it has the shape, is of a float type and is finite, else LayoutError."""
+def checked(array: np.ndarray, shape: tuple[int, ...], name: str, finite: bool = True) -> np.ndarray:
+    """The array if it has the shape, is of a float type and is finite (if that is asked), else LayoutError."""
     if array.shape != shape:
         raise LayoutError(f"{name} has shape {array.shape}, but this layer needs {shape}.")
     if array.dtype.kind != "f":
         raise LayoutError(f"{name} is of type {array.dtype}; weights must be floating point numbers.")
     # A finite sum proves all finite without a temporary of the array's size; only an overflow needs a second look.
     with np.errstate(over="ignore", invalid="ignore"):
-        suspicious = not np.isfinite(array.sum())
-    if suspicious and not (finite := np.isfinite(array)).all():
-        where = tuple(int(i) for i in np.argwhere(~finite)[0])
+        suspicious = finite and not np.isfinite(array.sum())
+    if suspicious and not (fine := np.isfinite(array)).all():
+        where = tuple(int(i) for i in np.argwhere(~fine)[0])
         raise LayoutError(f"{name} holds {array[where]} at {where}; weights must be finite numbers.")
     return array
+
+
+def copy(source: np.ndarray, target: np.ndarray) -> None:
+    """Copy an array into another of its shape, which lies row by row; the source may lie transposed in memory.
+
+    Then NumPy, which goes along the rows of the target, would find each next number of the source in another line of the
+    cache. In narrow strips these lines are few, and stay there until they have been used up.
+    """
+    width = _STRIP if source.ndim == 2 and source.strides[0] < source.strides[1] else source.shape[-1]
+    for j in range(0, source.shape[-1], width):
+        target[..., j : j + width] = source[..., j : j + width]
 
 
 def _canonical(leaf: Leaf, view: np.ndarray) -> np.ndarray:
@@ -200,19 +248,13 @@ def _canonical(leaf: Leaf, view: np.ndarray) -> np.ndarray:
     return view
 
 
-def _write(leaf: Leaf, view: np.ndarray, block: np.ndarray) -> None:
-    """The reverse of `_canonical`."""
+def _as_stored(leaf: Leaf, block: np.ndarray) -> np.ndarray:
+    """A canonical block as a leaf's part of a native array, the reverse of `_canonical`."""
     if leaf.form == "transposed":
-        block = block.T
-    elif leaf.form == "column-major":
-        block = block.T.reshape(block.shape)
-    if view.ndim < 2:
-        view[...] = block
-        return
-    # In tiles, because one of the two may lie transposed in memory, where NumPy copies line by line and misses the cache.
-    for i in range(0, view.shape[0], _TILE):
-        for j in range(0, view.shape[1], _TILE):
-            view[i : i + _TILE, j : j + _TILE] = block[i : i + _TILE, j : j + _TILE]
+        return block.T
+    if leaf.form == "column-major":
+        return block.T.reshape(block.shape)
+    return block
 
 
 def _other_bias(key: Key) -> Key | None:

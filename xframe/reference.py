@@ -1,9 +1,9 @@
 """The NumPy reference: the one loop over layers, directions and time. It knows no framework.
 
-The loop is written once against `xframe.cells.base.Arithmetic`. With `Plain` it is the reference; `xframe.noise` runs it
-with perturbed operations. Inside, arrays are (time, size, batch): gates then lie one above the other in memory, each
-contiguous, and one product makes them all. Buffers are allocated before the loop. Otherwise the copies would cost more than
-the products (scripts/bench_reference.py).
+The loop is written once against `xframe.cells.base.Arithmetic`. With `Plain` it is the reference; `xframe.noise` runs
+it with perturbed operations. Inside, arrays are (size, batch): gates then lie one above the other in memory, each
+contiguous, and one product of a kernel with the column [x; 1; h; 1] makes them all, biases included. Buffers are
+allocated before the loop. What is not a product then costs little (scripts/bench_reference.py).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from xframe.cells import Arithmetic, Step, get_cell
+from xframe.cells import TERMS, Arithmetic, Product, Step, get_cell
 from xframe.errors import LayoutError, SpecError
-from xframe.layout import Key
-from xframe.packing import checked
+from xframe.layout import Key, block_shape
+from xframe.packing import checked, copy
 from xframe.spec import Dense, Layer, Recurrent, Sequential
 
-__all__ = ["Outputs", "Plain", "check_input", "check_state", "last_output", "run", "sigmoid"]
+__all__ = ["Outputs", "Plain", "check_input", "check_state", "handed_on", "last_output", "run", "sigmoid"]
 
 
 @dataclass(frozen=True)
@@ -65,21 +65,16 @@ ACTIVATIONS = {"tanh": np.tanh, "sigmoid": sigmoid, "relu": relu}
 class Plain:
     """Arithmetic as NumPy does it."""
 
-    add = staticmethod(np.add)
-    subtract = staticmethod(np.subtract)
-    multiply = staticmethod(np.multiply)
-    matmul = staticmethod(np.matmul)
-    add_bias = staticmethod(np.add)
+    add: Any = staticmethod(np.add)
+    subtract: Any = staticmethod(np.subtract)
+    multiply: Any = staticmethod(np.multiply)
+    matmul: Any = staticmethod(np.matmul)
 
-    def weight(self, w: np.ndarray) -> np.ndarray:
+    def weight(self, w: np.ndarray, ones: Sequence[int], batch: int) -> np.ndarray:
         return w
 
-    def bias(self, biases: Sequence[np.ndarray], batch: int) -> np.ndarray:
-        # One column for each row of the batch, because adding whole arrays is faster than broadcasting.
-        return np.repeat(sum(biases)[:, None], batch, axis=1)  # type: ignore[index]
-
     def activate(self, name: str, a: np.ndarray, out: np.ndarray) -> np.ndarray:
-        return ACTIVATIONS[name](a, out=out)  # type: ignore[operator,no-any-return]
+        return ACTIVATIONS[name](a, out=out)  # type: ignore[operator]
 
 
 def run(
@@ -108,16 +103,23 @@ def run(
     ops = ops or Plain()
     if isinstance(spec, Sequential):
         if len(params) != len(spec.layers):
-            raise SpecError(f"The chain has {len(spec.layers)} layers, but {len(params)} sets of parameters were given.")
+            raise SpecError(
+                f"The chain has {len(spec.layers)} layers, but {len(params)} sets of parameters were given."
+            )
         for i, (layer, blocks) in enumerate(zip(spec.layers, params, strict=True)):
             out = run(layer, blocks, x, state if i == 0 else None, ops)  # type: ignore[arg-type]
-            follower = spec.layers[i + 1] if i + 1 < len(spec.layers) else None
-            x = out.sequence if isinstance(follower, Recurrent) else out.last
+            x = handed_on(spec, i, out)
         return out
     x = check_input(spec, x)
     if isinstance(spec, Dense):
         return _dense(spec, params, x, ops)  # type: ignore[arg-type]
     return _recurrent(spec, params, x, check_state(spec, state, x.shape[0]), ops)  # type: ignore[arg-type]
+
+
+def handed_on(chain: Sequential, i: int, out: Outputs) -> np.ndarray:
+    """What layer number ``i`` of a chain gives to the next: its sequence to a recurrent one, else its last output."""
+    follower = chain.layers[i + 1] if i + 1 < len(chain.layers) else None
+    return out.sequence if isinstance(follower, Recurrent) else out.last
 
 
 def last_output(h: np.ndarray) -> np.ndarray:
@@ -159,10 +161,10 @@ def _finite(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _dense(spec: Dense, params: Mapping[Key, np.ndarray], x: np.ndarray, ops: Arithmetic) -> Outputs:
-    weight = ops.weight(np.ascontiguousarray(_block(spec, params, Key(0, 0, "kernel", ""), x.dtype).T))
-    y = ops.matmul(weight, np.ascontiguousarray(x.T), out=np.empty((spec.units, x.shape[0]), x.dtype))
-    if spec.bias:
-        ops.add_bias(y, ops.bias([_block(spec, params, Key(0, 0, "bias", ""), x.dtype)], x.shape[0]), out=y)
+    weight = _weight(spec, params, (0, 0), Product(("",), "x"), x, ops)
+    column = np.ones((spec.input_size + 1, x.shape[0]), x.dtype)
+    column[:-1] = x.T
+    y = ops.matmul(weight, column, out=np.empty((spec.units, x.shape[0]), x.dtype))
     return Outputs(y.T, y.T, {})
 
 
@@ -178,95 +180,76 @@ def _recurrent(
         name: np.empty((spec.num_layers, spec.num_directions, batch, cell.state_size(spec, name)), x.dtype)
         for name in cell.states
     }
-    sequence = np.ascontiguousarray(x.transpose(1, 2, 0))
     for layer in range(spec.num_layers):
-        out = np.empty((steps, spec.output_size, batch), x.dtype)
+        # The memory is (time, size, batch), as the steps make it; the axes are as everywhere outside.
+        out = np.empty((steps, spec.output_size, batch), x.dtype).transpose(2, 0, 1)
         for d in range(spec.num_directions):
-            first = {
-                name: np.zeros((cell.state_size(spec, name), batch), x.dtype)
-                if state is None
-                else np.ascontiguousarray(state[name][layer, d].T, x.dtype)
-                for name in cell.states
-            }
-            half = out[:, d * spec.state_size : (d + 1) * spec.state_size]
-            last = _direction(spec, params, (layer, d), sequence, first, half, ops)
-            for name, value in last.items():
+            step = _prepare(spec, params, (layer, d), x, ops)
+            for name, value in step.states.items():
+                value[...] = 0 if state is None else state[name][layer, d].T
+            half = out[:, :, d * spec.state_size : (d + 1) * spec.state_size]
+            for t in range(steps) if d == 0 else reversed(range(steps)):
+                step.x[:-1] = x[:, t].T
+                cell.step(ops, step)
+                half[:, t] = step.states["h"].T
+            for name, value in step.states.items():
                 final[name][layer, d] = value.T
-        sequence = out
-    return Outputs(sequence.transpose(2, 0, 1), last_output(final["h"]), final)
-
-
-def _direction(
-    spec: Recurrent,
-    params: Mapping[Key, np.ndarray],
-    place: tuple[int, int],
-    x: np.ndarray,
-    state: dict[str, np.ndarray],
-    out: np.ndarray,
-    ops: Arithmetic,
-) -> dict[str, np.ndarray]:
-    """One layer in one direction: x (time, features, batch) -> out (time, state, batch); returns the final states."""
-    cell, (steps, _, batch) = get_cell(spec.cell), x.shape
-    step = _prepare(spec, params, place, batch, x.dtype, ops)
-    kernel = ops.weight(_joined(spec, params, place, "kernel", cell.gates, x.dtype))
-    inputs = np.empty_like(step.gates)
-    bias = _outer_bias(spec, params, place, batch, x.dtype, ops) if spec.bias else None
-    # States that are not the output go back and forth between two buffers; h goes from one time step of out to the next.
-    spare = {name: np.empty_like(value) for name, value in state.items() if name != "h"}
-    for t in range(steps) if place[1] == 0 else reversed(range(steps)):
-        ops.matmul(kernel, x[t], out=inputs)
-        if bias is not None:
-            ops.add_bias(inputs, bias, out=inputs)
-        new = {"h": out[t], **spare}
-        cell.step(ops, inputs, state, new, step)
-        spare = {name: state[name] for name in spare}
-        state = new
-    return state
+        x = out
+    return Outputs(x, last_output(final["h"]), final)
 
 
 def _prepare(
-    spec: Recurrent, params: Mapping[Key, np.ndarray], place: tuple[int, int], batch: int, dtype: Any, ops: Arithmetic
+    spec: Recurrent, params: Mapping[Key, np.ndarray], place: tuple[int, int], x: np.ndarray, ops: Arithmetic
 ) -> Step:
-    cell, n = get_cell(spec.cell), spec.hidden_size
-    inner = [gate for gate in cell.gates if gate not in cell.folds(spec)] if spec.bias else []
-    groups = cell.products(spec)
+    """Weights and buffers for one layer and direction, ``place``; x (batch, time, features) is what it reads."""
+    cell, n, (batch, _, features) = get_cell(spec.cell), spec.hidden_size, x.shape
+    xh = np.ones((features + 1 + spec.state_size + 1, batch), x.dtype)
+    h = xh[features + 1 :]
+    states = {s: h[:-1] if s == "h" else np.empty((cell.state_size(spec, s), batch), x.dtype) for s in cell.states}
+    projection = None
+    if spec.proj_size:
+        block = _block(spec, params, Key(*place, "projection", ""))
+        projection = ops.weight(block.T.astype(x.dtype, "C"), (), batch)
     return Step(
-        kernels=[ops.weight(_joined(spec, params, place, "recurrent_kernel", group, dtype)) for group in groups],
-        bias={g: ops.bias([_block(spec, params, Key(*place, "recurrent_bias", g), dtype)], batch) for g in inner},
-        projection=ops.weight(_joined(spec, params, place, "projection", ("",), dtype)) if spec.proj_size else None,
-        gates=np.empty((len(cell.gates) * n, batch), dtype),
-        work=np.empty((n, batch), dtype),
+        xh=xh,
+        x=xh[: features + 1],
+        h=h,
+        states=states,
+        weights=[_weight(spec, params, place, product, x, ops) for product in cell.products(spec)],
+        projection=projection,
+        gates=np.empty((len(cell.gates) * n, batch), x.dtype),
+        work=np.empty((n, batch), x.dtype),
         activation=str(spec.activation),
         recurrent_activation=str(spec.recurrent_activation),
         reset_after=spec.reset_after,
     )
 
 
-def _outer_bias(
-    spec: Recurrent, params: Mapping[Key, np.ndarray], place: tuple[int, int], batch: int, dtype: Any, ops: Arithmetic
-) -> Any:
-    """The biases that stand beside the input product: the input bias, and the recurrent bias where it folds."""
-    cell, n = get_cell(spec.cell), spec.hidden_size
-    recurrent = _joined(spec, params, place, "recurrent_bias", cell.gates, dtype)
-    for i, gate in enumerate(cell.gates):
-        if gate not in cell.folds(spec):
-            recurrent[i * n : (i + 1) * n] = 0
-    return ops.bias([_joined(spec, params, place, "bias", cell.gates, dtype), recurrent], batch)
-
-
-def _joined(
-    spec: Recurrent,
+def _weight(
+    spec: Layer,
     params: Mapping[Key, np.ndarray],
     place: tuple[int, int],
-    role: str,
-    gates: Sequence[str],
-    dtype: Any,
-) -> np.ndarray:
-    """Gates of a role one above the other, (g*n, in) or (g*n,): what multiplies a column from the left."""
-    return np.concatenate([_block(spec, params, Key(*place, role, gate), dtype).T for gate in gates])
+    product: Product,
+    x: np.ndarray,
+    ops: Arithmetic,
+) -> Any:
+    """What multiplies [x; 1; h; 1], or its half, in one product: (gates * n, ...), the gates one above the other."""
+    n, sizes = spec.hidden_size, {"x": x.shape[-1], "h": spec.state_size}
+    w = np.zeros((len(product.gates) * n, sum(sizes[term] + 1 for term in product.terms)), x.dtype)
+    ones, start = [], 0
+    for term in product.terms:
+        (kernel, bias), end = TERMS[term], start + sizes[term]
+        for i, gate in enumerate(product.gates):
+            rows = w[i * n : (i + 1) * n]
+            copy(_block(spec, params, Key(*place, kernel, gate)).T, rows[:, start:end])
+            if spec.bias:
+                rows[:, end] = _block(spec, params, Key(*place, bias, gate))
+        ones.append(end)
+        start = end + 1
+    return ops.weight(w, ones, x.shape[0])
 
 
-def _block(spec: Layer, params: Mapping[Key, np.ndarray], key: Key, dtype: Any) -> np.ndarray:
+def _block(spec: Layer, params: Mapping[Key, np.ndarray], key: Key) -> np.ndarray:
     if key not in params:
         raise LayoutError(f"The parameters of {spec} lack the block {str(key)!r}; add it.")
-    return params[key].astype(dtype, copy=False)
+    return checked(params[key], block_shape(spec, key), str(key), finite=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 from xframe.cells import get_cell
@@ -185,9 +186,7 @@ class Dense:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def __str__(self) -> str:
-        return f"Dense({self.units}) on {plural(self.input_size, 'feature')}" + (
-            "" if self.bias else ", no bias"
-        )
+        return f"Dense({self.units}) on {plural(self.input_size, 'feature')}" + ("" if self.bias else ", no bias")
 
 
 Layer = Recurrent | Dense
@@ -212,7 +211,7 @@ class Sequential:
         for layer in layers:
             if not isinstance(layer, Recurrent | Dense):
                 raise SpecError(f"A Sequential holds Recurrent and Dense layers, not {layer!r}.")
-        for before, after in zip(layers, layers[1:], strict=False):
+        for before, after in pairwise(layers):
             if isinstance(before, Dense) and isinstance(after, Recurrent):
                 raise SpecError(f"{after} cannot follow {before}: the dense layer puts out no time steps.")
             if before.output_size != after.input_size:

@@ -27,9 +27,7 @@ ENTRY_POINTS = "xframe.adapters"
 @cache
 def _modules() -> tuple[ModuleType, ...]:
     """The framework files: those beside this one, then those that other distributions add."""
-    own = [
-        importlib.import_module(f"{__name__}.{i.name}") for i in pkgutil.iter_modules(__path__) if i.name != "base"
-    ]
+    own = [importlib.import_module(f"{__name__}.{i.name}") for i in pkgutil.iter_modules(__path__) if i.name != "base"]
     return (*own, *(entry.load() for entry in entry_points(group=ENTRY_POINTS)))
 
 

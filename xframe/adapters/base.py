@@ -31,11 +31,13 @@ class Adapter(ABC):
         packing: the framework's name and layout tables, usable without it.
         requires: the modules that must be importable.
         roots: the top-level modules whose classes are its layers.
+        shares: whether `write` may be given views of the source's own memory: it copies them at once, in any order.
     """
 
     packing: ClassVar[Packing]
     requires: ClassVar[tuple[str, ...]]
     roots: ClassVar[tuple[str, ...]]
+    shares: ClassVar[bool] = False
 
     def __init__(self) -> None:
         if missing := self.missing():
@@ -141,7 +143,7 @@ class Adapter(ABC):
         from xframe.packing import pack, validated
 
         spec = self.spec(layer)
-        self.write(layer, pack(self.packing, spec, validated(spec, blocks), self.dtype(layer)))
+        self.write(layer, pack(self.packing, spec, validated(spec, blocks), self.dtype(layer), self.shares))
 
     def build_loaded(self, spec: Layer, blocks: Mapping[Any, np.ndarray], dtype: str) -> Any:
         """A new layer with given canonical parameters."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version as distribution_version
 from typing import TYPE_CHECKING, Any
 
 from xframe.adapters.base import Adapter
@@ -80,9 +81,7 @@ KERAS = Packing(
             notes={"bias": "The two rows of bias are the input bias (first) and the recurrent bias (second)."},
         ),
         "gru/reset_before": _row("zrn", "keras.layers.GRU(reset_after=False)", gates(0, "bias", "zrn"), {"n": "h"}),
-        "dense": Layout(
-            (Tensor("kernel", Leaf("kernel")), Tensor("bias", Leaf("bias"))), layer="keras.layers.Dense"
-        ),
+        "dense": Layout((Tensor("kernel", Leaf("kernel")), Tensor("bias", Leaf("bias"))), layer="keras.layers.Dense"),
     },
     naming=_name,
     why_two_biases="a reset-after GRU was added to Keras to match cuDNN's, which has two",
@@ -125,6 +124,7 @@ class KerasAdapter(Adapter):
     packing = KERAS
     requires = ("keras",)
     roots = ("keras",)
+    shares = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,7 +136,8 @@ class KerasAdapter(Adapter):
         self._classes = {cell: kind for kind, cell in self._cells.items()}
 
     def version(self) -> str:
-        return f"{self._keras.__version__} on {self._keras.backend.backend()}"
+        backend = self._keras.backend.backend()
+        return f"{self._keras.__version__} on {backend} {distribution_version(backend)}"
 
     def build(self, spec: Layer, dtype: str = "float32") -> Any:
         self.packing.layout(spec)
@@ -207,7 +208,7 @@ class KerasAdapter(Adapter):
         for name, array in arrays:
             if tuple(variables[name].shape) != array.shape:
                 raise LayoutError(f"{name} takes {tuple(variables[name].shape)}, not {array.shape}.")
-            variables[name].assign(array)
+            variables[name].assign(self._copy(array, variables[name]))
             del array  # freed before the next one is made
 
     def run(self, layer: Any, x: np.ndarray, state: Mapping[str, np.ndarray] | None = None) -> Outputs:
@@ -239,14 +240,23 @@ class KerasAdapter(Adapter):
         states = {name: np.array(values) for name, values in found.items()}
         return Outputs(numpy(sequence), last_output(states["h"]), states)
 
+    def _copy(self, array: np.ndarray, variable: Any) -> Any:
+        """The array, which may be a view of another layer's memory, as a variable takes it."""
+        import numpy as np
+
+        from xframe.packing import copy
+
+        own = np.empty(array.shape, variable.dtype)
+        copy(array, own)
+        return _Given(own) if self._keras.backend.backend() == "tensorflow" else own
+
     def _array(self, variable: Any) -> np.ndarray:
         """A variable's numbers, without a copy where the backend can do so."""
         import numpy as np
 
-        ops = self._keras.ops
         if self._keras.backend.backend() == "tensorflow":
-            return np.asarray(ops.convert_to_tensor(variable))  # convert_to_numpy would copy
-        return np.asarray(ops.convert_to_numpy(variable))
+            return np.asarray(variable.value.read_value())  # convert_to_numpy would copy
+        return np.asarray(self._keras.ops.convert_to_numpy(variable))
 
     def _stack(self, layer: Any) -> list[Any]:
         """The recurrent layers of a stack: a list, a Sequential, or one layer."""
@@ -334,12 +344,20 @@ class KerasAdapter(Adapter):
         for option, value in config.items():
             if option in required and value == required[option]:
                 continue
-            if option in _FREE or option in free and option not in required:
+            if option in _FREE or (option in free and option not in required):
                 continue
             mend = _MENDS.get(option, "build it without this option")
-            raise UnsupportedError(
-                f"{option}={value!r} of the Keras layer {layer.name!r} is not modelled; {mend}."
-            )
+            raise UnsupportedError(f"{option}={value!r} of the Keras layer {layer.name!r} is not modelled; {mend}.")
+
+
+class _Given:
+    """An array that nobody else holds. TensorFlow copies arrays, lest the owner change them, but not what gives one."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self._array.astype(dtype or self._array.dtype, copy=bool(copy))
 
 
 class _Lazy(Mapping[str, "np.ndarray"]):
@@ -349,7 +367,7 @@ class _Lazy(Mapping[str, "np.ndarray"]):
         self._variables, self._convert = variables, convert
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._convert(self._variables[name])  # type: ignore[no-any-return]
+        return self._convert(self._variables[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._variables)

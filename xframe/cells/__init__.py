@@ -6,10 +6,10 @@ import importlib
 import pkgutil
 from functools import cache
 
-from xframe.cells.base import Arithmetic, Cell, Role, Step
+from xframe.cells.base import TERMS, Arithmetic, Cell, Product, Role, Step
 from xframe.errors import SpecError
 
-__all__ = ["Arithmetic", "Cell", "Role", "Step", "get_cell", "known_cells"]
+__all__ = ["TERMS", "Arithmetic", "Cell", "Product", "Role", "Step", "get_cell", "known_cells"]
 
 
 @cache

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray
 
-__all__ = ["Arithmetic", "Cell", "Role", "Step"]
+__all__ = ["TERMS", "Arithmetic", "Cell", "Product", "Role", "Step"]
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,30 @@ class Role:
         return len(self.dims) == 1
 
 
+class Product(NamedTuple):
+    """One of the matrix products of a time step: which gates, of what.
+
+    ``terms`` is ``x`` (x W + b), ``h`` (h U + rb), or ``xh`` (their sum, where only the sum is used, in one product).
+    """
+
+    gates: tuple[str, ...]
+    terms: str = "xh"
+
+
+# The kernel and the bias of each term.
+TERMS = {"x": ("kernel", "bias"), "h": ("recurrent_kernel", "recurrent_bias")}
+
+
 class Arithmetic(Protocol):
     """The operations of which steps are made. Arrays are (size, batch); each writes to ``out`` and returns it.
 
-    `weight` and `bias` prepare parameters once, before the loop over time; what they return is for `matmul` and
-    `add_bias` of the same arithmetic alone.
+    `weight` prepares what multiplies from the left, w (out, in), once before the loop over time; what it returns is for
+    `matmul` of the same arithmetic alone. ``ones`` are the columns of w that hold biases: there the column that is
+    multiplied holds ones.
     """
 
-    def weight(self, w: Array) -> Any: ...
-    def bias(self, biases: Sequence[Array], batch: int) -> Any: ...
+    def weight(self, w: Array, ones: Sequence[int], batch: int) -> Any: ...
     def matmul(self, weight: Any, a: Array, out: Array) -> Array: ...
-    def add_bias(self, a: Array, bias: Any, out: Array) -> Array: ...
     def add(self, a: Array, b: Array, out: Array) -> Array: ...
     def subtract(self, a: Array, b: Array, out: Array) -> Array: ...
     def multiply(self, a: Array, b: Array, out: Array) -> Array: ...
@@ -57,13 +70,23 @@ class Arithmetic(Protocol):
 class Step:
     """What the time steps of one layer and direction work with, allocated once and reused.
 
-    ``n`` hidden units. ``kernels``: a prepared recurrent kernel for each group of gates in `Cell.products`.
-    ``bias``: by gate, the prepared recurrent biases that do not merely add to the input biases. ``projection``: prepared.
-    ``gates`` (g*n, batch) and ``work`` (n, batch) are buffers.
+    All products read parts of one column ``xh`` = [x; 1; h; 1], so that a single product can make all gates with their
+    biases. With d features, n hidden units, a state h of size p and g gates:
+
+    Attributes:
+        xh: (d + 1 + p + 1, batch), ``x`` (d + 1, batch) = [x; 1] and ``h`` (p + 1, batch) = [h; 1], views of it.
+        states: the states by name, each (size, batch), which a step overwrites; ``h`` is a view of ``xh``.
+        weights: prepared, one for each of `Cell.products`.
+        projection: prepared, or None.
+        gates: (g*n, batch), a buffer.
+        work: (n, batch), a buffer.
     """
 
-    kernels: Sequence[Any]
-    bias: Mapping[str, Any]
+    xh: Array
+    x: Array
+    h: Array
+    states: Mapping[str, Array]
+    weights: Sequence[Any]
     projection: Any
     gates: Array
     work: Array
@@ -85,6 +108,7 @@ class Cell:
             empty where the cell has no such option.
         projects: whether the state h can be projected.
         equations, source: for people.
+        why_not_folded: where not all gates are in `folds`, the sentence that says why.
     """
 
     name: str
@@ -99,6 +123,7 @@ class Cell:
     recurrent: bool = True
     equations: str = ""
     source: str = ""
+    why_not_folded: str = ""
 
     def role(self, name: str) -> Role:
         """The role of that name."""
@@ -108,24 +133,16 @@ class Cell:
         """Gates in which the input bias and the recurrent bias are only ever used as their sum."""
         raise NotImplementedError
 
-    def products(self, spec: Any) -> tuple[tuple[str, ...], ...]:
-        """Groups of gates, each multiplied with the recurrent kernel in one product."""
-        return (self.gates,)
+    def products(self, spec: Any) -> tuple[Product, ...]:
+        """The products with x and h that a step makes, in the order of `Step.weights`; their gates are adjacent."""
+        return (Product(self.gates),)
 
     def state_size(self, spec: Any, state: str) -> int:
         """Size of one state."""
         return int(spec.state_size if state == "h" else spec.hidden_size)
 
-    def step(self, ops: Arithmetic, x: Array, state: dict[str, Array], new: dict[str, Array], s: Step) -> None:
-        """One time step.
-
-        Args:
-            ops: the arithmetic.
-            x: (g*n, batch) ``x_t W + b``, with the recurrent biases that fold added.
-            state: the states before the step, each (size, batch).
-            new: where the states after the step are written; ``new["h"]`` may not be ``state["h"]``.
-            s: parameters and buffers.
-        """
+    def step(self, ops: Arithmetic, s: Step) -> None:
+        """One time step: reads ``s.xh`` and ``s.states`` and overwrites the states."""
         raise NotImplementedError
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from xframe.cells.base import BIAS, KERNEL, RECURRENT_BIAS, RECURRENT_KERNEL, Arithmetic, Cell, Step
-
-if TYPE_CHECKING:
-    from xframe.cells.base import Array
+from xframe.cells.base import BIAS, KERNEL, RECURRENT_BIAS, RECURRENT_KERNEL, Arithmetic, Cell, Product, Step
 
 
 class GRU(Cell):
@@ -15,29 +12,32 @@ class GRU(Cell):
         # After the product, the candidate's recurrent bias stands inside the reset gate: r (h U_n + rb_n).
         return ("r", "z") if spec.reset_after else self.gates
 
-    def products(self, spec: Any) -> tuple[tuple[str, ...], ...]:
-        return (self.gates,) if spec.reset_after else (("r", "z"), ("n",))
+    def products(self, spec: Any) -> tuple[Product, ...]:
+        candidate = (Product(("n",), "x"), Product(("n",), "h")) if spec.reset_after else (Product(("n",)),)
+        return (Product(("r", "z")), *candidate)
 
-    def step(self, ops: Arithmetic, x: Array, state: dict[str, Array], new: dict[str, Array], s: Step) -> None:
-        n, h = s.work.shape[0], state["h"]
+    def step(self, ops: Arithmetic, s: Step) -> None:
+        n, h = s.work.shape[0], s.states["h"]
         gates, candidate = s.gates[: 2 * n], s.gates[2 * n :]
-        r, z = gates[:n], gates[n:]
-        ops.matmul(s.kernels[0], h, out=s.gates if s.reset_after else gates)
-        ops.add(x[: 2 * n], gates, out=gates)
+        ops.matmul(s.weights[0], s.xh, out=gates)
         ops.activate(s.recurrent_activation, gates, out=gates)
+        r, z = gates[:n], gates[n:]
         if s.reset_after:
-            if "n" in s.bias:
-                ops.add_bias(candidate, s.bias["n"], out=candidate)
-            ops.multiply(r, candidate, out=candidate)
+            ops.matmul(s.weights[1], s.x, out=candidate)
+            ops.matmul(s.weights[2], s.h, out=s.work)
+            ops.multiply(r, s.work, out=s.work)
+            ops.add(candidate, s.work, out=candidate)
         else:
-            ops.multiply(r, h, out=s.work)
-            ops.matmul(s.kernels[1], s.work, out=candidate)
-        ops.add(x[2 * n :], candidate, out=candidate)
+            # For this product, r h takes the place of h in the column.
+            s.work[...] = h
+            ops.multiply(r, h, out=h)
+            ops.matmul(s.weights[1], s.xh, out=candidate)
+            h[...] = s.work
         ops.activate(s.activation, candidate, out=candidate)
-        # z h + (1 - z) c, with one product fewer.
+        # z h + (1 - z) n, with one product fewer.
         ops.subtract(h, candidate, out=s.work)
         ops.multiply(z, s.work, out=s.work)
-        ops.add(candidate, s.work, out=new["h"])
+        ops.add(candidate, s.work, out=h)
 
 
 CELL = GRU(
@@ -54,7 +54,9 @@ CELL = GRU(
         "n = tanh(x W_n + b_n + r (h U_n + rb_n)); reset before: n = tanh(x W_n + b_n + (r h) U_n + rb_n); "
         "h' = z h + (1 - z) n"
     ),
-    source=(
-        "K. Cho et al., arXiv:1406.1078v3 (reset before) and v1 (reset after); torch.nn.GRU, keras.layers.GRU"
+    why_not_folded=(
+        "In the candidate n the recurrent bias is not redundant: n = tanh(x W_n + b_n + r (h U_n + rb_n)), so the reset "
+        "gate r scales it and not the input bias."
     ),
+    source=("K. Cho et al., arXiv:1406.1078v3 (reset before) and v1 (reset after); torch.nn.GRU, keras.layers.GRU"),
 )

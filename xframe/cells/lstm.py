@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xframe.cells.base import (
     BIAS,
@@ -15,30 +15,26 @@ from xframe.cells.base import (
     Step,
 )
 
-if TYPE_CHECKING:
-    from xframe.cells.base import Array
-
 
 class LSTM(Cell):
     def folds(self, spec: Any) -> tuple[str, ...]:
         return self.gates
 
-    def step(self, ops: Arithmetic, x: Array, state: dict[str, Array], new: dict[str, Array], s: Step) -> None:
-        n = s.work.shape[0]
-        z = ops.matmul(s.kernels[0], state["h"], out=s.gates)
-        ops.add(x, z, out=z)
-        ops.activate(s.recurrent_activation, z[: 3 * n], out=z[: 3 * n])
-        ops.activate(s.activation, z[3 * n :], out=z[3 * n :])
-        i, f, o, g = z[:n], z[n : 2 * n], z[2 * n : 3 * n], z[3 * n :]
+    def step(self, ops: Arithmetic, s: Step) -> None:
+        n, h, c = s.work.shape[0], s.states["h"], s.states["c"]
+        a = ops.matmul(s.weights[0], s.xh, out=s.gates)
+        ops.activate(s.recurrent_activation, a[: 3 * n], out=a[: 3 * n])
+        ops.activate(s.activation, a[3 * n :], out=a[3 * n :])
+        i, f, o, g = a[:n], a[n : 2 * n], a[2 * n : 3 * n], a[3 * n :]
+        ops.multiply(f, c, out=c)
         ops.multiply(i, g, out=s.work)
-        c = ops.multiply(f, state["c"], out=new["c"])
         ops.add(c, s.work, out=c)
         ops.activate(s.activation, c, out=s.work)
         if s.projection is None:
-            ops.multiply(o, s.work, out=new["h"])
+            ops.multiply(o, s.work, out=h)
         else:
             ops.multiply(o, s.work, out=s.work)
-            ops.matmul(s.projection, s.work, out=new["h"])
+            ops.matmul(s.projection, s.work, out=h)
 
 
 CELL = LSTM(

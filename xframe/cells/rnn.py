@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xframe.cells.base import BIAS, KERNEL, RECURRENT_BIAS, RECURRENT_KERNEL, Arithmetic, Cell, Step
-
-if TYPE_CHECKING:
-    from xframe.cells.base import Array
 
 
 class RNN(Cell):
     def folds(self, spec: Any) -> tuple[str, ...]:
         return self.gates
 
-    def step(self, ops: Arithmetic, x: Array, state: dict[str, Array], new: dict[str, Array], s: Step) -> None:
-        z = ops.matmul(s.kernels[0], state["h"], out=s.gates)
-        ops.add(x, z, out=z)
-        ops.activate(s.activation, z, out=new["h"])
+    def step(self, ops: Arithmetic, s: Step) -> None:
+        a = ops.matmul(s.weights[0], s.xh, out=s.gates)
+        ops.activate(s.activation, a, out=s.states["h"])
 
 
 CELL = RNN(

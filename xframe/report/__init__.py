@@ -6,6 +6,7 @@ JSON has its own writer, because its fields are an interface (schema ``xframe/1`
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from xframe.errors import SpecError
@@ -29,10 +30,8 @@ def render(result: Any, format: str = "text") -> str:
         from xframe.report.json import to_json
 
         return to_json(result)
-    from xframe.report import markdown, text
-    from xframe.report.document import document
-
     if format not in FORMATS:
         raise SpecError(f"format must be one of {', '.join(FORMATS)}, not {format!r}.")
-    writer = text if format == "text" else markdown
-    return writer.write(document(result))
+    from xframe.report.document import document
+
+    return str(import_module(f"xframe.report.{format}").write(document(result)))

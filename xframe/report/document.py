@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
-from itertools import groupby, zip_longest
-from os.path import commonprefix
+from itertools import groupby, takewhile, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from xframe.assumptions import NumberSearch
@@ -67,8 +66,9 @@ def document(result: Any) -> list[Block]:
 @singledispatch
 def _blocks(result: Any) -> Iterator[Block]:
     # These need NumPy, which explaining does without; they are told apart by name.
-    writer = {"Verdict": _verdict, "Suite": _suite, "Demonstration": _demonstration}[type(result).__name__]
-    yield from writer(result)
+    writers: dict[str, Callable[[Any], Iterator[Block]]]
+    writers = {"Verdict": _verdict, "Suite": _suite, "Demonstration": _demonstration}
+    yield from writers[type(result).__name__](result)
 
 
 # Counts.
@@ -141,8 +141,9 @@ def _side_by_side(counts: Mapping[str, Count]) -> Iterator[Block]:
 
 def _prefix(names: Sequence[str]) -> str:
     """The folders that all names share."""
-    common = commonprefix(list(names))
-    return common[: common.rfind("/") + 1]
+    folders = [name.split("/")[:-1] for name in names]
+    shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False))
+    return "".join(f"{parts[0]}/" for parts in shared)
 
 
 # Where a number comes from.
@@ -158,7 +159,8 @@ def _number(s: NumberSearch) -> Iterator[Block]:
     elif s.exact:
         as_given = _as_given(s)
         yield Paragraph(
-            f"{s.number:,} is {best.title} with {best.assumption}." + (f" As given ({as_given}), {given}." if given else ""),
+            f"{s.number:,} is {best.title} with {best.assumption}."
+            + (f" As given ({as_given}), {given}." if given else ""),
             strong=True,
         )
     else:
@@ -259,7 +261,7 @@ def _worst_status(checks: Iterable[Check]) -> str:
 
 
 def _findings(v: Verdict) -> Iterator[str]:
-    moved = [p for p in v.parameters]
+    moved = v.parameters
     if moved and all(p.equal for p in moved):
         yield f"Parameters: equal to the last bit in {len(moved)} of {len(moved)} pairs."
     for p in moved:
@@ -281,16 +283,13 @@ def _findings(v: Verdict) -> Iterator[str]:
 
 def _suite(s: Suite) -> Iterator[Block]:
     yield Heading(f"The standard grid: {len(s.verdicts)} configurations", 1)
-    headers = ("configuration", "stored", "", "effective", "float64 x noise", "float32 x noise", "verdict")
     titles = list(dict.fromkeys(c.packing.title for v in s.verdicts for c in v.layers[0].counts.values()))
     headers = ("configuration", *titles, "effective", "float64 x noise", "float32 x noise", "status")
     rows = []
     for v in s.verdicts:
         counts = {c.packing.title: c for c in v.layers[0].counts.values()}
         effective = next(iter(counts.values())).effective
-        worst = [
-            _figures([c for c in v.checks if c.dtype == d])[1] for d in ("float64", "float32")
-        ]
+        worst = [_figures([c for c in v.checks if c.dtype == d])[1] for d in ("float64", "float32")]
         stored = [f"{counts[t].stored:,}" if t in counts else "no" for t in titles]
         rows.append((str(v.model), *stored, f"{effective:,}", *worst, v.status))
     yield Table(headers, tuple(rows), frozenset(headers[1:-1]))
@@ -306,7 +305,12 @@ def _demonstration(d: Demonstration) -> Iterator[Block]:
     )
     headers = ("gate", "largest change of an output", "in units of rounding noise", "so the two biases are")
     rows = tuple(
-        (m.gate, f"{m.change:.1e}", ratio_text(m.noise_ratio), "one number, stored twice" if m.redundant else "two numbers")
+        (
+            m.gate,
+            f"{m.change:.1e}",
+            ratio_text(m.noise_ratio),
+            "one number, stored twice" if m.redundant else "two numbers",
+        )
         for m in d.moves
     )
     yield Table(headers, rows, frozenset(headers[1:3]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from xframe import __version__
@@ -65,9 +65,7 @@ def _counts(counts: Mapping[str, Count]) -> dict[str, Any]:
             "redundant": c.redundant,
             "formula": c.formula,
             "arithmetic": c.arithmetic,
-            "tensors": [
-                {"name": t.name, "shape": list(t.shape), "count": t.count, "role": t.role} for t in c.tensors
-            ],
+            "tensors": [{"name": t.name, "shape": list(t.shape), "count": t.count, "role": t.role} for t in c.tensors],
         }
         for name, c in counts.items()
     }
@@ -185,7 +183,7 @@ def _suite(s: Suite) -> dict[str, Any]:
     }
 
 
-_WRITERS = {
+_WRITERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "Explanation": _explanation,
     "NumberSearch": _number,
     "Demonstration": _demonstration,

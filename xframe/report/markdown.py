@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tabulate import tabulate
 
-from xframe.report.document import Block, Heading, Items, Paragraph, Table
+from xframe.report.document import Block, Heading, Items, Paragraph
 
 __all__ = ["write"]
 

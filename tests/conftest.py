@@ -1,0 +1,95 @@
+"""Fixtures. Frameworks come from xframe's registry; one that was asked for and cannot be loaded is an error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import nullcontext
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Threads are of no use to matrices as small as these, and wait for each other where the machine has other work: then a
+# product took a hundred times as long. Before NumPy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+import pytest
+from helpers import LAYERS_BY_NAME, Case, Move, entry_point, has
+from hypothesis import settings
+
+from xframe.adapters import get_adapter, known_adapters
+
+# The same examples each time: a test run says something about the code, not about the day.
+settings.register_profile("xframe", deadline=None, derandomize=True, database=None, max_examples=25)
+settings.load_profile("xframe")
+
+TOY = "toy"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--frameworks",
+        default=",".join(known_adapters()),
+        help="which frameworks to test, by comma; all that xframe knows if not given",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*names): the test is about these frameworks in particular")
+    unknown = [name for name in asked_for(config) if name not in known_adapters()]
+    if unknown:
+        raise pytest.UsageError(f"--frameworks: there is no adapter for {', '.join(unknown)}")
+
+
+def asked_for(config: pytest.Config) -> list[str]:
+    return [name for name in config.getoption("--frameworks").split(",") if name]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrise over the registry.
+
+    ``case`` is a framework asked for, or the toy one, with a layer that it has; ``lacking`` one with a layer that it
+    lacks; ``move`` is two frameworks, from and to, with a layer that both have.
+    """
+    names, fixtures = asked_for(metafunc.config), set(metafunc.fixturenames)
+    for fixture, wanted in (("case", True), ("lacking", False)):
+        if fixture in fixtures:
+            cases = [(a, kind) for a in [*names, TOY] for kind in LAYERS_BY_NAME if has(a, kind) is wanted]
+            metafunc.parametrize(fixture, cases, indirect=True, ids=["-".join(case) for case in cases])
+    if "move" in fixtures:
+        both = [(a, b, k) for a in names for b in names for k in LAYERS_BY_NAME if has(a, k) and has(b, k)]
+        # Within one framework, one layer with gates and one without are enough.
+        moves = [(a, b, kind) for a, b, kind in both if a != b or kind in ("gru", "dense")]
+        metafunc.parametrize("move", moves, indirect=True, ids=["-".join(move) for move in moves])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that are about a framework that was not asked for."""
+    names = asked_for(config)
+    left_out = [item for item in items if any(n not in names for mark in item.iter_markers("needs") for n in mark.args)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture
+def case(request: pytest.FixtureRequest) -> Iterator[Case]:
+    yield from _case(request)
+
+
+@pytest.fixture
+def lacking(request: pytest.FixtureRequest) -> Iterator[Case]:
+    yield from _case(request)
+
+
+def _case(request: pytest.FixtureRequest) -> Iterator[Case]:
+    name, kind = request.param
+    # The toy is registered only while its tests run.
+    with entry_point("toy_adapter") if name == TOY else nullcontext():
+        yield Case(get_adapter(name), LAYERS_BY_NAME[kind])
+
+
+@pytest.fixture
+def move(request: pytest.FixtureRequest) -> Move:
+    source, target, kind = request.param
+    return Move(get_adapter(source), get_adapter(target), LAYERS_BY_NAME[kind])

@@ -1,0 +1,311 @@
+"""What several test files need: layers to test, numbers to fill them with, oracles, and the one judgement.
+
+The oracles are typed in from FACTS.md and from the papers. They use nothing of xframe but `Key` and the specs.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import EntryPoint
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from xframe import adapters, noise
+from xframe.adapters import Adapter
+from xframe.layout import Key, Layout
+from xframe.reference import Outputs
+from xframe.spec import Dense, Layer, Recurrent
+
+Blocks = dict[Key, np.ndarray]
+
+# One layer of each kind. Sizes differ on every axis: 7 features, 9 units, 4 rows, 6 steps, 3 layers, 2 directions, and
+# 5 projected units.
+FEATURES, UNITS, BATCH, STEPS, LAYERS, PROJECTED = 7, 9, 4, 6, 3, 5
+
+
+def _layer(cell: str, **options: Any) -> Recurrent:
+    return Recurrent(cell, FEATURES, UNITS, **options)
+
+
+_STACKED: dict[str, Any] = {"num_layers": LAYERS, "bidirectional": True}
+LAYERS_BY_NAME: dict[str, Layer] = {
+    "rnn": _layer("rnn"),
+    "rnn-relu": _layer("rnn", activation="relu"),
+    "rnn-no-bias": _layer("rnn", bias=False),
+    "rnn-stacked": _layer("rnn", **_STACKED),
+    "lstm": _layer("lstm"),
+    "lstm-no-bias": _layer("lstm", bias=False),
+    "lstm-bidirectional": _layer("lstm", bidirectional=True),
+    "lstm-stacked": _layer("lstm", **_STACKED),
+    "lstm-projected": _layer("lstm", proj_size=PROJECTED),
+    "lstm-projected-stacked": _layer("lstm", proj_size=PROJECTED, **_STACKED),
+    "gru": _layer("gru"),
+    "gru-no-bias": _layer("gru", bias=False),
+    "gru-stacked": _layer("gru", **_STACKED),
+    "gru-before": _layer("gru", reset_after=False),
+    "gru-before-no-bias": _layer("gru", reset_after=False, bias=False),
+    "gru-before-stacked": _layer("gru", reset_after=False, **_STACKED),
+    "dense": Dense(FEATURES, UNITS),
+    "dense-no-bias": Dense(FEATURES, UNITS, bias=False),
+}
+
+# What a framework is known to lack of these. The toy has the plain tanh cell and nothing else.
+LACKS = {
+    "keras": {"lstm-projected", "lstm-projected-stacked"},
+    "torch": {"gru-before", "gru-before-no-bias", "gru-before-stacked"},
+    "toy": set(LAYERS_BY_NAME) - {"rnn", "rnn-no-bias"},
+}
+
+
+def has(framework: str, kind: str) -> bool:
+    """Whether a framework should have a layer of `LAYERS_BY_NAME`."""
+    return kind not in LACKS.get(framework, set())
+
+
+GATES = {"rnn": "h", "lstm": "ifgo", "gru": "rzn", "dense": [""]}
+
+
+def folding(spec: Layer) -> str:
+    """The gates in which only the sum of the two biases is used."""
+    return "rz" if getattr(spec, "reset_after", None) else "".join(GATES[spec.cell])
+
+
+def shapes(spec: Layer) -> dict[Key, tuple[int, ...]]:
+    """The canonical blocks of a layer, written out."""
+    n, h = spec.hidden_size, spec.state_size
+    if isinstance(spec, Dense):
+        found: dict[Key, tuple[int, ...]] = {Key(0, 0, "kernel", ""): (spec.input_size, n)}
+        return found | ({Key(0, 0, "bias", ""): (n,)} if spec.bias else {})
+    found = {}
+    for layer in range(spec.num_layers):
+        d = spec.input_size if layer == 0 else h * (2 if spec.bidirectional else 1)
+        for direction in (0, 1) if spec.bidirectional else (0,):
+            for gate in GATES[spec.cell]:
+                found[Key(layer, direction, "kernel", gate)] = (d, n)
+                found[Key(layer, direction, "recurrent_kernel", gate)] = (h, n)
+                if spec.bias:
+                    found[Key(layer, direction, "bias", gate)] = (n,)
+                    found[Key(layer, direction, "recurrent_bias", gate)] = (n,)
+            if spec.proj_size:
+                found[Key(layer, direction, "projection", "")] = (n, h)
+    return found
+
+
+def whole_numbers(spec: Layer, seed: int) -> Blocks:
+    """Distinct whole numbers of either sign, none zero: sums of two are exact in float32 and wider."""
+    random, sizes = np.random.default_rng(seed), shapes(spec)
+    total = sum(int(np.prod(s)) for s in sizes.values())
+    numbers = iter(random.permutation(np.arange(1, total + 1)) * random.choice([-1.0, 1.0], total))
+    return {k: np.array([next(numbers) for _ in range(int(np.prod(s)))]).reshape(s) for k, s in sizes.items()}
+
+
+def weights(spec: Layer, seed: int = 0, dtype: str = "float64") -> Blocks:
+    """Random weights, distinct and away from zero in every gate and bias, at which gates are not saturated.
+
+    They are numbers of ``dtype``, in float64.
+    """
+    random = np.random.default_rng([seed, 1])
+    found = {
+        key: away_from_zero(random, shape, 1.5 / np.sqrt(shape[0]) if len(shape) == 2 else 0.7).astype(dtype)
+        for key, shape in shapes(spec).items()
+    }
+    return {key: block.astype(np.float64) for key, block in found.items()}
+
+
+def signal(spec: Layer, seed: int = 0, dtype: str = "float64") -> np.ndarray:
+    """A random input, (batch, time, features) or (batch, features)."""
+    shape = (BATCH, STEPS, spec.input_size) if isinstance(spec, Recurrent) else (BATCH, spec.input_size)
+    return away_from_zero(np.random.default_rng([seed, 2]), shape, 1.5).astype(dtype)
+
+
+def start(spec: Layer, seed: int = 0, dtype: str = "float64") -> dict[str, np.ndarray] | None:
+    """Random initial states; None for a dense layer."""
+    if isinstance(spec, Dense):
+        return None
+    random, place = np.random.default_rng([seed, 3]), (spec.num_layers, spec.num_directions, BATCH)
+    sizes = {"h": spec.state_size} | ({"c": spec.hidden_size} if spec.cell == "lstm" else {})
+    return {name: away_from_zero(random, (*place, size), 0.8).astype(dtype) for name, size in sizes.items()}
+
+
+def away_from_zero(random: np.random.Generator, shape: tuple[int, ...], scale: float) -> np.ndarray:
+    return random.uniform(0.2, 1, shape) * random.choice([-1, 1], shape) * scale
+
+
+def effective(spec: Layer, blocks: Mapping[Key, np.ndarray]) -> Blocks:
+    """The numbers that the function depends on, by hand: biases that fold are summed."""
+    found = {}
+    for key, block in blocks.items():
+        if key.role == "recurrent_bias" and key.gate in folding(spec):
+            continue
+        if key.role == "bias" and spec.cell != "dense" and key.gate in folding(spec):
+            block = block.astype(np.float64) + blocks[key._replace(role="recurrent_bias")].astype(np.float64)
+        found[key] = block
+    return found
+
+
+def assert_same_numbers(got: Mapping[Any, np.ndarray], wanted: Mapping[Any, np.ndarray]) -> None:
+    """Equal keys, shapes and numbers, to the last bit."""
+    assert set(got) == set(wanted)
+    for key, array in wanted.items():
+        assert got[key].shape == array.shape, key
+        assert np.array_equal(got[key], array), f"{key}: {got[key]} instead of {array}"
+
+
+def bits(arrays: Mapping[str, np.ndarray]) -> dict[str, bytes]:
+    """The arrays' memory, to prove that nothing was changed."""
+    return {name: np.asarray(array).tobytes() for name, array in arrays.items()}
+
+
+def judge(
+    spec: Layer,
+    blocks: Mapping[Key, np.ndarray],
+    x: np.ndarray,
+    state: Mapping[str, np.ndarray] | None,
+    dtype: str,
+    got: Outputs | Mapping[str, np.ndarray],
+) -> float:
+    """Assert that every output is within ten times its rounding noise; returns the largest ratio.
+
+    Also that the noise is small enough for this to say anything: a thousandth of the outputs' size.
+    """
+    expected = noise.measure(spec, blocks, x, state, dtype)
+    outputs = got.named() if isinstance(got, Outputs) else got
+    assert set(outputs) == set(expected.clean)
+    worst = 0.0
+    for name, clean in expected.clean.items():
+        assert outputs[name].shape == clean.shape, name
+        assert outputs[name].dtype == dtype, name
+        assert np.isfinite(outputs[name]).all(), name
+        assert expected.deviation[name].max() < 1e-3 * np.abs(clean).max(), f"{name} drowns in noise"
+        ratio = float(noise.ratio(outputs[name], clean, expected.deviation[name]).max())
+        assert ratio < 10, f"{name} of {spec} is {ratio:.3g} times its noise away from the reference"
+        worst = max(worst, ratio)
+    return worst
+
+
+# How many numbers a layer stores, from FACTS.md: a formula for one layer and direction, of n units and d features.
+STORED: dict[tuple[str, str], Callable[[int, int], int]] = {
+    ("keras", "rnn"): lambda n, d: n * n + n * d + n,
+    ("keras", "lstm"): lambda n, d: 4 * (n * n + n * d + n),
+    ("keras", "gru"): lambda n, d: 3 * (n * n + n * d + 2 * n),
+    ("keras", "gru/reset_before"): lambda n, d: 3 * (n * n + n * d + n),
+    ("keras-cudnn", "lstm"): lambda n, d: 4 * (n * n + n * d + 2 * n),
+    ("keras-cudnn", "gru"): lambda n, d: 3 * (n * n + n * d + 2 * n),
+    ("torch", "rnn"): lambda n, d: n * n + n * d + 2 * n,
+    ("torch", "lstm"): lambda n, d: 4 * (n * n + n * d + 2 * n),
+    ("torch", "gru"): lambda n, d: 3 * (n * n + n * d + 2 * n),
+    ("onnx", "rnn"): lambda n, d: n * n + n * d + 2 * n,
+    ("onnx", "lstm"): lambda n, d: 4 * (n * n + n * d + 2 * n),
+    ("onnx", "gru"): lambda n, d: 3 * (n * n + n * d + 2 * n),
+    ("onnx", "gru/reset_before"): lambda n, d: 3 * (n * n + n * d + 2 * n),
+    ("tf1", "rnn"): lambda n, d: n * (d + n + 1),
+    ("tf1", "lstm"): lambda n, d: 4 * n * (d + n + 1),
+    ("tf1", "gru/reset_before"): lambda n, d: 2 * n * (d + n + 1) + n * (d + n + 1),
+    ("flax", "rnn"): lambda n, d: n * n + n * d + n,
+    ("flax", "lstm"): lambda n, d: 4 * (n * n + n * d + n),
+    ("flax", "gru"): lambda n, d: 3 * (n * n + n * d) + 3 * n,
+    ("flax-linen", "rnn"): lambda n, d: n * n + n * d + n,
+    ("flax-linen", "lstm"): lambda n, d: 4 * (n * n + n * d + n),
+    ("flax-linen", "gru"): lambda n, d: 3 * (n * n + n * d) + 4 * n,
+    ("equinox", "lstm"): lambda n, d: 4 * (n * n + n * d + n),
+    ("equinox", "gru"): lambda n, d: 3 * (n * n + n * d) + 4 * n,
+    ("keras", "dense"): lambda n, d: n * d + n,
+    ("torch", "dense"): lambda n, d: n * d + n,
+    ("toy", "rnn"): lambda n, d: n * n + n * d + n,
+}
+# The same with a projection to p.
+PROJECTED_STORED: dict[str, Callable[[int, int, int], int]] = {
+    "torch": lambda n, d, p: 4 * n * (d + p + 2) + p * n,
+    "tf1": lambda n, d, p: 4 * n * (d + p + 1) + p * n,
+}
+
+
+def row_of(spec: Layer) -> str:
+    """The name of a spec's row in `STORED`."""
+    return "gru/reset_before" if getattr(spec, "reset_after", None) is False else spec.cell
+
+
+def stored(packing: str, spec: Layer) -> int:
+    """How many numbers a framework stores for a layer, by FACTS.md."""
+    n, h, directions = spec.hidden_size, spec.state_size, spec.num_directions
+    total = 0
+    for layer in range(spec.num_layers):
+        d = spec.input_size if layer == 0 else h * directions
+        if not spec.bias:
+            # What is left of g(n² + nd + bias), the projection apart.
+            one = len(GATES[spec.cell]) * n * (d if spec.cell == "dense" else d + h) + (n * h if h < n else 0)
+        elif h < n:
+            one = PROJECTED_STORED[packing](n, d, h)
+        else:
+            one = STORED[packing, row_of(spec)](n, d)
+        total += directions * one
+    return total
+
+
+@st.composite
+def specs(draw: st.DrawFn, row: str, layout: Layout) -> Layer:
+    """Random specs that a layout row says it can express."""
+
+    def pick(option: str, values: list[Any]) -> Any:
+        return draw(st.sampled_from([v for v in values if v in layout.options.get(option, values)]))
+
+    d, n = draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    cell, bias = row.split("/")[0], pick("bias", [True, False])
+    if cell == "dense":
+        return Dense(d, n, bias)
+    return Recurrent(
+        cell,
+        d,
+        n,
+        num_layers=pick("num_layers", [1, 2, 3]),
+        bidirectional=pick("bidirectional", [False, True]),
+        bias=bias,
+        reset_after="/" not in row if cell == "gru" else None,
+        proj_size=pick("proj_size", list(range(n))) if cell == "lstm" else 0,
+    )
+
+
+class Case(NamedTuple):
+    """A framework and a layer that it has."""
+
+    adapter: Adapter
+    spec: Layer
+
+
+class Move(NamedTuple):
+    """Two frameworks, from and to, which may be the same, and a layer that both have."""
+
+    source: Adapter
+    target: Adapter
+    spec: Layer
+
+
+def clear_registry() -> None:
+    """Make the registry of frameworks look again."""
+    for function in vars(adapters).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
+
+
+@contextmanager
+def entry_point(module: str) -> Iterator[None]:
+    """Let ``module`` be an adapter that another distribution adds."""
+    real = importlib.metadata.entry_points
+
+    def entry_points(**wanted: str) -> list[EntryPoint]:
+        added = EntryPoint(name=module, value=module, group="xframe.adapters")
+        return [*real(**wanted), *([added] if wanted.get("group") == added.group else [])]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapters, "entry_points", entry_points)
+        clear_registry()
+        try:
+            yield
+        finally:
+            patch.undo()
+            clear_registry()

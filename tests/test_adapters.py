@@ -1,0 +1,624 @@
+"""The contract of adapters, held against every framework in the registry; then what single frameworks refuse."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import helpers
+import numpy as np
+import pytest
+from helpers import BATCH, FEATURES, LAYERS_BY_NAME, STEPS, UNITS, Case
+
+from xframe import adapters
+from xframe.adapters import adapter_of, available_adapters, get_adapter, known_adapters, known_packings
+from xframe.errors import LayoutError, MissingFrameworkError, SpecError, UnsupportedError
+from xframe.layout import Key
+from xframe.spec import Dense, Layer, Recurrent
+
+DTYPES = ("float64", "float32")
+
+# How many numbers, and which shapes, a framework itself says that a layer has. A new framework is added here.
+OWN_COUNT: dict[str, Callable[[Any], int]] = {
+    "keras": lambda layer: sum(int(one.count_params()) for one in getattr(layer, "layers", [layer])),
+    "torch": lambda layer: sum(p.numel() for p in layer.parameters()),
+    "toy": lambda layer: sum(t.size for t in layer.tensors().values()),
+}
+OWN_SHAPES: dict[str, Callable[[Any], list[tuple[int, ...]]]] = {
+    "keras": lambda layer: [tuple(w.shape) for w in layer.weights],
+    "torch": lambda layer: [tuple(p.shape) for p in layer.parameters()],
+    "toy": lambda layer: [t.shape for t in layer.tensors().values()],
+}
+
+
+# ---- The contract.
+
+
+def test_what_is_lacking_is_refused(lacking: Case) -> None:
+    for dtype in DTYPES:
+        with pytest.raises(UnsupportedError) as caught:
+            lacking.adapter.build(lacking.spec, dtype)
+        assert lacking.adapter.title in str(caught.value)
+
+
+def test_inventory(case: Case) -> None:
+    """Names, shapes and counts: by the layout, of the real layer, by the framework itself, and by FACTS.md."""
+    adapter, spec = case
+    layer = adapter.build(spec)
+    natives = adapter.packing.natives(spec)
+    arrays = adapter.read(layer)
+    assert list(arrays) == [native.name for native in natives]
+    assert [arrays[native.name].shape for native in natives] == [native.shape for native in natives]
+    assert OWN_SHAPES[adapter.name](layer) == [native.shape for native in natives]
+    assert OWN_COUNT[adapter.name](layer) == sum(native.count for native in natives)
+    assert OWN_COUNT[adapter.name](layer) == helpers.stored(adapter.name, spec)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_build(case: Case, dtype: str) -> None:
+    """Weights exist at once, are the framework's own, and running adds none; the layer is what was asked for."""
+    adapter, spec = case
+    layer = adapter.build(spec, dtype)
+    before = helpers.bits(adapter.read(layer))
+    assert adapter.owns(layer)
+    assert adapter_of(layer).name == adapter.name
+    assert adapter.spec(layer) == spec
+    assert adapter.dtype(layer) == dtype
+    assert {array.dtype.name for array in adapter.read(layer).values()} == {dtype}
+    for native in adapter.packing.natives(spec):
+        if "kernel" in native.role and native.count > 1:
+            assert len(np.unique(adapter.read(layer)[native.name])) > 1, f"{native.name} is constant"
+    out = adapter.run(layer, helpers.signal(spec, 0, dtype))
+    assert {array.dtype.name for array in out.named().values()} == {dtype}
+    assert helpers.bits(adapter.read(layer)) == before
+    assert OWN_COUNT[adapter.name](layer) == helpers.stored(adapter.name, spec)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int32", "double", ""])
+def test_other_float_types_are_refused(case: Case, dtype: str) -> None:
+    with pytest.raises(SpecError, match="float64 or float32"):
+        case.adapter.build(case.spec, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_was_loaded_is_read(case: Case, dtype: str) -> None:
+    """Whole numbers, whose sums are exact in both types."""
+    adapter, spec = case
+    blocks = helpers.whole_numbers(spec, 21)
+    layer = adapter.build(spec, dtype)
+    adapter.load(layer, blocks)
+    got = adapter.parameters(layer)
+    assert got.spec == spec
+    helpers.assert_same_numbers(helpers.effective(spec, got), helpers.effective(spec, blocks))
+    helpers.assert_same_numbers(got.effective(), helpers.effective(spec, blocks))
+    # A snapshot: what happens to the layer later does not reach it.
+    adapter.load(layer, helpers.whole_numbers(spec, 22))
+    helpers.assert_same_numbers(helpers.effective(spec, got), helpers.effective(spec, blocks))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_it_computes_what_the_reference_computes(case: Case, dtype: str) -> None:
+    """Within ten times the rounding noise, from zero states and from given ones, and each call for itself."""
+    adapter, spec = case
+    blocks = helpers.weights(spec, 31, dtype)
+    x, state = helpers.signal(spec, 31, dtype), helpers.start(spec, 31, dtype)
+    layer = adapter.build_loaded(spec, blocks, dtype)
+    helpers.judge(spec, blocks, x, None, dtype, adapter.run(layer, x))
+    if state is None:
+        return
+    given = adapter.run(layer, x, state)
+    helpers.judge(spec, blocks, x, state, dtype, given)
+    with pytest.raises(AssertionError, match="times its noise"):
+        helpers.judge(spec, blocks, x, None, dtype, given)
+    # No state is left behind in the layer.
+    helpers.judge(spec, blocks, x, None, dtype, adapter.run(layer, x))
+
+
+def test_one_of_everything(case: Case) -> None:
+    """One row and one step: axes of length one are neither dropped nor mistaken for another."""
+    adapter, spec = case
+    blocks, x = helpers.weights(spec, 32), helpers.signal(spec, 32)
+    state = helpers.start(spec, 32)
+    x = x[:1, :1] if isinstance(spec, Recurrent) else x[:1]
+    state = state and {name: array[:, :, :1] for name, array in state.items()}
+    layer = adapter.build_loaded(spec, blocks, "float64")
+    helpers.judge(spec, blocks, x, state, "float64", adapter.run(layer, x, state))
+
+
+def test_running_changes_nothing_that_was_given(case: Case) -> None:
+    adapter, spec = case
+    layer, x, state = adapter.build(spec), helpers.signal(spec, 0, "float32"), helpers.start(spec, 0, "float32")
+    given = {"x": x, **(state or {})}
+    before, weights = helpers.bits(given), helpers.bits(adapter.read(layer))
+    first = helpers.bits(adapter.run(layer, x, state).named())
+    assert helpers.bits(given) == before
+    assert helpers.bits(adapter.read(layer)) == weights
+    assert helpers.bits(adapter.run(layer, x, state).named()) == first
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_clone(case: Case, dtype: str) -> None:
+    """The same numbers (rounded, where the type is narrower) in a layer of its own."""
+    adapter, spec = case
+    other = DTYPES[1 - DTYPES.index(dtype)]
+    layer = adapter.build_loaded(spec, helpers.weights(spec, 41), dtype)
+    before = {name: array.copy() for name, array in adapter.read(layer).items()}
+    for wanted in (dtype, other):
+        twin = adapter.clone(layer, wanted)
+        assert adapter.spec(twin) == spec
+        assert adapter.dtype(twin) == wanted
+        helpers.assert_same_numbers(adapter.read(twin), {name: a.astype(wanted) for name, a in before.items()})
+        adapter.load(twin, helpers.whole_numbers(spec, 42))
+        helpers.assert_same_numbers(adapter.read(layer), before)
+        adapter.run(twin, helpers.signal(spec, 0, wanted))
+    assert adapter.dtype(layer) == dtype
+
+
+def test_wrong_blocks_leave_the_layer_as_it_was(case: Case) -> None:
+    """What is wrong stands in the last block, so a loader that writes as it checks would have written the others."""
+    adapter, spec = case
+    layer = adapter.build(spec)
+    before = helpers.bits(adapter.read(layer))
+    blocks = helpers.weights(spec)
+    last = list(blocks)[-1]
+    poisoned = blocks[last].copy()
+    poisoned.flat[-1] = np.nan
+    longer = np.concatenate([blocks[last], blocks[last]])
+    for wrong in (
+        {**blocks, last: poisoned},
+        {**blocks, last: longer},
+        {key: block for key, block in blocks.items() if key != last},
+        {**blocks, last._replace(layer=7): blocks[last]},
+    ):
+        with pytest.raises(LayoutError, match=str(last).split(",", 1)[1]):
+            adapter.load(layer, wrong)
+        assert helpers.bits(adapter.read(layer)) == before
+
+
+def test_writing_a_wrong_shape(case: Case) -> None:
+    adapter, spec = case
+    layer = adapter.build(spec)
+    for name, array in list(adapter.read(layer).items()):
+        with pytest.raises(LayoutError, match="takes"):
+            adapter.write(layer, [(name, np.zeros((*array.shape, 1), np.float32))])
+
+
+def test_version(case: Case) -> None:
+    assert case.adapter.version()[0].isdigit()
+    assert case.adapter.name == case.adapter.packing.name
+    assert case.adapter.layouts is case.adapter.packing.rows
+
+
+# ---- The registry.
+
+
+def test_the_toy_comes_and_goes() -> None:
+    """An adapter that another distribution adds is found, run and named in messages; then nothing of it is left."""
+    from toy_adapter import Elman
+
+    layer = Elman(2, 3, "float32", True)
+    assert "toy" not in known_adapters()
+    with helpers.entry_point("toy_adapter"):
+        assert "toy" in known_packings()
+        assert "toy" in available_adapters()
+        assert list(known_adapters())[-1] == "toy"
+        assert adapter_of(layer) is get_adapter("toy")
+        assert get_adapter("toy").spec(layer) == Recurrent("rnn", 2, 3)
+        assert adapters.ToyAdapter is type(get_adapter("toy"))
+        with pytest.raises(UnsupportedError, match=r"toy\.$"):
+            get_adapter("no such thing")
+    assert "toy" not in known_adapters()
+    assert "toy" not in known_packings()
+    with pytest.raises(UnsupportedError, match=r"does not know what toy_adapter\.Elman is"):
+        adapter_of(layer)
+
+
+@pytest.mark.parametrize("name", known_adapters())
+def test_a_missing_framework(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if it were not installed: not available, named when asked for, and still counted."""
+    adapter = known_adapters()[name]
+    for module in adapter.requires:
+        monkeypatch.setitem(sys.modules, module, None)
+    assert name not in available_adapters()
+    others = {n for n, a in known_adapters().items() if not set(a.requires) & set(adapter.requires)}
+    assert set(available_adapters()) == others
+    with pytest.raises(MissingFrameworkError) as caught:
+        adapter()
+    for words in (adapter.packing.title, adapter.requires[0], f"pip install 'xframe[{name}]'"):
+        assert words in str(caught.value)
+    assert adapter.packing.natives(LAYERS_BY_NAME["rnn"])
+
+
+@pytest.mark.parametrize("name", known_adapters())
+def test_a_broken_framework(name: str, tmp_path: Path) -> None:
+    """Installed, but its import fails: an error that says so, not a framework that is left out."""
+    for module in known_adapters()[name].requires:
+        (tmp_path / f"{module}.py").write_text("raise RuntimeError('libcudart.so.1 is not there')\n")
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+from xframe.adapters import available_adapters, get_adapter
+from xframe.errors import MissingFrameworkError
+assert {name!r} in available_adapters()
+try:
+    get_adapter({name!r})
+except MissingFrameworkError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "installed but cannot be loaded (RuntimeError: libcudart.so.1 is not there)" in done.stdout
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(UnsupportedError, match="no adapter for 'caffe'; the adapters are"):
+        get_adapter("caffe")
+    for name in set(known_packings()) - set(known_adapters()):
+        with pytest.raises(UnsupportedError, match=f"{name!r}.*counts its parameters but does not run it"):
+            get_adapter(name)
+    with pytest.raises(AttributeError, match="NoSuchAdapter"):
+        _ = adapters.NoSuchAdapter
+
+
+@pytest.mark.parametrize("thing", [None, "lstm", 3, [], (), [1], np.ones(3), LAYERS_BY_NAME["lstm"]], ids=repr)
+def test_a_layer_of_no_framework(thing: object) -> None:
+    with pytest.raises(UnsupportedError, match="does not know what"):
+        adapter_of(thing)
+
+
+# ---- PyTorch: layers that people make, and what is refused.
+
+
+@pytest.fixture
+def torch() -> Any:
+    get_adapter("torch")
+    import torch
+
+    return torch
+
+
+@pytest.mark.needs("torch")
+class TestTorch:
+    def test_batch_second(self, torch: Any) -> None:
+        """batch_first=False, as PyTorch has it by default, in training mode, inside a module of the user's."""
+
+        class Tagger(torch.nn.Module):  # type: ignore[misc,name-defined]
+            def __init__(self) -> None:
+                super().__init__()
+                self.encoder = torch.nn.LSTM(FEATURES, UNITS, 3, bidirectional=True, dtype=torch.float64)
+
+        layer, adapter = Tagger().encoder, get_adapter("torch")
+        spec = LAYERS_BY_NAME["lstm-stacked"]
+        assert adapter.spec(layer) == spec
+        blocks, x, state = helpers.weights(spec, 51), helpers.signal(spec, 51), helpers.start(spec, 51)
+        adapter.load(layer, blocks)
+        helpers.judge(spec, blocks, x, state, "float64", adapter.run(layer, x, state))
+        own, (h, _) = layer(torch.from_numpy(x.swapaxes(0, 1).copy()))
+        helpers.judge(
+            spec,
+            blocks,
+            x,
+            None,
+            "float64",
+            {
+                **adapter.run(layer, x).named(),
+                "sequence": own.detach().numpy().swapaxes(0, 1),
+                # FACTS.md: forward at the last step beside backward at the first is what h_n holds.
+                "last": torch.cat([h[-2], h[-1]], dim=-1).detach().numpy(),
+            },
+        )
+        assert layer.training
+        assert not layer.batch_first
+        assert all(p.requires_grad and p.grad is None for p in layer.parameters())
+
+    def test_frozen_parameters_are_written(self, torch: Any) -> None:
+        layer, adapter = torch.nn.GRU(FEATURES, UNITS).requires_grad_(False), get_adapter("torch")
+        blocks = helpers.whole_numbers(LAYERS_BY_NAME["gru"], 1)
+        adapter.load(layer, blocks)
+        helpers.assert_same_numbers(adapter.parameters(layer), blocks)
+        assert not any(p.requires_grad for p in layer.parameters())
+
+    @pytest.mark.parametrize(
+        ("make", "words"),
+        [
+            (lambda nn: nn.LSTM(3, 2, 2, dropout=0.25), "dropout=0.25 of torch.nn.LSTM"),
+            (lambda nn: type("Mine", (nn.LSTM,), {})(3, 2), "Mine is not modelled"),
+            (lambda nn: nn.LSTMCell(3, 2), "LSTMCell is not modelled"),
+            (lambda nn: nn.Sequential(nn.LSTM(3, 2)), "Sequential is not modelled"),
+            (lambda nn: nn.Conv1d(3, 2, 1), "Conv1d is not modelled"),
+            (lambda nn: [nn.LSTM(3, 2)], "list is not modelled"),
+            (lambda nn: nn.utils.parametrizations.weight_norm(nn.LSTM(3, 2), "weight_hh_l0"), "ParametrizedLSTM"),
+        ],
+    )
+    def test_refused(self, torch: Any, make: Callable[[Any], Any], words: str) -> None:
+        layer = make(torch.nn)
+        for use in (get_adapter("torch").spec, adapter_of(layer).parameters):
+            with pytest.raises(UnsupportedError, match=words):
+                use(layer)
+
+    @pytest.mark.parametrize("kind", ["bfloat16", "float16", "complex64"])
+    def test_float_types(self, torch: Any, kind: str) -> None:
+        layer = torch.nn.Linear(3, 2, dtype=getattr(torch, kind))
+        with pytest.raises(UnsupportedError, match=f"type {kind} .*convert the layer to float64 or float32"):
+            get_adapter("torch").dtype(layer)
+
+    def test_mixed_float_types(self, torch: Any) -> None:
+        layer = torch.nn.LSTM(3, 2)
+        layer.bias_hh_l0.data = layer.bias_hh_l0.data.double()
+        with pytest.raises(UnsupportedError, match="float32 and float64"):
+            get_adapter("torch").dtype(layer)
+
+    def test_meta_device(self, torch: Any) -> None:
+        layer, adapter = torch.nn.LSTM(3, 2, device="meta"), get_adapter("torch")
+        for use in (adapter.parameters, lambda m: adapter.load(m, helpers.weights(Recurrent("lstm", 3, 2)))):
+            with pytest.raises(SpecError, match=r"weight_ih_l0 is on the meta device.*real one"):
+                use(layer)
+
+    def test_a_parameter_of_the_users(self, torch: Any) -> None:
+        layer = torch.nn.LSTM(3, 2)
+        layer.temperature = torch.nn.Parameter(torch.ones(1))
+        with pytest.raises(LayoutError, match="'temperature' has no place"):
+            get_adapter("torch").parameters(layer)
+
+    def test_a_pruned_layer(self, torch: Any) -> None:
+        from torch.nn.utils import prune
+
+        layer = torch.nn.LSTM(3, 2)
+        prune.random_unstructured(layer, "weight_hh_l0", 0.5)
+        with pytest.raises(LayoutError, match=r"'weight_hh_l0'.*missing"):
+            get_adapter("torch").parameters(layer)
+
+
+# ---- Keras: layers that people make, and what is refused.
+
+
+@pytest.fixture
+def keras() -> Any:
+    get_adapter("keras")
+    import keras
+
+    return keras
+
+
+def built(layer: Any, features: int = 3) -> Any:
+    layer.build((None, None, features))
+    return layer
+
+
+def flags(layer: Any) -> list[tuple[bool, bool]]:
+    """return_sequences and return_state of a layer and of what it wraps."""
+    parts = [layer, *(getattr(layer, n) for n in ("forward_layer", "backward_layer") if hasattr(layer, n))]
+    return [(part.return_sequences, part.return_state) for part in parts]
+
+
+@pytest.mark.needs("keras")
+class TestKeras:
+    @pytest.mark.parametrize("sequences", [False, True])
+    @pytest.mark.parametrize("state", [False, True])
+    def test_flags_are_the_users(self, keras: Any, sequences: bool, state: bool) -> None:
+        """A Bidirectional GRU of the user's gives all its outputs to xframe, and to him what it gave him before."""
+        adapter, layers = get_adapter("keras"), keras.layers
+        inner = layers.GRU(UNITS, return_sequences=sequences, return_state=state, name="reader")
+        layer = built(layers.Bidirectional(inner, name="both_ways"), FEATURES)
+        spec = Recurrent("gru", FEATURES, UNITS, bidirectional=True)
+        assert adapter.spec(layer) == spec
+        blocks, x = helpers.weights(spec, 61, "float32"), helpers.signal(spec, 61, "float32")
+        adapter.load(layer, blocks)
+        before, own = flags(layer), keras.tree.flatten(layer(x))
+        assert before == [(sequences, state)] * 3
+        out = adapter.run(layer, x, helpers.start(spec, 61, "float32"))
+        helpers.judge(spec, blocks, x, helpers.start(spec, 61, "float32"), "float32", out)
+        assert flags(layer) == before
+        after = keras.tree.flatten(layer(x))
+        assert [np.array(a).tobytes() for a in after] == [np.array(a).tobytes() for a in own]
+        # What he gets is what xframe calls the sequence, or the last output: FACTS.md.
+        out = adapter.run(layer, x)
+        named = {**out.named(), "sequence" if sequences else "last": np.array(own[0])}
+        helpers.judge(spec, blocks, x, None, "float32", named)
+
+    def test_flags_are_restored_after_an_error(self, keras: Any) -> None:
+        layer = built(keras.layers.Bidirectional(keras.layers.LSTM(UNITS)), FEATURES)
+        before = flags(layer)
+        with pytest.raises(Exception, match=r"incompatible|size|shape"):
+            get_adapter("keras").run(layer, np.ones((BATCH, STEPS, FEATURES + 1), np.float32))
+        assert flags(layer) == before == [(False, False)] * 3
+
+    def test_a_stack_inside_a_model(self, keras: Any) -> None:
+        """Layers with names of the user's, picked out of a functional model, as a list and as a Sequential."""
+        layers, adapter = keras.layers, get_adapter("keras")
+        inputs = keras.Input((STEPS, FEATURES))
+        one = layers.LSTM(UNITS, return_sequences=True, name="lower", dropout=0.0)
+        two = layers.LSTM(UNITS, name="upper", unroll=True)
+        model = keras.Model(inputs, layers.Dense(2)(two(one(inputs))))
+        spec = Recurrent("lstm", FEATURES, UNITS, num_layers=2)
+        blocks, x = helpers.weights(spec, 62, "float32"), helpers.signal(spec, 62, "float32")
+        adapter.load([one, two], blocks)
+        for stack in ([one, two], (one, two), keras.Sequential([keras.Input((STEPS, FEATURES)), one, two])):
+            assert adapter_of(stack) is adapter
+            assert adapter.spec(stack) == spec
+            helpers.judge(spec, blocks, x, None, "float32", adapter.run(stack, x))
+        assert flags(two) == [(False, False)]
+        middle = keras.Model(inputs, model.layers[2].output)
+        out = adapter.run([one, two], x).named()
+        helpers.judge(spec, blocks, x, None, "float32", {**out, "last": np.array(middle(x))})
+
+    def test_training_options_do_not_matter(self, keras: Any) -> None:
+        layer = built(
+            keras.layers.GRU(
+                2,
+                kernel_regularizer="l2",
+                recurrent_constraint="max_norm",
+                bias_initializer="ones",
+                activity_regularizer="l1",
+                seed=3,
+                trainable=False,
+            )
+        )
+        assert get_adapter("keras").spec(layer) == Recurrent("gru", 3, 2)
+        assert get_adapter("keras").parameters(layer)[Key(0, 0, "bias", "z")].tolist() == [1, 1]
+
+    @pytest.mark.parametrize(
+        ("make", "words"),
+        [
+            (lambda k: k.layers.LSTM(2, go_backwards=True), "go_backwards=True.*reverse the input"),
+            (lambda k: k.layers.LSTM(2, dropout=0.25), r"dropout=0\.25.*dropout=0"),
+            (lambda k: k.layers.GRU(2, recurrent_dropout=0.25), r"recurrent_dropout=0\.25.*recurrent_dropout=0"),
+            (lambda k: k.layers.LSTM(2, activation="relu"), "activation of the lstm must be 'tanh', not 'relu'"),
+            (lambda k: k.layers.LSTM(2, activation=None), "activation of the lstm must be 'tanh', not 'linear'"),
+            (lambda k: k.layers.SimpleRNN(2, activation="sigmoid"), "activation of the rnn .*not 'sigmoid'"),
+            (
+                lambda k: k.layers.GRU(2, recurrent_activation="hard_sigmoid"),
+                "recurrent_activation of the gru must be 'sigmoid', not 'hard_sigmoid'",
+            ),
+            (lambda k: k.layers.Bidirectional(k.layers.LSTM(2), merge_mode="sum"), "merge_mode='sum'.*'concat'"),
+            (lambda k: k.layers.Bidirectional(k.layers.LSTM(2), merge_mode="mul"), "merge_mode='mul'.*'concat'"),
+            (lambda k: k.layers.Bidirectional(k.layers.LSTM(2), merge_mode="ave"), "merge_mode='ave'.*'concat'"),
+            (lambda k: k.layers.Bidirectional(k.layers.LSTM(2), merge_mode=None), "merge_mode=None.*'concat'"),
+            (
+                lambda k: k.layers.Bidirectional(
+                    k.layers.LSTM(2), backward_layer=k.layers.LSTM(2, go_backwards=True, use_bias=False)
+                ),
+                "two directions.*differ",
+            ),
+            (lambda k: type("Mine", (k.layers.LSTM,), {})(2), "class .*Mine is not modelled"),
+            (lambda k: k.layers.RNN(k.layers.LSTMCell(2)), "RNN is not modelled"),
+            (lambda k: k.layers.TimeDistributed(k.layers.Dense(2)), "TimeDistributed is not modelled"),
+        ],
+    )
+    def test_refused(self, keras: Any, make: Callable[[Any], Any], words: str) -> None:
+        layer, adapter = built(make(keras)), get_adapter("keras")
+        for use in (adapter.spec, adapter.parameters, lambda m: adapter.run(m, np.ones((2, 4, 3), np.float32))):
+            with pytest.raises(UnsupportedError, match=words) as caught:
+                use(layer)
+            assert layer.name in str(caught.value) or "forward_" in str(caught.value)
+
+    def test_stateful(self, keras: Any) -> None:
+        layer = keras.layers.LSTM(2, stateful=True)
+        layer.build((4, 5, 3))
+        with pytest.raises(UnsupportedError, match=r"stateful=True.*stateful=False"):
+            get_adapter("keras").spec(layer)
+
+    @pytest.mark.parametrize(
+        ("between", "words"),
+        [
+            (lambda k: k.layers.Masking(), "Masking is not modelled"),
+            (lambda k: k.layers.Dropout(0.5), "Dropout is not modelled"),
+            (lambda k: k.layers.LSTM(3, return_sequences=True), r"Layer 1 of the stack \(LSTM\(2\) on 3 features\)"),
+            (lambda k: k.layers.GRU(2, return_sequences=True), "Layer 1 of the stack.*not of one kind"),
+        ],
+    )
+    def test_a_stack_of_other_things(self, keras: Any, between: Callable[[Any], Any], words: str) -> None:
+        stack = keras.Sequential([keras.Input((4, 2)), between(keras), keras.layers.LSTM(2)])
+        for layers in (stack, list(stack.layers)):
+            with pytest.raises(UnsupportedError, match=words):
+                get_adapter("keras").spec(layers)
+
+    def test_a_functional_model(self, keras: Any) -> None:
+        inputs = keras.Input((4, 3))
+        with pytest.raises(UnsupportedError, match="Functional is not modelled"):
+            get_adapter("keras").spec(keras.Model(inputs, keras.layers.LSTM(2)(inputs)))
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda k: k.layers.LSTM(2),
+            lambda k: k.layers.Bidirectional(k.layers.GRU(2)),
+            lambda k: k.layers.Dense(2),
+            lambda k: k.Sequential([k.layers.LSTM(2)]),
+            lambda k: [k.layers.LSTM(2), k.layers.LSTM(2)],
+        ],
+    )
+    def test_unbuilt(self, keras: Any, make: Callable[[Any], Any]) -> None:
+        with pytest.raises(SpecError, match="has no weights yet; call it on data"):
+            get_adapter("keras").spec(make(keras))
+
+    @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
+    def test_float_types(self, keras: Any, policy: str) -> None:
+        layer, adapter = built(keras.layers.GRU(2, dtype=policy)), get_adapter("keras")
+        for use in (adapter.dtype, lambda m: adapter.run(m, np.ones((2, 4, 3), np.float32))):
+            with pytest.raises(UnsupportedError, match=f"dtype policy {policy} is not modelled in 'gru.*float32"):
+                use(layer)
+
+    def test_a_dense_layer_with_more_to_it(self, keras: Any) -> None:
+        layers = keras.layers
+        relu, tuned = layers.Dense(2, activation="relu"), layers.Dense(2)
+        for layer in (relu, tuned):
+            layer.build((None, 3))
+        tuned.enable_lora(1)
+        for layer, words in ((relu, "activation='relu'"), (tuned, "lora")):
+            with pytest.raises(UnsupportedError, match=words):
+                get_adapter("keras").spec(layer)
+
+
+# ---- Faults that are known: each is mended when its test begins to pass, which then fails for being marked.
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.xfail(strict=True, reason="TypeError of PyTorch's", raises=TypeError)
+def test_parameters_of_bfloat16(torch: Any) -> None:
+    with pytest.raises(UnsupportedError, match="bfloat16"):
+        get_adapter("torch").parameters(torch.nn.LSTM(3, 2, dtype=torch.bfloat16))
+
+
+@pytest.mark.needs("keras")
+@pytest.mark.xfail(strict=True, reason="AttributeError while the message is made", raises=AttributeError)
+def test_a_list_of_two_float_types(keras: Any) -> None:
+    stack = [built(keras.layers.LSTM(2, dtype="float64")), built(keras.layers.LSTM(2), 2)]
+    with pytest.raises(UnsupportedError, match="float32 and float64"):
+        get_adapter("keras").dtype(stack)
+
+
+@pytest.mark.needs("keras", "torch")
+@pytest.mark.xfail(strict=True, reason="AttributeError while the message is made", raises=AttributeError)
+def test_a_list_of_two_frameworks(keras: Any, torch: Any) -> None:
+    with pytest.raises(UnsupportedError, match="LSTM is not modelled"):
+        get_adapter("keras").spec([built(keras.layers.LSTM(2)), torch.nn.LSTM(2, 2)])
+
+
+@pytest.mark.needs("keras")
+@pytest.mark.xfail(strict=True, reason="IndexError", raises=IndexError)
+def test_an_empty_model(keras: Any) -> None:
+    with pytest.raises(UnsupportedError):
+        get_adapter("keras").spec(keras.Sequential())
+
+
+@pytest.mark.needs("keras")
+@pytest.mark.xfail(strict=True, reason="Keras's config says 'tanh'", raises=pytest.fail.Exception)
+def test_a_function_that_is_named_like_another(keras: Any) -> None:
+    """The user's own function, by the name of tanh: another layer, which must not pass for the plain one."""
+
+    def tanh(x: Any) -> Any:
+        return keras.ops.tanh(x) / 2
+
+    layer = built(keras.layers.LSTM(2, activation=tanh))
+    assert layer.get_config()["activation"] == "tanh"
+    with pytest.raises(UnsupportedError, match="activation"):
+        get_adapter("keras").spec(layer)
+
+
+@pytest.mark.needs("keras")
+@pytest.mark.xfail(strict=True, reason="a Sequential of built layers is not itself built", raises=AssertionError)
+def test_a_stack_is_a_built_model(keras: Any) -> None:
+    """summary(), count_params() and save() work on what was built."""
+    model = get_adapter("keras").build(LAYERS_BY_NAME["lstm-stacked"])
+    assert model.built
+    assert model.count_params() == helpers.stored("keras", LAYERS_BY_NAME["lstm-stacked"])
+
+
+@pytest.mark.xfail(strict=True, reason="ModuleNotFoundError, from everything", raises=ModuleNotFoundError)
+def test_an_adapter_of_others_that_cannot_be_loaded() -> None:
+    with helpers.entry_point("no_such_module"), pytest.raises(MissingFrameworkError, match="no_such_module"):
+        known_adapters()
+
+
+def test_there_is_a_layer_for_every_cell() -> None:
+    """The layers that all of the above runs through leave no option out."""
+    specs: Iterator[Layer] = iter(LAYERS_BY_NAME.values())
+    recurrent = [spec for spec in specs if isinstance(spec, Recurrent)]
+    assert {s.cell for s in recurrent} == {"rnn", "lstm", "gru"}
+    for option in ("bias", "bidirectional", "num_layers", "reset_after", "proj_size", "activation"):
+        assert len({getattr(s, option) for s in recurrent}) > 1, option
+    assert any(isinstance(spec, Dense) for spec in LAYERS_BY_NAME.values())
