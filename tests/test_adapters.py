@@ -342,13 +342,13 @@ class TestTorch:
     @pytest.mark.parametrize("kind", ["bfloat16", "float16", "complex64"])
     def test_float_types(self, torch: Any, kind: str) -> None:
         layer = torch.nn.Linear(3, 2, dtype=getattr(torch, kind))
-        with pytest.raises(UnsupportedError, match=f"type {kind} .*convert the layer to float64 or float32"):
+        with pytest.raises(UnsupportedError, match=f"{kind}.*float64 or float32"):
             get_adapter("torch").dtype(layer)
 
     def test_mixed_float_types(self, torch: Any) -> None:
         layer = torch.nn.LSTM(3, 2)
         layer.bias_hh_l0.data = layer.bias_hh_l0.data.double()
-        with pytest.raises(UnsupportedError, match="float32 and float64"):
+        with pytest.raises(UnsupportedError, match=r"float32 and float64.*float64 or float32"):
             get_adapter("torch").dtype(layer)
 
     def test_meta_device(self, torch: Any) -> None:
@@ -539,8 +539,9 @@ class TestKeras:
     def test_float_types(self, keras: Any, policy: str) -> None:
         layer, adapter = built(keras.layers.GRU(2, dtype=policy)), get_adapter("keras")
         for use in (adapter.dtype, lambda m: adapter.run(m, np.ones((2, 4, 3), np.float32))):
-            with pytest.raises(UnsupportedError, match=f"dtype policy {policy} is not modelled in 'gru.*float32"):
+            with pytest.raises(UnsupportedError, match=f"{policy}.*float64 or float32") as caught:
                 use(layer)
+            assert repr(layer.name) in str(caught.value)
 
     def test_a_dense_layer_with_more_to_it(self, keras: Any) -> None:
         layers = keras.layers
@@ -557,14 +558,12 @@ class TestKeras:
 
 
 @pytest.mark.needs("torch")
-@pytest.mark.xfail(strict=True, reason="TypeError of PyTorch's", raises=TypeError)
 def test_parameters_of_bfloat16(torch: Any) -> None:
     with pytest.raises(UnsupportedError, match="bfloat16"):
         get_adapter("torch").parameters(torch.nn.LSTM(3, 2, dtype=torch.bfloat16))
 
 
 @pytest.mark.needs("keras")
-@pytest.mark.xfail(strict=True, reason="AttributeError while the message is made", raises=AttributeError)
 def test_a_list_of_two_float_types(keras: Any) -> None:
     stack = [built(keras.layers.LSTM(2, dtype="float64")), built(keras.layers.LSTM(2), 2)]
     with pytest.raises(UnsupportedError, match="float32 and float64"):
@@ -572,21 +571,18 @@ def test_a_list_of_two_float_types(keras: Any) -> None:
 
 
 @pytest.mark.needs("keras", "torch")
-@pytest.mark.xfail(strict=True, reason="AttributeError while the message is made", raises=AttributeError)
 def test_a_list_of_two_frameworks(keras: Any, torch: Any) -> None:
     with pytest.raises(UnsupportedError, match="LSTM is not modelled"):
         get_adapter("keras").spec([built(keras.layers.LSTM(2)), torch.nn.LSTM(2, 2)])
 
 
 @pytest.mark.needs("keras")
-@pytest.mark.xfail(strict=True, reason="IndexError", raises=IndexError)
 def test_an_empty_model(keras: Any) -> None:
     with pytest.raises(UnsupportedError):
         get_adapter("keras").spec(keras.Sequential())
 
 
 @pytest.mark.needs("keras")
-@pytest.mark.xfail(strict=True, reason="Keras's config says 'tanh'", raises=pytest.fail.Exception)
 def test_a_function_that_is_named_like_another(keras: Any) -> None:
     """The user's own function, by the name of tanh: another layer, which must not pass for the plain one."""
 
@@ -600,7 +596,6 @@ def test_a_function_that_is_named_like_another(keras: Any) -> None:
 
 
 @pytest.mark.needs("keras")
-@pytest.mark.xfail(strict=True, reason="a Sequential of built layers is not itself built", raises=AssertionError)
 def test_a_stack_is_a_built_model(keras: Any) -> None:
     """summary(), count_params() and save() work on what was built."""
     model = get_adapter("keras").build(LAYERS_BY_NAME["lstm-stacked"])
@@ -608,7 +603,6 @@ def test_a_stack_is_a_built_model(keras: Any) -> None:
     assert model.count_params() == helpers.stored("keras", LAYERS_BY_NAME["lstm-stacked"])
 
 
-@pytest.mark.xfail(strict=True, reason="ModuleNotFoundError, from everything", raises=ModuleNotFoundError)
 def test_an_adapter_of_others_that_cannot_be_loaded() -> None:
     with helpers.entry_point("no_such_module"), pytest.raises(MissingFrameworkError, match="no_such_module"):
         known_adapters()

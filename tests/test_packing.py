@@ -8,19 +8,28 @@ from typing import Any
 import helpers
 import numpy as np
 import pytest
-from helpers import Blocks
+from helpers import LAYERS_BY_NAME
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xframe.adapters import known_packings
 from xframe.errors import LayoutError, UnsupportedError
 from xframe.layout import Key
-from xframe.packing import Parameters, pack, unpack
+from xframe.packing import Blocks, Parameters, pack, unpack
 from xframe.spec import Layer, Recurrent
 
 PACKINGS = known_packings()
 ROWS = [(p.name, row) for p in PACKINGS.values() for row in p.rows]
 SEEDS = st.integers(0, 2**32 - 1)
+
+
+def fits(packing: str, kind: str) -> bool:
+    """Whether a framework has the layer; test_layout.py says which ones should."""
+    try:
+        return bool(PACKINGS[packing].natives(LAYERS_BY_NAME[kind]))
+    except UnsupportedError:
+        return False
+
 
 # The rows that have no place for the recurrent bias of a reset-after GRU's candidate, by FACTS.md.
 NO_CANDIDATE_BIAS = {("flax", "gru")}
@@ -33,7 +42,7 @@ def packed(packing: str, spec: Layer, blocks: Mapping[Key, np.ndarray], dtype: s
     return dict(pack(PACKINGS[packing], spec, blocks, dtype))
 
 
-def drawn(data: st.DataObject, packing: str, row: str) -> tuple[Layer, Blocks]:
+def drawn(data: st.DataObject, packing: str, row: str) -> tuple[Layer, helpers.Blocks]:
     """A spec of the row and whole numbers that fit into it."""
     spec = data.draw(helpers.specs(row, PACKINGS[packing].rows[row]))
     blocks = helpers.whole_numbers(spec, data.draw(SEEDS))
@@ -80,6 +89,28 @@ def test_nothing_is_lost_and_nothing_made_up(packing: str, row: str, data: st.Da
     got = unpack(PACKINGS[packing], spec, arrays)
     numbers = sorted(float(v) for a in arrays.values() for v in a.ravel())
     assert numbers == sorted(float(v) for b in got.values() for v in b.ravel() if v != 0)
+
+
+PAIRS = [(a, b, kind) for a in PACKINGS for b in PACKINGS for kind in LAYERS_BY_NAME if fits(a, kind) and fits(b, kind)]
+
+
+@pytest.mark.parametrize(("source", "target", "kind"), PAIRS)
+def test_sharing_memory_changes_no_number(source: str, target: str, kind: str) -> None:
+    """From one framework's arrays to another's: what is handed on as a view is what would have been made anew."""
+    spec = LAYERS_BY_NAME[kind]
+    blocks = helpers.whole_numbers(spec, 5)
+    if "flax" in (source, target):
+        blocks |= {k: np.zeros_like(v) for k, v in blocks.items() if k.role == "recurrent_bias" and k.gate == "n"}
+    arrays = packed(source, spec, blocks)
+    before = helpers.bits(arrays)
+    views = Blocks(PACKINGS[source], spec, arrays)
+    shared = dict(pack(PACKINGS[target], spec, views, "float64", share=True))
+    helpers.assert_same_numbers(shared, packed(target, spec, views, "float64"))
+    assert helpers.bits(arrays) == before
+    if source == target:
+        # Nothing has to be moved, so nothing is. (A bias may be the sum of itself and zeros.)
+        kernels = [name for name in arrays if "kernel" in name or "weight" in name]
+        assert all(np.shares_memory(shared[name], arrays[name]) for name in kernels if source != "keras-cudnn")
 
 
 @given(data=st.data(), row=st.sampled_from(["rnn", "lstm", "gru", "gru/reset_before", "dense"]))
@@ -237,15 +268,15 @@ ON_THE_RECURRENT_SIDE = {("flax", "lstm"), ("flax-linen", "lstm")}
 KEEPS_BOTH = {"torch", "onnx", "keras-cudnn"}
 
 
-def by_hand(packing: str, row: str) -> tuple[Layer, Blocks, Arrays, Blocks]:
+def by_hand(packing: str, row: str) -> tuple[Layer, helpers.Blocks, Arrays, helpers.Blocks]:
     """A spec, blocks, the native arrays that they make, and what is read back from those."""
     cell = row.split("/")[0]
     spec = Recurrent(cell, D, N, reset_after="/" not in row if cell == "gru" else None)
     w, u, b, r = numbers(cell)
     if (packing, row) in NO_CANDIDATE_BIAS:
         r["n"] = np.zeros(N)
-    blocks: Blocks = {}
-    wanted: Blocks = {}
+    blocks: helpers.Blocks = {}
+    wanted: helpers.Blocks = {}
     for gate in helpers.GATES[cell]:
         keeps_both = packing in KEEPS_BOTH or (packing, row) == ("keras", "gru") or gate not in helpers.folding(spec)
         first, second = (b[gate], r[gate]) if keeps_both else (b[gate] + r[gate], np.zeros(N))
@@ -339,7 +370,7 @@ def test_two_biases_are_summed_in_float64_and_rounded_once() -> None:
 
 @pytest.mark.parametrize(("packing", "row"), ROWS)
 def test_the_dtype_asked_for_is_given(packing: str, row: str) -> None:
-    spec = helpers.LAYERS_BY_NAME[row.replace("/reset_before", "-before")]
+    spec = LAYERS_BY_NAME[row.replace("/reset_before", "-before")]
     blocks = helpers.whole_numbers(spec, 1)
     if (packing, row) in NO_CANDIDATE_BIAS:
         blocks[Key(0, 0, "recurrent_bias", "n")][:] = 0
@@ -416,7 +447,7 @@ def test_large_numbers_whose_sum_overflows_are_finite() -> None:
 
 @pytest.mark.parametrize(("packing", "row"), ROWS)
 def test_each_packing_refuses_what_it_does_not_know(packing: str, row: str) -> None:
-    spec = helpers.LAYERS_BY_NAME[row.replace("/reset_before", "-before")]
+    spec = LAYERS_BY_NAME[row.replace("/reset_before", "-before")]
     arrays = {n.name: np.ones(n.shape) for n in PACKINGS[packing].natives(spec)}
     unpack(PACKINGS[packing], spec, arrays)
     for name in arrays:

@@ -17,7 +17,7 @@ import numpy as np
 
 from xframe import mistakes, noise, reference
 from xframe.adapters import adapter_of, get_adapter, known_adapters
-from xframe.adapters.base import Adapter
+from xframe.adapters.base import DTYPES, Adapter
 from xframe.cells import get_cell
 from xframe.counts import count, unsupported
 from xframe.errors import SpecError, UnsupportedError
@@ -34,8 +34,6 @@ __all__ = ["DTYPES", "LIMIT", "compare"]
 
 # In units of the noise of an element. Measured by scripts/calibrate.py: correct layers stay below half of it.
 LIMIT = 10.0
-
-DTYPES = ("float64", "float32")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,18 @@ from xframe.cells import get_cell
 from xframe.errors import LayoutError, UnsupportedError
 from xframe.layout import Join, Key, Leaf, Native, Node, Packing, block_shape, keys, node_shape
 
-__all__ = ["Blocks", "Parameters", "checked", "copy", "pack", "unpack", "validated", "views"]
+__all__ = [
+    "Blocks",
+    "Parameters",
+    "check_names",
+    "checked",
+    "copy",
+    "pack",
+    "refuse_overflow",
+    "unpack",
+    "validated",
+    "views",
+]
 
 
 # Columns; as many numbers as a line of the cache holds.
@@ -269,6 +280,24 @@ def _folded(spec: Any, blocks: Mapping[Key, np.ndarray], key: Key, stored: set[K
     if other is None or other in stored or other not in blocks or key.gate not in get_cell(spec.cell).folds(spec):
         return blocks[key]
     return blocks[key].astype(np.float64) + blocks[other]
+
+
+def refuse_overflow(packing: Packing, spec: Any, blocks: Mapping[Key, np.ndarray], dtype: str) -> None:
+    """Refuse numbers that are finite but would not be in the dtype in which they are written, sums of biases included.
+
+    Raises:
+        LayoutError: naming the first such block.
+    """
+    stored = {leaf.key for native in packing.natives(spec) for leaf in native.leaves}
+    largest = np.finfo(dtype).max
+    for key in keys(spec):
+        narrowed = blocks[key].dtype.itemsize > np.dtype(dtype).itemsize
+        if key in stored and (narrowed or _other_bias(key)):
+            block = _folded(spec, blocks, key, stored)
+            if np.any(np.abs(block) > largest):
+                raise LayoutError(
+                    f"{key} holds {np.abs(block).max():.3g}, which is too large for {dtype}; use a layer of a wider type."
+                )
 
 
 def _refuse_homeless(packing: Packing, spec: Any, blocks: Mapping[Key, np.ndarray], stored: set[Key]) -> None:

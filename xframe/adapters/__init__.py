@@ -11,12 +11,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any
 
 from xframe.adapters.base import Adapter
-from xframe.errors import UnsupportedError
+from xframe.errors import MissingFrameworkError, UnsupportedError
 from xframe.layout import Packing
 
 __all__ = ["Adapter", "adapter_of", "available_adapters", "get_adapter", "known_adapters", "known_packings"]
@@ -28,7 +28,16 @@ ENTRY_POINTS = "xframe.adapters"
 def _modules() -> tuple[ModuleType, ...]:
     """The framework files: those beside this one, then those that other distributions add."""
     own = [importlib.import_module(f"{__name__}.{i.name}") for i in pkgutil.iter_modules(__path__) if i.name != "base"]
-    return (*own, *(entry.load() for entry in entry_points(group=ENTRY_POINTS)))
+    return (*own, *(_load(entry) for entry in entry_points(group=ENTRY_POINTS)))
+
+
+def _load(entry: EntryPoint) -> ModuleType:
+    try:
+        return entry.load()  # type: ignore[no-any-return]
+    except Exception as error:
+        raise MissingFrameworkError(
+            f"The adapter {entry.name!r} ({entry.value}) is installed but cannot be loaded ({error}); reinstall or remove it."
+        ) from error
 
 
 @cache

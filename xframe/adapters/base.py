@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from xframe.errors import MissingFrameworkError
+from xframe.errors import MissingFrameworkError, SpecError, UnsupportedError
 from xframe.layout import Packing
 from xframe.spec import Layer
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from xframe.packing import Parameters
     from xframe.reference import Outputs
 
-__all__ = ["Adapter"]
+__all__ = ["DTYPES", "Adapter", "check_dtype", "one_dtype"]
+
+DTYPES = ("float64", "float32")
 
 
 class Adapter(ABC):
@@ -131,22 +133,43 @@ class Adapter(ABC):
         """
         from xframe.packing import unpack
 
-        return unpack(self.packing, self.spec(layer), self.read(layer))
+        spec = self.spec(layer)
+        self.dtype(layer)  # refuses what NumPy has no type for
+        return unpack(self.packing, spec, self.read(layer))
 
     def load(self, layer: Any, blocks: Mapping[Any, np.ndarray]) -> None:
         """Write canonical parameters into a layer; all are checked before the first is written.
 
         Raises:
-            LayoutError: blocks of another layer, wrong shapes, or not finite.
+            LayoutError: blocks of another layer, wrong shapes, not finite, or too large for the layer's dtype; or the
+                layer has other tensors than such a layer should have.
             UnsupportedError: the framework has no place for a non-zero block.
         """
-        from xframe.packing import pack, validated
+        from xframe.packing import check_names, pack, refuse_overflow, validated
 
-        spec = self.spec(layer)
-        self.write(layer, pack(self.packing, spec, validated(spec, blocks), self.dtype(layer), self.shares))
+        spec, dtype = self.spec(layer), self.dtype(layer)
+        check_names(self.packing.natives(spec), self.read(layer), self.title)
+        refuse_overflow(self.packing, spec, validated(spec, blocks), dtype)
+        self.write(layer, pack(self.packing, spec, blocks, dtype, self.shares))
 
     def build_loaded(self, spec: Layer, blocks: Mapping[Any, np.ndarray], dtype: str) -> Any:
         """A new layer with given canonical parameters."""
         layer = self.build(spec, dtype)
         self.load(layer, blocks)
         return layer
+
+
+def check_dtype(dtype: str) -> str:
+    """A float type that layers can be built in, else SpecError."""
+    if dtype not in DTYPES:
+        raise SpecError(f"dtype must be {' or '.join(DTYPES)}, not {dtype!r}.")
+    return dtype
+
+
+def one_dtype(kinds: set[str], layer: str) -> str:
+    """The one float type of a layer's weights and arithmetic, else UnsupportedError; ``layer`` begins the sentence."""
+    if len(kinds) != 1 or not kinds <= set(DTYPES):
+        raise UnsupportedError(
+            f"{layer} is of type {' and '.join(sorted(kinds))}, which is not modelled; build it in {' or '.join(DTYPES)}."
+        )
+    return kinds.pop()

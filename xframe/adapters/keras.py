@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.metadata import version as distribution_version
 from typing import TYPE_CHECKING, Any
 
-from xframe.adapters.base import Adapter
+from xframe.adapters.base import Adapter, check_dtype, one_dtype
 from xframe.errors import LayoutError, SpecError, UnsupportedError
 from xframe.layout import Join, Layout, Leaf, Packing, Stack, Tensor, gates
 from xframe.spec import Dense, Layer, Recurrent
@@ -99,8 +99,6 @@ CUDNN = Packing(
 
 PACKINGS = (KERAS, CUDNN)
 
-_DTYPES = ("float64", "float32")
-
 # Options of a Keras layer that do not change what it computes at inference: how it was initialised and trained, what
 # it hands back (run asks for everything), how its loop is compiled, and what the spec already says.
 _FREE = frozenset(
@@ -141,14 +139,21 @@ class KerasAdapter(Adapter):
 
     def build(self, spec: Layer, dtype: str = "float32") -> Any:
         self.packing.layout(spec)
-        if dtype not in _DTYPES:
-            raise SpecError(f"dtype must be {' or '.join(_DTYPES)}, not {dtype!r}.")
+        check_dtype(dtype)
         if isinstance(spec, Dense):
             layer = self._keras.layers.Dense(spec.units, use_bias=spec.bias, dtype=dtype, name="dense")
             layer.build((None, spec.input_size))
             return layer
         stack = [self._build_layer(spec, k, dtype) for k in range(spec.num_layers)]
-        return stack[0] if len(stack) == 1 else self._keras.Sequential(stack)
+        return self._joined(stack, spec)
+
+    def _joined(self, stack: list[Any], spec: Layer) -> Any:
+        """One layer, or a built model of several."""
+        if len(stack) == 1:
+            return stack[0]
+        model = self._keras.Sequential(stack)
+        model.build((None, None, spec.input_size))
+        return model
 
     def _build_layer(self, spec: Recurrent, k: int, dtype: str) -> Any:
         outer, inner = _layer_names(spec, k)
@@ -165,6 +170,8 @@ class KerasAdapter(Adapter):
 
     def spec(self, layer: Any) -> Layer:
         layers = self._stack(layer)
+        if not layers:
+            raise UnsupportedError(f"{_label(layer)} is empty; give one that has layers.")
         if len(layers) == 1 and type(layers[0]) is self._keras.layers.Dense:
             return self._dense_spec(layers[0])
         specs = [self._layer_spec(one) for one in layers]
@@ -180,12 +187,7 @@ class KerasAdapter(Adapter):
 
     def dtype(self, layer: Any) -> str:
         kinds = {str(one.dtype_policy.name) for one in self._stack(layer)}
-        if len(kinds) != 1 or not kinds <= set(_DTYPES):
-            raise UnsupportedError(
-                f"The dtype policy {' and '.join(sorted(kinds))} is not modelled in {layer.name!r}; "
-                f"build the layer with dtype={' or '.join(_DTYPES)}."
-            )
-        return kinds.pop()
+        return one_dtype(kinds, _label(layer))
 
     def clone(self, layer: Any, dtype: str) -> Any:
         spec = self.spec(layer)
@@ -198,7 +200,7 @@ class KerasAdapter(Adapter):
             twin.build((None, spec.input_size) if isinstance(spec, Dense) else (None, None, spec.layer_input_size(k)))
             twin.set_weights(one.get_weights())
             twins.append(twin)
-        return twins[0] if len(twins) == 1 else self._keras.Sequential(twins)
+        return self._joined(twins, spec)
 
     def read(self, layer: Any) -> Mapping[str, np.ndarray]:
         return _Lazy(self._variables(layer), self._array)
@@ -276,7 +278,7 @@ class KerasAdapter(Adapter):
         natives = self.packing.natives(spec)
         stray = len(self._stack(layer)) and sum(len(one.weights) for one in self._stack(layer)) - len(found)
         if stray or len(found) != len(natives):
-            raise UnsupportedError(f"The Keras layer {layer.name!r} has weights that {spec} does not have.")
+            raise UnsupportedError(f"{_label(layer)} has weights that {spec} does not have.")
         return {native.name: variable for native, variable in zip(natives, found, strict=True)}
 
     def _dense_spec(self, layer: Any) -> Dense:
@@ -310,7 +312,7 @@ class KerasAdapter(Adapter):
             kind = type(layer)
             known = ", ".join(f"keras.layers.{c.__name__}" for c in self._cells)
             raise UnsupportedError(
-                f"The Keras layer {layer.name!r} of class {kind.__module__}.{kind.__qualname__} is not modelled; the "
+                f"{_label(layer)} of class {kind.__module__}.{kind.__qualname__} is not modelled; the "
                 f"layers are {known}, keras.layers.Bidirectional around them, a Sequential of them, "
                 "and keras.layers.Dense."
             )
@@ -319,6 +321,12 @@ class KerasAdapter(Adapter):
         self._check_options(
             layer, config, set(), go_backwards=backwards, stateful=False, dropout=0.0, recurrent_dropout=0.0
         )
+        for option in ("activation", "recurrent_activation"):
+            # A function of the user's own may bear the name of one of Keras's.
+            if option in config and getattr(layer, option) is not self._keras.activations.get(config[option]):
+                raise UnsupportedError(
+                    f"{option}={getattr(layer, option)!r} of the Keras layer {layer.name!r} is not modelled; use Keras's own."
+                )
         try:
             return Recurrent(
                 cell,
@@ -358,6 +366,11 @@ class _Given:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self._array.astype(dtype or self._array.dtype, copy=bool(copy))
+
+
+def _label(layer: Any) -> str:
+    """How a sentence names a layer; a list of layers has no name."""
+    return f"The Keras layer {layer.name!r}" if hasattr(layer, "name") else f"A {type(layer).__name__} of Keras layers"
 
 
 class _Lazy(Mapping[str, "np.ndarray"]):

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from xframe.adapters.base import Adapter
+from xframe.adapters.base import Adapter, check_dtype, one_dtype
 from xframe.errors import LayoutError, SpecError, UnsupportedError
 from xframe.layout import Layout, Leaf, Packing, Tensor, gates
 from xframe.spec import Dense, Layer, Recurrent
@@ -55,8 +55,6 @@ TORCH = Packing(
 )
 
 PACKINGS = (TORCH,)
-
-_DTYPES = ("float64", "float32")
 
 
 class TorchAdapter(Adapter):
@@ -123,12 +121,7 @@ class TorchAdapter(Adapter):
 
     def dtype(self, layer: Any) -> str:
         kinds = {str(p.dtype).removeprefix("torch.") for p in layer.parameters()}
-        if len(kinds) != 1 or not kinds <= set(_DTYPES):
-            raise UnsupportedError(
-                f"Weights of type {' and '.join(sorted(kinds))} are not modelled in {type(layer).__name__}; "
-                f"convert the layer to {' or '.join(_DTYPES)}."
-            )
-        return kinds.pop()
+        return one_dtype(kinds, f"The {type(layer).__name__} layer")
 
     def clone(self, layer: Any, dtype: str) -> Any:
         twin = self.build(self.spec(layer), dtype)
@@ -185,9 +178,7 @@ class TorchAdapter(Adapter):
             return self._torch.from_numpy(array)
 
     def _dtype(self, dtype: str) -> Any:
-        if dtype not in _DTYPES:
-            raise SpecError(f"dtype must be {' or '.join(_DTYPES)}, not {dtype!r}.")
-        return getattr(self._torch, dtype)
+        return getattr(self._torch, check_dtype(dtype))
 
     def _named(self, layer: Any) -> dict[str, Any]:
         """The layer's parameters by name; refuse those that hold no numbers."""
