@@ -33,7 +33,7 @@ def _modules() -> tuple[ModuleType, ...]:
 
 def _load(entry: EntryPoint) -> ModuleType:
     try:
-        return entry.load()  # type: ignore[no-any-return]
+        return entry.load()
     except Exception as error:
         raise MissingFrameworkError(
             f"The adapter {entry.name!r} ({entry.value}) is installed but cannot be loaded ({error}); reinstall or remove it."
