@@ -351,6 +351,15 @@ class TestTorch:
         with pytest.raises(UnsupportedError, match=r"float32 and float64.*float64 or float32"):
             get_adapter("torch").dtype(layer)
 
+    @pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+    def test_hooks(self, torch: Any, register: str) -> None:
+        layer = torch.nn.LSTM(3, 2)
+        handle = getattr(layer, register)(lambda *_: None)
+        with pytest.raises(UnsupportedError, match="forward hooks"):
+            get_adapter("torch").spec(layer)
+        handle.remove()
+        assert get_adapter("torch").spec(layer) == Recurrent("lstm", 3, 2)
+
     def test_meta_device(self, torch: Any) -> None:
         layer, adapter = torch.nn.LSTM(3, 2, device="meta"), get_adapter("torch")
         for use in (adapter.parameters, lambda m: adapter.load(m, helpers.weights(Recurrent("lstm", 3, 2)))):
@@ -368,7 +377,7 @@ class TestTorch:
 
         layer = torch.nn.LSTM(3, 2)
         prune.random_unstructured(layer, "weight_hh_l0", 0.5)
-        with pytest.raises(LayoutError, match=r"'weight_hh_l0'.*missing"):
+        with pytest.raises(UnsupportedError, match="forward hooks"):
             get_adapter("torch").parameters(layer)
 
 
@@ -419,11 +428,17 @@ class TestKeras:
         named = {**out.named(), "sequence" if sequences else "last": np.array(own[0])}
         helpers.judge(spec, blocks, x, None, "float32", named)
 
-    def test_flags_are_restored_after_an_error(self, keras: Any) -> None:
+    def test_flags_are_restored_after_an_error(self, keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         layer = built(keras.layers.Bidirectional(keras.layers.LSTM(UNITS)), FEATURES)
         before = flags(layer)
-        with pytest.raises(Exception, match=r"incompatible|size|shape"):
-            get_adapter("keras").run(layer, np.ones((BATCH, STEPS, FEATURES + 1), np.float32))
+
+        def broken(self: Any, *_: Any, **__: Any) -> None:
+            assert flags(self) == [(True, True)] * 3
+            raise RuntimeError("out of order")
+
+        monkeypatch.setattr(keras.layers.Bidirectional, "call", broken)
+        with pytest.raises(RuntimeError, match="out of order"):
+            get_adapter("keras").run(layer, np.ones((BATCH, STEPS, FEATURES), np.float32))
         assert flags(layer) == before == [(False, False)] * 3
 
     def test_a_stack_inside_a_model(self, keras: Any) -> None:
@@ -554,7 +569,7 @@ class TestKeras:
                 get_adapter("keras").spec(layer)
 
 
-# ---- Faults that are known: each is mended when its test begins to pass, which then fails for being marked.
+# ---- What nearly passes for something else, or comes apart only when it is looked at.
 
 
 @pytest.mark.needs("torch")
@@ -593,6 +608,12 @@ def test_a_function_that_is_named_like_another(keras: Any) -> None:
     assert layer.get_config()["activation"] == "tanh"
     with pytest.raises(UnsupportedError, match="activation"):
         get_adapter("keras").spec(layer)
+
+
+@pytest.mark.needs("keras")
+def test_a_lambda(keras: Any) -> None:
+    with pytest.raises(UnsupportedError, match="activation"):
+        get_adapter("keras").spec(built(keras.layers.LSTM(2, activation=lambda x: x / 2)))
 
 
 @pytest.mark.needs("keras")

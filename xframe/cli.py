@@ -114,6 +114,8 @@ def compare(
     check_output(output)
     names = _list(frameworks) if frameworks is not None else None
     default_steps = 3 if isinstance(model, Sequential) and not suite else 5
+    # A probe's products are small: threads gain nothing, and on a busy machine they wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imported here, because explaining needs no NumPy.
     from xframe.chatter import silenced
     from xframe.comparison import compare_spec

@@ -11,7 +11,7 @@ from xframe.packing import Blocks
 __all__ = ["transfer"]
 
 # Options that decide what the parameters are; the others (activation, reset_after) decide what is done with them.
-_SHAPING = ("cell", "input_size", "hidden_size", "units", "num_layers", "bidirectional", "proj_size")
+_SHAPING = ("cell", "input_size", "units", "hidden_size", "num_layers", "bidirectional", "proj_size")
 
 
 def transfer(source: Any, target: Any) -> None:
@@ -34,6 +34,7 @@ def transfer(source: Any, target: Any) -> None:
     """
     reader, writer = adapter_of(source), adapter_of(target)
     theirs, mine = reader.spec(source), writer.spec(target)
+    reader.dtype(source)  # refuses what NumPy has no type for
     for option in (*_SHAPING, "bias", "reset_after", "activation"):
         a, b = getattr(theirs, option, None), getattr(mine, option, None)
         # A layer without biases fits one with biases, which are then zero.

@@ -217,9 +217,10 @@ class KerasAdapter(Adapter):
         import numpy as np
 
         from xframe.cells import get_cell
-        from xframe.reference import Outputs, last_output
+        from xframe.reference import Outputs, check_input, check_state, last_output
 
         spec, dtype, numpy = self.spec(layer), self.dtype(layer), self._keras.ops.convert_to_numpy
+        state = check_state(spec, state, check_input(spec, x).shape[0])
 
         def tensor(array: np.ndarray) -> Any:
             return self._keras.ops.convert_to_tensor(np.ascontiguousarray(array), dtype=dtype)
@@ -323,7 +324,8 @@ class KerasAdapter(Adapter):
         )
         for option in ("activation", "recurrent_activation"):
             # A function of the user's own may bear the name of one of Keras's.
-            if option in config and getattr(layer, option) is not self._keras.activations.get(config[option]):
+            named = getattr(self._keras.activations, str(config.get(option)), None)
+            if option in config and getattr(layer, option) is not named:
                 raise UnsupportedError(
                     f"{option}={getattr(layer, option)!r} of the Keras layer {layer.name!r} is not modelled; use Keras's own."
                 )

@@ -100,6 +100,11 @@ class TorchAdapter(Adapter):
             raise UnsupportedError(
                 f"PyTorch's {kind.__module__}.{kind.__qualname__} is not modelled; the layers are {known}."
             )
+        if layer._forward_hooks or layer._forward_pre_hooks:
+            raise UnsupportedError(
+                f"The forward hooks of this torch.nn.{type(layer).__name__} are not modelled, because they may change what it "
+                "computes; remove them."
+            )
         if cell == "dense":
             return Dense(layer.in_features, layer.out_features, layer.bias is not None)
         if layer.dropout:
@@ -145,9 +150,10 @@ class TorchAdapter(Adapter):
     def run(self, layer: Any, x: np.ndarray, state: Mapping[str, np.ndarray] | None = None) -> Outputs:
         import numpy as np
 
-        from xframe.reference import Outputs, last_output
+        from xframe.reference import Outputs, check_input, check_state, last_output
 
         torch, spec = self._torch, self.spec(layer)
+        state = check_state(spec, state, check_input(spec, x).shape[0])
         like = next(layer.parameters())
 
         def tensor(array: np.ndarray) -> Any:
