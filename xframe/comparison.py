@@ -212,7 +212,7 @@ def _subjects(adapters: Sequence[Adapter], spec: Layer, params: Parameters, dtyp
         yield subject
         for other in loaded:
             if other is not subject:
-                target = subject.adapter.build(spec, dtype)
+                target = subject.adapter.blank(spec, dtype)
                 transfer(other.native, target)
                 yield _Subject(subject.adapter, target, f"from {other.adapter.title}")
 

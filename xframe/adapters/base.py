@@ -95,6 +95,10 @@ class Adapter(ABC):
             UnsupportedError: the framework has no such layer.
         """
 
+    def blank(self, spec: Layer, dtype: str) -> Any:
+        """A native layer whose weights will be overwritten: as `build`, but the initial ones need not be drawn."""
+        return self.build(spec, dtype)
+
     @abstractmethod
     def spec(self, layer: Any) -> Layer:
         """What a native layer is.
@@ -154,7 +158,7 @@ class Adapter(ABC):
 
     def build_loaded(self, spec: Layer, blocks: Mapping[Any, np.ndarray], dtype: str) -> Any:
         """A new layer with given canonical parameters."""
-        layer = self.build(spec, dtype)
+        layer = self.blank(spec, dtype)
         self.load(layer, blocks)
         return layer
 

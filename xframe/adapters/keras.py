@@ -107,6 +107,8 @@ _FREE = frozenset(
     "kernel_initializer recurrent_initializer bias_initializer kernel_regularizer recurrent_regularizer "
     "bias_regularizer activity_regularizer kernel_constraint recurrent_constraint bias_constraint".split()
 )
+# For weights that are overwritten at once: a large orthogonal matrix takes seconds to make.
+_ZEROS = {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}
 _MENDS = {
     "go_backwards": "reverse the input in time instead",
     "stateful": "build it with stateful=False and pass initial states",
@@ -138,13 +140,25 @@ class KerasAdapter(Adapter):
         return f"{self._keras.__version__} on {backend} {distribution_version(backend)}"
 
     def build(self, spec: Layer, dtype: str = "float32") -> Any:
+        return self._build(spec, dtype, {})
+
+    def blank(self, spec: Layer, dtype: str) -> Any:
+        return self._build(spec, dtype, _ZEROS)
+
+    def _build(self, spec: Layer, dtype: str, initializers: Mapping[str, str]) -> Any:
         self.packing.layout(spec)
         check_dtype(dtype)
         if isinstance(spec, Dense):
-            layer = self._keras.layers.Dense(spec.units, use_bias=spec.bias, dtype=dtype, name="dense")
+            layer = self._keras.layers.Dense(
+                spec.units,
+                use_bias=spec.bias,
+                dtype=dtype,
+                name="dense",
+                **{name: zeros for name, zeros in initializers.items() if name == "kernel_initializer"},
+            )
             layer.build((None, spec.input_size))
             return layer
-        stack = [self._build_layer(spec, k, dtype) for k in range(spec.num_layers)]
+        stack = [self._build_layer(spec, k, dtype, initializers) for k in range(spec.num_layers)]
         return self._joined(stack, spec)
 
     def _joined(self, stack: list[Any], spec: Layer) -> Any:
@@ -155,9 +169,14 @@ class KerasAdapter(Adapter):
         model.build((None, None, spec.input_size))
         return model
 
-    def _build_layer(self, spec: Recurrent, k: int, dtype: str) -> Any:
+    def _build_layer(self, spec: Recurrent, k: int, dtype: str, initializers: Mapping[str, str]) -> Any:
         outer, inner = _layer_names(spec, k)
-        options: dict[str, Any] = {"use_bias": spec.bias, "activation": spec.activation, "dtype": dtype}
+        options: dict[str, Any] = {
+            "use_bias": spec.bias,
+            "activation": spec.activation,
+            "dtype": dtype,
+            **initializers,
+        }
         if spec.recurrent_activation is not None:
             options["recurrent_activation"] = spec.recurrent_activation
         if spec.reset_after is not None:
@@ -195,7 +214,7 @@ class KerasAdapter(Adapter):
         for k, one in enumerate(self._stack(layer)):
             config = one.get_config()
             for part in (config, *(config[s]["config"] for s in ("layer", "backward_layer") if s in config)):
-                part["dtype"] = dtype
+                part.update({name: zeros for name, zeros in _ZEROS.items() if name in part}, dtype=dtype)
             twin = type(one).from_config(config)
             twin.build((None, spec.input_size) if isinstance(spec, Dense) else (None, None, spec.layer_input_size(k)))
             twin.set_weights(one.get_weights())
