@@ -2,7 +2,7 @@
 
 Draws random layers (every cell and option, sizes 1 to 256, 1 to 200 steps, weights scaled by 0.3 to 8), runs each in every
 framework in float64 and float32, and prints the distribution of the largest ratio of a layer: what the limit of a verdict
-(xframe.comparison.LIMIT) has to leave room for. A layer above the limit would be a false alarm.
+(xframe.judging.LIMIT) has to leave room for. A layer above the limit would be a false alarm.
 
     python scripts/calibrate.py [LAYERS] [SEED]
 """
@@ -17,9 +17,10 @@ from tabulate import tabulate
 
 from xframe import Recurrent, noise
 from xframe.adapters import get_adapter, known_adapters
+from xframe.adapters.base import DTYPES
 from xframe.chatter import silenced
-from xframe.comparison import DTYPES, LIMIT
 from xframe.errors import UnsupportedError
+from xframe.judging import LIMIT
 from xframe.packing import Parameters
 from xframe.probe import Probe, draw_input, draw_parameters, draw_state
 

@@ -9,76 +9,25 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from xframe import mistakes, noise, reference
+from xframe import reference
 from xframe.adapters import adapter_of, get_adapter, known_adapters
 from xframe.adapters.base import DTYPES, Adapter
-from xframe.cells import get_cell
 from xframe.counts import count, unsupported
 from xframe.errors import SpecError, UnsupportedError
 from xframe.explanation import reasons
-from xframe.layout import Key
+from xframe.judging import LIMIT, Input, Subject, judge, judge_outputs, margins, parameter_check, power
 from xframe.moving import transfer
 from xframe.packing import Parameters
 from xframe.probe import Probe, draw_input, draw_parameters, draw_state
-from xframe.reference import Outputs
 from xframe.spec import Dense, Layer, Recurrent, Sequential
 from xframe.verdict import Check, LayerReport, ParameterCheck, Power, Verdict
 
-__all__ = ["DTYPES", "LIMIT", "compare"]
-
-# In units of the noise of an element. Measured by scripts/calibrate.py: correct layers stay below half of it.
-LIMIT = 10.0
-
-
-@dataclass(frozen=True)
-class _Subject:
-    """A native layer to be judged, and where its weights come from."""
-
-    adapter: Adapter
-    native: Any
-    weights: str
-
-    @property
-    def label(self) -> str:
-        return f"{self.adapter.title} ({self.weights})"
-
-
-@dataclass(frozen=True)
-class _Input:
-    """What a layer is run on, and the truth about it: the reference's outputs with their noise, by dtype."""
-
-    layer: str
-    spec: Layer | Sequential
-    params: Any
-    x: np.ndarray
-    state: Mapping[str, np.ndarray] | None
-
-    @property
-    def initial_state(self) -> str:
-        return "zero" if self.state is None else "given"
-
-    @property
-    def shows_most(self) -> bool:
-        """Whether this input is the one to try mistakes on: initial states hide none, and show some more."""
-        return self.state is not None or not isinstance(self.spec, Recurrent)
-
-    @property
-    def title(self) -> str:
-        return f"{self.layer}, {self.initial_state}"
-
-    @cached_property
-    def exact(self) -> noise.Noise:
-        """The truth for float64, which several judgements need."""
-        return noise.measure(self.spec, self.params, self.x, self.state, "float64")
-
-    def noise(self, dtype: str) -> noise.Noise:
-        return self.exact if dtype == "float64" else noise.measure(self.spec, self.params, self.x, self.state, dtype)
+__all__ = ["compare", "compare_spec", "environment"]
 
 
 def compare(
@@ -143,7 +92,7 @@ def compare_spec(
     adapters, left_out = _choose(layers, frameworks, strict)
     params = [draw_parameters(layer, probe.seed + i) for i, layer in enumerate(layers)]
     inputs = list(_inputs(layers, names, params, probe))
-    shown = {given.title: _margins(given) for given in inputs if given.shows_most}
+    shown = {given.title: margins(given) for given in inputs if given.shows_most}
     checks: list[Check] = []
     pairs: list[ParameterCheck] = []
     for dtype in dtypes:
@@ -153,10 +102,10 @@ def compare_spec(
         for given in inputs:
             truth = given.noise(dtype)
             for subject in made[names.index(given.layer)]:
-                checks += _judge(subject, given, truth, dtype, shown.get(given.title, {}))
+                checks += judge(subject, given, truth, dtype, shown.get(given.title, {}))
         if len(layers) > 1:
             checks += _judge_chains(layers, params, inputs[0].x, made, dtype)
-    return _verdict(model, adapters, left_out, pairs, checks, _power(inputs, shown), probe, ())
+    return _verdict(model, adapters, left_out, pairs, checks, power(inputs, shown), probe, ())
 
 
 def _names(layers: Sequence[Layer]) -> list[str]:
@@ -193,36 +142,36 @@ def _choose(
 
 def _inputs(
     layers: Sequence[Layer], names: Sequence[str], params: Sequence[Parameters], probe: Probe
-) -> Iterator[_Input]:
+) -> Iterator[Input]:
     """For each layer an input, with zero and with given initial states; a later layer reads what the reference puts out."""
     x = draw_input(layers[0], probe)
     for i, (layer, name, blocks) in enumerate(zip(layers, names, params, strict=True)):
-        yield _Input(name, layer, blocks, x, None)
+        yield Input(name, layer, blocks, x, None)
         if isinstance(layer, Recurrent):
-            yield _Input(name, layer, blocks, x, draw_state(layer, probe))
+            yield Input(name, layer, blocks, x, draw_state(layer, probe))
         if i + 1 < len(layers):
             passed = reference.handed_on(Sequential(*layers), i, reference.run(layer, blocks, x))
             x = passed.astype(np.float32).astype(np.float64)
 
 
-def _subjects(adapters: Sequence[Adapter], spec: Layer, params: Parameters, dtype: str) -> Iterator[_Subject]:
+def _subjects(adapters: Sequence[Adapter], spec: Layer, params: Parameters, dtype: str) -> Iterator[Subject]:
     """In each framework the layer loaded from the canonical weights, and one for each framework they are moved from."""
-    loaded = [_Subject(one, one.build_loaded(spec, params, dtype), "loaded") for one in adapters]
+    loaded = [Subject(one, one.build_loaded(spec, params, dtype), "loaded") for one in adapters]
     for subject in loaded:
         yield subject
         for other in loaded:
             if other is not subject:
                 target = subject.adapter.blank(spec, dtype)
                 transfer(other.native, target)
-                yield _Subject(subject.adapter, target, f"from {other.adapter.title}")
+                yield Subject(subject.adapter, target, f"from {other.adapter.title}")
 
 
-def _moved_pairs(name: str, subjects: Sequence[_Subject], dtype: str) -> Iterator[ParameterCheck]:
+def _moved_pairs(name: str, subjects: Sequence[Subject], dtype: str) -> Iterator[ParameterCheck]:
     """Each layer that was moved beside the one it was moved from."""
     origins = {f"from {s.adapter.title}": s for s in subjects if s.weights == "loaded"}
     for subject in subjects:
         if origin := origins.get(subject.weights):
-            yield _parameter_check(
+            yield parameter_check(
                 name,
                 origin,
                 subject,
@@ -236,26 +185,26 @@ def _judge_chains(
     layers: Sequence[Layer],
     params: Sequence[Parameters],
     x: np.ndarray,
-    made: Sequence[Sequence[_Subject]],
+    made: Sequence[Sequence[Subject]],
     dtype: str,
 ) -> Iterator[Check]:
     """The whole model: in each framework the layers one after the other, with their own outputs in between."""
     chain = Sequential(*layers)
-    given = _Input("model", chain, params, x, None)
+    given = Input("model", chain, params, x, None)
     truth = given.noise(dtype)
     for subjects in zip(*made, strict=True):
         values = x
         for i, subject in enumerate(subjects):
             out = subject.adapter.run(subject.native, values.astype(dtype))
             values = reference.handed_on(chain, i, out)
-        yield from _judge_outputs(subjects[0], given, out, truth, dtype, {})
+        yield from judge_outputs(subjects[0], given, out, truth, dtype, {})
 
 
 # Comparing two native layers.
 
 
 def _compare_layers(a: Any, b: Any, probe: Probe) -> Verdict:
-    first, second = (_Subject(adapter_of(one), one, side) for one, side in ((a, "a"), (b, "b")))
+    first, second = (Subject(adapter_of(one), one, side) for one, side in ((a, "a"), (b, "b")))
     specs = [s.adapter.spec(s.native) for s in (first, second)]
     adapters = list({s.adapter.name: s.adapter for s in (first, second)}.values())
     if shape := _misfit(specs[0], specs[1]):
@@ -264,15 +213,15 @@ def _compare_layers(a: Any, b: Any, probe: Probe) -> Verdict:
     params = [s.adapter.parameters(s.native) for s in (first, second)]
     kinds = [s.adapter.dtype(s.native) for s in (first, second)]
     narrow = "float32" if "float32" in kinds else "float64"
-    pair = _parameter_check("layer", first, second, narrow, *params)
+    pair = parameter_check("layer", first, second, narrow, *params)
     # Rounding alone apart, both must compute what the first one's parameters say. Where only rounding differs, each is held
     # to its own parameters, because the reference would show that rounding as a difference of function.
     own = pair.rounding and specs[0] == specs[1]
     x = draw_input(specs[0], probe)
     states = [None, draw_state(specs[0], probe)] if isinstance(specs[0], Recurrent) else [None]
     checks: list[Check] = []
-    inputs = [_Input("layer", specs[0], params[0], x, state) for state in states]
-    shown = {given.title: _margins(given) for given in inputs if given.shows_most}
+    inputs = [Input("layer", specs[0], params[0], x, state) for state in states]
+    shown = {given.title: margins(given) for given in inputs if given.shows_most}
     for dtype in dict.fromkeys(("float64", *kinds)):
         for subject, spec, blocks, kind in zip((first, second), specs, params, kinds, strict=True):
             if dtype not in ("float64", kind):
@@ -281,9 +230,9 @@ def _compare_layers(a: Any, b: Any, probe: Probe) -> Verdict:
                 subject = replace(subject, native=subject.adapter.clone(subject.native, dtype))
             for given in inputs:
                 against = replace(given, spec=spec, params=blocks) if own else given
-                checks += _judge(subject, against, against.noise(dtype), dtype, shown.get(given.title, {}))
+                checks += judge(subject, against, against.noise(dtype), dtype, shown.get(given.title, {}))
     notes = [f"The layers differ in {text}." for text in _option_differences(specs[0], specs[1])]
-    return _verdict(specs[0], adapters, {}, [pair], checks, _power(inputs, shown), probe, notes)
+    return _verdict(specs[0], adapters, {}, [pair], checks, power(inputs, shown), probe, notes)
 
 
 def _misfit(a: Layer, b: Layer) -> str:
@@ -299,125 +248,6 @@ def _option_differences(a: Layer, b: Layer) -> Iterator[str]:
     for name, value in a.options().items():
         if theirs[name] != value:
             yield f"{name}: {value} and {theirs[name]}"
-
-
-# Judging.
-
-
-def _parameter_check(
-    layer: str, a: _Subject, b: _Subject, dtype: str, mine: Parameters, theirs: Parameters
-) -> ParameterCheck:
-    """Effective parameters of two layers: where they differ most, and whether rounding explains all of it."""
-    first, second = mine.effective(), theirs.effective()
-    worst, where, rounding = 0.0, "", True
-    narrowed = a.adapter.dtype(a.native) != b.adapter.dtype(b.native)
-    for key in first | second:
-        one, other = first.get(key, np.zeros(1)), second.get(key, np.zeros(1))
-        difference = np.abs(one.astype(np.float64) - other)
-        if difference.max() > worst:
-            worst, where = float(difference.max()), str(key)
-        # Roundings that a right transfer makes: of a sum of two biases, and of every number if the dtype is narrower.
-        allowed = np.zeros(1)
-        if _is_folded(key, mine) or _is_folded(key, theirs):
-            allowed = allowed + np.maximum(np.abs(one), np.abs(other))
-        if narrowed:
-            allowed = allowed + np.maximum(_magnitude(key, mine), _magnitude(key, theirs))
-        rounding = rounding and bool(np.all(difference <= noise.ROUNDOFF[dtype] * allowed))
-    return ParameterCheck(layer, a.label, b.label, dtype, worst, where, rounding)
-
-
-def _is_folded(key: Key, params: Parameters) -> bool:
-    """Whether an effective bias is the sum of two that are not zero."""
-    other = key._replace(role="recurrent_bias")
-    folds = get_cell(params.spec.cell).folds(params.spec)
-    return key.role == "bias" and key.gate in folds and other in params and bool(np.any(params[other]))
-
-
-def _magnitude(key: Key, params: Parameters) -> np.ndarray:
-    """The size of what an effective block is made of: of both biases, where it is their sum."""
-    parts = [key, key._replace(role="recurrent_bias")] if _is_folded(key, params) else [key]
-    return sum((np.abs(params[part]) for part in parts if part in params), np.zeros(1))
-
-
-def _judge(
-    subject: _Subject, given: _Input, truth: noise.Noise, dtype: str, shown: Mapping[str, Mapping[str, float]]
-) -> Iterator[Check]:
-    """Every output of one native layer on one input."""
-    state = given.state and {k: v.astype(dtype) for k, v in given.state.items()}
-    outputs = subject.adapter.run(subject.native, given.x.astype(dtype), state)
-    yield from _judge_outputs(subject, given, outputs, truth, dtype, shown if dtype == "float64" else {})
-
-
-def _judge_outputs(
-    subject: _Subject,
-    given: _Input,
-    outputs: Outputs,
-    truth: noise.Noise,
-    dtype: str,
-    shown: Mapping[str, Mapping[str, float]],
-) -> Iterator[Check]:
-    got = outputs.named()
-    for output, clean in truth.clean.items():
-        status, reason, max_abs, ratio, worst = _judge_one(got.get(output), clean, truth.deviation[output])
-        yield Check(
-            given.layer,
-            subject.adapter.name,
-            subject.weights,
-            given.initial_state,
-            output,
-            dtype,
-            status,
-            max_abs,
-            ratio,
-            worst,
-            reason,
-            shown.get(output, {}),
-        )
-
-
-def _judge_one(
-    got: np.ndarray | None, clean: np.ndarray, deviation: np.ndarray
-) -> tuple[str, str, float | None, float | None, tuple[int, ...] | None]:
-    """Status, reason, largest difference, largest ratio and its index, of one output."""
-    if got is None:
-        return "different", "the framework gives no such output", None, None, None
-    if got.shape != clean.shape:
-        return "different", f"shape {got.shape} instead of {clean.shape}", None, None, None
-    for values, whose in ((got, "the framework's output"), (clean, "the reference")):
-        if not np.isfinite(values).all():
-            where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-            return "different", f"{whose} is {values[where]} at {where}", None, None, where
-    ratios = noise.ratio(got, clean, deviation)
-    worst = tuple(int(i) for i in np.unravel_index(np.argmax(ratios), ratios.shape))
-    ratio, max_abs = float(ratios[worst]), float(np.abs(got - clean).max())
-    if ratio > LIMIT:
-        return "different", f"off by {max_abs:.2g}, {ratio:.3g} times the rounding noise", max_abs, ratio, worst
-    if not clean.any():
-        return "inconclusive", "all numbers are zero, which proves nothing", max_abs, ratio, worst
-    return "equivalent", "", max_abs, ratio, worst
-
-
-def _margins(given: _Input) -> dict[str, dict[str, float]]:
-    """By output and mistake: how many times over the limit that output would have been, in float64."""
-    spec, params = given.spec, given.params
-    truth = given.noise("float64")
-    found: dict[str, dict[str, float]] = {name: {} for name in truth.clean}
-    for variation in mistakes.variations(spec, params, given.state is not None):  # type: ignore[arg-type]
-        for output, values in mistakes.run(variation, given.x, given.state).named().items():
-            ratios = noise.ratio(values, truth.clean[output], truth.deviation[output])
-            found[output][variation.name] = float(np.nanmax(ratios)) / LIMIT
-    return found
-
-
-def _power(inputs: Iterable[_Input], shown: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Power:
-    """For each layer's mistakes, the output that shows it best."""
-    margins: dict[str, float] = {}
-    for given in inputs:
-        for outputs in shown.get(given.title, {}).values():
-            for mistake, margin in outputs.items():
-                name = mistake if given.layer == "layer" else f"{given.layer}: {mistake}"
-                margins[name] = max(margins.get(name, 0.0), margin)
-    return Power(margins)
 
 
 def _verdict(

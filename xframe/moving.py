@@ -10,18 +10,30 @@ from xframe.packing import Blocks
 
 __all__ = ["transfer"]
 
-# Options that decide what the parameters are; the others (activation, reset_after) decide what is done with them.
-_SHAPING = ("cell", "input_size", "units", "hidden_size", "num_layers", "bidirectional", "proj_size")
+# The options in the order in which a difference is worth naming: first what decides the shapes of the parameters.
+_OPTIONS = (
+    "cell",
+    "input_size",
+    "units",
+    "hidden_size",
+    "num_layers",
+    "bidirectional",
+    "proj_size",
+    "bias",
+    "reset_after",
+    "activation",
+    "recurrent_activation",
+)
 
 
 def transfer(source: Any, target: Any) -> None:
     """Copy the weights of a native layer into another native layer of the same kind, in any framework.
 
     Both may be layers that the user made with the framework's own classes. Where the source keeps two biases and the
-    target one, their sum is written (computed in float64, rounded once); where the target keeps two, the input bias is
-    written and the recurrent bias is zero. The numbers are rounded if the target's float type is narrower. Source arrays
-    are viewed or read one at a time and target arrays made one at a time, so that the peak memory stays within one
-    layer of source and target together. All numbers are checked before the first is written.
+    target one, their sum is written (computed in float64, rounded once); where the source keeps one and the target two,
+    it is written as the input bias, and the recurrent bias is zero. The numbers are rounded if the target's float type
+    is narrower. Source arrays are viewed or read one at a time and target arrays made one at a time, so that the peak
+    memory stays within one layer of source and target together. All numbers are checked before the first is written.
 
     Args:
         source: the layer to read; it is not changed.
@@ -30,12 +42,12 @@ def transfer(source: Any, target: Any) -> None:
     Raises:
         UnsupportedError: a layer or an option is not understood, or the target has no place for a non-zero block.
         SpecError: the layers differ in kind or size, or one is not built.
-        LayoutError: a weight is not finite.
+        LayoutError: a weight is not finite, or too large for the target's float type.
     """
     reader, writer = adapter_of(source), adapter_of(target)
     theirs, mine = reader.spec(source), writer.spec(target)
     reader.dtype(source)  # refuses what NumPy has no type for
-    for option in (*_SHAPING, "bias", "reset_after", "activation"):
+    for option in _OPTIONS:
         a, b = getattr(theirs, option, None), getattr(mine, option, None)
         # A layer without biases fits one with biases, which are then zero.
         if a != b and not (option == "bias" and b):

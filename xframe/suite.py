@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from xframe.adapters import get_adapter
-from xframe.comparison import DTYPES, compare_spec
+from xframe.adapters.base import DTYPES
+from xframe.comparison import compare_spec
 from xframe.errors import UnsupportedError
 from xframe.probe import Probe
 from xframe.spec import Recurrent

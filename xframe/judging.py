@@ -1,0 +1,185 @@
+"""Judging native layers: every output against the reference in units of rounding noise, and parameters beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from xframe import mistakes, noise
+from xframe.adapters.base import Adapter
+from xframe.cells import get_cell
+from xframe.layout import Key
+from xframe.packing import Parameters
+from xframe.reference import Outputs
+from xframe.spec import Layer, Recurrent, Sequential
+from xframe.verdict import Check, ParameterCheck, Power
+
+__all__ = ["LIMIT", "Input", "Subject", "judge", "judge_outputs", "margins", "parameter_check", "power"]
+
+# In units of the noise of an element. The README shows how near correct layers come to it (scripts/calibrate.py).
+LIMIT = 10.0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A native layer to be judged, and where its weights come from."""
+
+    adapter: Adapter
+    native: Any
+    weights: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.adapter.title} ({self.weights})"
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a layer is run on, and the truth about it: the reference's outputs with their noise, by dtype."""
+
+    layer: str
+    spec: Layer | Sequential
+    params: Any
+    x: np.ndarray
+    state: Mapping[str, np.ndarray] | None
+
+    @property
+    def initial_state(self) -> str:
+        return "zero" if self.state is None else "given"
+
+    @property
+    def shows_most(self) -> bool:
+        """Whether this input is the one to try mistakes on: initial states hide none, and show some more."""
+        return self.state is not None or not isinstance(self.spec, Recurrent)
+
+    @property
+    def title(self) -> str:
+        return f"{self.layer}, {self.initial_state}"
+
+    @cached_property
+    def exact(self) -> noise.Noise:
+        """The truth for float64, which several judgements need."""
+        return noise.measure(self.spec, self.params, self.x, self.state, "float64")
+
+    def noise(self, dtype: str) -> noise.Noise:
+        return self.exact if dtype == "float64" else noise.measure(self.spec, self.params, self.x, self.state, dtype)
+
+
+def parameter_check(
+    layer: str, a: Subject, b: Subject, dtype: str, mine: Parameters, theirs: Parameters
+) -> ParameterCheck:
+    """Effective parameters of two layers: where they differ most, and whether rounding explains all of it."""
+    first, second = mine.effective(), theirs.effective()
+    worst, where, rounding = 0.0, "", True
+    narrowed = a.adapter.dtype(a.native) != b.adapter.dtype(b.native)
+    for key in first | second:
+        one, other = first.get(key, np.zeros(1)), second.get(key, np.zeros(1))
+        difference = np.abs(one.astype(np.float64) - other)
+        if difference.max() > worst:
+            worst, where = float(difference.max()), str(key)
+        # Roundings that a right transfer makes: of a sum of two biases, and of every number if the dtype is narrower.
+        allowed = np.zeros(1)
+        if _is_folded(key, mine) or _is_folded(key, theirs):
+            allowed = allowed + np.maximum(np.abs(one), np.abs(other))
+        if narrowed:
+            allowed = allowed + np.maximum(_magnitude(key, mine), _magnitude(key, theirs))
+        rounding = rounding and bool(np.all(difference <= noise.ROUNDOFF[dtype] * allowed))
+    return ParameterCheck(layer, a.label, b.label, dtype, worst, where, rounding)
+
+
+def _is_folded(key: Key, params: Parameters) -> bool:
+    """Whether an effective bias is the sum of two that are not zero."""
+    other = key._replace(role="recurrent_bias")
+    folds = get_cell(params.spec.cell).folds(params.spec)
+    return key.role == "bias" and key.gate in folds and other in params and bool(np.any(params[other]))
+
+
+def _magnitude(key: Key, params: Parameters) -> np.ndarray:
+    """The size of what an effective block is made of: of both biases, where it is their sum."""
+    parts = [key, key._replace(role="recurrent_bias")] if _is_folded(key, params) else [key]
+    return sum((np.abs(params[part]) for part in parts if part in params), np.zeros(1))
+
+
+def judge(
+    subject: Subject, given: Input, truth: noise.Noise, dtype: str, shown: Mapping[str, Mapping[str, float]]
+) -> Iterator[Check]:
+    """Every output of one native layer on one input."""
+    state = given.state and {k: v.astype(dtype) for k, v in given.state.items()}
+    outputs = subject.adapter.run(subject.native, given.x.astype(dtype), state)
+    yield from judge_outputs(subject, given, outputs, truth, dtype, shown if dtype == "float64" else {})
+
+
+def judge_outputs(
+    subject: Subject,
+    given: Input,
+    outputs: Outputs,
+    truth: noise.Noise,
+    dtype: str,
+    shown: Mapping[str, Mapping[str, float]],
+) -> Iterator[Check]:
+    got = outputs.named()
+    for output, clean in truth.clean.items():
+        status, reason, max_abs, ratio, worst = _judge_one(got.get(output), clean, truth.deviation[output])
+        yield Check(
+            given.layer,
+            subject.adapter.name,
+            subject.weights,
+            given.initial_state,
+            output,
+            dtype,
+            status,
+            max_abs,
+            ratio,
+            worst,
+            reason,
+            shown.get(output, {}),
+        )
+
+
+def _judge_one(
+    got: np.ndarray | None, clean: np.ndarray, deviation: np.ndarray
+) -> tuple[str, str, float | None, float | None, tuple[int, ...] | None]:
+    """Status, reason, largest difference, largest ratio and its index, of one output."""
+    if got is None:
+        return "different", "the framework gives no such output", None, None, None
+    if got.shape != clean.shape:
+        return "different", f"shape {got.shape} instead of {clean.shape}", None, None, None
+    for values, whose in ((got, "the framework's output"), (clean, "the reference")):
+        if not np.isfinite(values).all():
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+            return "different", f"{whose} is {values[where]} at {where}", None, None, where
+    ratios = noise.ratio(got, clean, deviation)
+    worst = tuple(int(i) for i in np.unravel_index(np.argmax(ratios), ratios.shape))
+    ratio, max_abs = float(ratios[worst]), float(np.abs(got - clean).max())
+    if ratio > LIMIT:
+        return "different", f"off by {max_abs:.2g}, {ratio:.3g} times the rounding noise", max_abs, ratio, worst
+    if not clean.any():
+        return "inconclusive", "all numbers are zero, which proves nothing", max_abs, ratio, worst
+    return "equivalent", "", max_abs, ratio, worst
+
+
+def margins(given: Input) -> dict[str, dict[str, float]]:
+    """By output and mistake: how many times over the limit that output would have been, in float64."""
+    spec, params = given.spec, given.params
+    truth = given.noise("float64")
+    found: dict[str, dict[str, float]] = {name: {} for name in truth.clean}
+    for variation in mistakes.variations(spec, params, given.state is not None):  # type: ignore[arg-type]
+        for output, values in mistakes.run(variation, given.x, given.state).named().items():
+            ratios = noise.ratio(values, truth.clean[output], truth.deviation[output])
+            found[output][variation.name] = float(np.nanmax(ratios)) / LIMIT
+    return found
+
+
+def power(inputs: Iterable[Input], shown: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Power:
+    """For each layer's mistakes, the output that shows it best."""
+    best: dict[str, float] = {}
+    for given in inputs:
+        for outputs in shown.get(given.title, {}).values():
+            for mistake, margin in outputs.items():
+                name = mistake if given.layer == "layer" else f"{given.layer}: {mistake}"
+                best[name] = max(best.get(name, 0.0), margin)
+    return Power(best)
