@@ -18,7 +18,7 @@ from xframe.adapters import TorchAdapter
 from xframe.layout import block_shape, keys
 
 BATCH, STEPS, FEATURES, HIDDEN = 32, 100, 128, 512
-ROUNDS = 40
+ROUNDS = 60
 
 
 def parameters(spec: Recurrent, rng: np.random.Generator) -> Parameters:

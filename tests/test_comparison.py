@@ -369,7 +369,8 @@ def test_the_noise_follows_the_dtype_and_the_scale() -> None:
     params, x = draw_parameters(spec, 1), draw_input(spec, probe)
     deviations = {d: noise.measure(spec, params, x, None, d).deviation["sequence"] for d in noise.ROUNDOFF}
     quotient = np.median(deviations["float32"] / deviations["float64"])
-    assert quotient == pytest.approx(2.0**29, rel=0.5)
+    # The float64 reference rounds too, which float32 does not notice.
+    assert quotient == pytest.approx(2.0**29 / np.sqrt(2), rel=0.3)
     assert 0.1 * 2**-24 < np.median(deviations["float32"]) < 100 * 2**-24
 
 

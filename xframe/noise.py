@@ -142,6 +142,9 @@ def measure(
         # So chaotic that the larger perturbations do not tell what the smaller ones do.
         _, fine = _spread(spec, params, x, state, u, seed)
         deviation = {name: np.maximum(values, fine[name]) for name, values in deviation.items()}
+    if dtype == "float64":
+        # The reference itself rounds like this, and two independent errors add up by their squares.
+        deviation = {name: values * np.sqrt(2) for name, values in deviation.items()}
     return Noise(clean, deviation)
 
 
