@@ -9,6 +9,7 @@ import numpy as np
 from xframe import noise, reference
 from xframe.cells import get_cell
 from xframe.errors import SpecError
+from xframe.judging import LIMIT
 from xframe.packing import Parameters
 from xframe.probe import Probe, draw_input, draw_parameters
 from xframe.spec import Recurrent
@@ -16,8 +17,6 @@ from xframe.spec import Recurrent
 __all__ = ["Demonstration", "Move", "demonstrate"]
 
 CONSTANT = 0.5
-# Of rounding noise: the same limit as of every comparison.
-_LIMIT = 10.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Move:
     @property
     def redundant(self) -> bool:
         """Whether the outputs did not change beyond rounding."""
-        return self.noise_ratio <= _LIMIT
+        return self.noise_ratio <= LIMIT
 
 
 @dataclass(frozen=True)
