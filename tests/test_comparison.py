@@ -295,6 +295,19 @@ def test_a_probe_that_could_not_see_a_mistake_says_so() -> None:
     assert "time reversed" in verdict.reason
 
 
+def test_the_power_is_that_of_the_judgement_that_was_made() -> None:
+    """In float32 alone a mistake shows 2^29 / sqrt(2) times less than in float64, and the function is not claimed."""
+    spec = xframe.Recurrent("lstm", 3, 5)
+    sharp, coarse = (xframe.compare(spec, dtypes=dtypes) for dtypes in (("float64", "float32"), ("float32",)))
+    assert coarse.status == "equivalent"
+    assert "the same function" in sharp.reason
+    assert "not judged in float64" in coarse.reason
+    assert sharp.power.margins.keys() == coarse.power.margins.keys()
+    for mistake, margin in coarse.power.margins.items():
+        assert 1e7 < sharp.power.margins[mistake] / margin < 1e10, mistake
+    assert any(c.power for c in coarse.checks)
+
+
 def test_every_mistake_of_the_catalogue_is_seen_and_changes_the_reference() -> None:
     seen = set()
     for spec in (

@@ -68,7 +68,8 @@ def _needed(spec: Layer, one: Count) -> str:
     spare = {leaf.key for leaf in redundant_biases(leaves, spec)}
     sizes = terms((leaf for leaf in leaves if leaf.key not in spare), spec)
     if not isinstance(spec, Recurrent):
-        return f"A dense layer has one weight for each input and unit, and one bias a unit: {_sum(sizes)}."
+        bias = ", and one bias a unit" if spec.bias else ""
+        return f"A dense layer has one weight for each input and unit{bias}: {_sum(sizes)}."
     cell = get_cell(spec.cell)
     gates = f", for each of its {len(cell.gates)} gates ({' '.join(cell.gates)})" if len(cell.gates) > 1 else ""
     parts = [

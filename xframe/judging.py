@@ -110,7 +110,7 @@ def judge(
     """Every output of one native layer on one input."""
     state = given.state and {k: v.astype(dtype) for k, v in given.state.items()}
     outputs = subject.adapter.run(subject.native, given.x.astype(dtype), state)
-    yield from judge_outputs(subject, given, outputs, truth, dtype, shown if dtype == "float64" else {})
+    yield from judge_outputs(subject, given, outputs, truth, dtype, shown)
 
 
 def judge_outputs(
@@ -162,10 +162,10 @@ def _judge_one(
     return "equivalent", "", max_abs, ratio, worst
 
 
-def margins(given: Input) -> dict[str, dict[str, float]]:
-    """By output and mistake: how many times over the limit that output would have been, in float64."""
+def margins(given: Input, dtype: str) -> dict[str, dict[str, float]]:
+    """By output and mistake: how many times over the limit that output would have been, judged in ``dtype``."""
     spec, params = given.spec, given.params
-    truth = given.noise("float64")
+    truth = given.noise(dtype)
     found: dict[str, dict[str, float]] = {name: {} for name in truth.clean}
     for variation in mistakes.variations(spec, params, given.state is not None):  # type: ignore[arg-type]
         for output, values in mistakes.run(variation, given.x, given.state).named().items():
