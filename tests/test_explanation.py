@@ -70,6 +70,8 @@ def test_tables_add_up(spec: Any) -> None:
             2048,
         ),
         (Recurrent("lstm", 8, 6, proj_size=2), "torch", "hidden*(4*features+5*proj+8)", 24),
+        (Recurrent("lstm", 8, 6, proj_size=2), "keras", "hidden*(4*features+5*proj+4)", 0),
+        (Recurrent("gru", 5, 3, reset_after=False), "torch", "3*hidden*(hidden+features+2)", 9),
     ],
     ids=str,
 )
@@ -124,7 +126,10 @@ def test_a_chain_is_explained_layer_by_layer_and_counted_as_a_whole() -> None:
 
 def test_a_framework_without_the_layer_says_which_option_it_is() -> None:
     explanation = xframe.explain(Recurrent("gru", 5, 3, reset_after=False))
-    assert "before the product (reset_after=False)" in explanation.unsupported["torch"]
+    assert "before the product (reset_after=False)" in explanation.unsupported["flax"]
+    assert "PyTorch: xframe.torch.Recurrent, because torch.nn.GRU applies the reset gate after the product." in (
+        explanation.reasons
+    )
     assert "after the product (reset_after=True)" in xframe.explain(Recurrent("gru", 5, 3)).unsupported["tf1"]
     assert "bias=False" in xframe.explain(Recurrent("lstm", 5, 3, bias=False)).unsupported["flax"]
 

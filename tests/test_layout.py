@@ -234,7 +234,19 @@ def test_tensors_in_question() -> None:
 # Which options each framework's row can express: without bias, stacked, bidirectional, projected. What a row lacks is
 # refused by name.
 NO_BIAS = {"keras", "torch", "onnx", "equinox"}
-PROJECTION = {"torch", "tf1"}
+PROJECTION = {"keras", "torch", "tf1"}
+# What frameworks do over time that has nothing to do with storage, and who can be told it. Only the two that xframe runs have
+# other activations, two directions of different kinds, and bare cells that are counted by themselves.
+RUN = {"keras", "torch"}
+TIME: list[tuple[dict[str, Any], set[str]]] = [
+    ({"go_backwards": True}, {*RUN, "keras-cudnn"}),
+    ({"bidirectional": True, "merge_mode": "sum"}, {*RUN, "keras-cudnn"}),
+    ({"bidirectional": True, "merge_mode": None}, {*RUN, "keras-cudnn"}),
+    ({"activation": "softsign"}, RUN),
+    ({"recurrent_activation": "hard_sigmoid"}, RUN),
+    ({"form": "cell"}, RUN),
+    ({"bidirectional": True, "backward": Recurrent("rnn", 2, 3, activation="relu")}, RUN),
+]
 
 
 def test_rows_are_those_with_a_formula() -> None:
@@ -259,6 +271,20 @@ def test_options(packing: str, row: str) -> None:
         else:
             with pytest.raises(UnsupportedError, match="proj_size=2"):
                 PACKINGS[packing].natives(Recurrent(**base, proj_size=2))
+
+
+@pytest.mark.parametrize(("packing", "row"), [r for r in ROWS if r[1] in ("lstm", "gru")])
+@pytest.mark.parametrize(("options", "told"), TIME, ids=lambda v: " ".join(v) if isinstance(v, dict) else "")
+def test_options_of_time(packing: str, row: str, options: dict[str, Any], told: set[str]) -> None:
+    """Where a framework can be told, it stores no more for it; else the option is refused by name."""
+    spec, name = Recurrent(row, 2, 3, **options), list(options)[-1]
+    if packing in told:
+        parts = [row, *(["rnn" if "backward" in options else row] if spec.bidirectional else [])]
+        assert count(packing, spec) == sum(helpers.STORED[packing, part](3, 2) for part in parts)
+    else:
+        title = PACKINGS[packing].title
+        with pytest.raises(UnsupportedError, match=f"{title} has no (LSTM|GRU) with {name}="):
+            PACKINGS[packing].natives(spec)
 
 
 @pytest.mark.parametrize("packing", PACKINGS)

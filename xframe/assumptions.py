@@ -109,6 +109,8 @@ def _candidates(spec: Recurrent, steps: int | None) -> Iterator[Match]:
                 one = count_in(packing, changed)
             except UnsupportedError:
                 continue
+            if packing.why_ours(changed):
+                continue  # a number that somebody has in hand is that of the framework's own layer
             leaves = [leaf for native in one.tensors for leaf in native.leaves]
             yield Match(name, packing.title, " and ".join(words) or "as given", one.stored, rare + weight)
             for slip, number in _slips(changed, leaves, one.stored, one.effective):

@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from xframe.adapters import known_packings
-from xframe.cells import get_cell
 from xframe.errors import UnsupportedError
-from xframe.layout import Leaf, Native, Packing, block_shape, formula, polynomial
+from xframe.layout import Leaf, Native, Packing, block_shape, folds, formula, polynomial
 from xframe.spec import Layer, Sequential
 
 __all__ = ["Count", "count", "count_in", "unsupported"]
@@ -74,20 +73,20 @@ def count_in(packing: Packing, spec: Layer | Sequential) -> Count:
         UnsupportedError: the framework does not have it.
     """
     if isinstance(spec, Sequential):
-        return _total(packing, [count_in(packing, layer) for layer in spec.layers])
+        return _total(packing, [count_in(packing, layer) for layer in spec.distinct])
     natives = packing.natives(spec)
     stored = sum(native.count for native in natives)
     leaves = [leaf for native in natives for leaf in native.leaves]
-    redundant = len(redundant_biases(leaves, spec)) * spec.hidden_size
-    symbols = _formula(leaves, spec)
+    redundant = sum(spec.part(leaf.direction).hidden_size for leaf in redundant_biases(leaves, spec))
+    symbols, numbers = _formula(leaves, spec)
     return Count(
         packing,
         stored,
         stored - redundant,
         symbols,
-        _numbers(symbols, spec),
+        numbers,
         tuple(natives),
-        (packing.layout(spec).layer,),
+        (packing.layer_name(spec),),
     )
 
 
@@ -95,11 +94,10 @@ def redundant_biases(leaves: Iterable[Leaf], spec: Layer) -> list[Leaf]:
     """The recurrent biases that are stored beside an input bias to which they are merely added."""
     found = list(leaves)
     keys = {leaf.key for leaf in found}
-    folds = get_cell(spec.cell).folds(spec)
     return [
         leaf
         for leaf in found
-        if leaf.role == "recurrent_bias" and leaf.gate in folds and leaf.key._replace(role="bias") in keys
+        if leaf.role == "recurrent_bias" and folds(spec, leaf.key) and leaf.key._replace(role="bias") in keys
     ]
 
 
@@ -127,24 +125,32 @@ def _total(packing: Packing, parts: list[Count]) -> Count:
     )
 
 
-def _formula(leaves: list[Leaf], spec: Layer) -> str:
-    """One summand for the first layer and one for all that follow, each for one direction and then doubled."""
-    parts = []
+def _formula(leaves: list[Leaf], spec: Layer) -> tuple[str, str]:
+    """The count in symbols and in numbers.
+
+    One summand for the first layer and one for all that follow, each for one direction and then doubled; where the
+    directions differ, one for each.
+    """
+    differ = spec.part(1) != spec.part(0)
+    symbols, numbers = [], []
     for layer, times in ((0, 1), (1, spec.num_layers - 1)):
-        if times:
-            one = formula(polynomial((f for f in leaves if (f.layer, f.direction) == (layer, 0)), spec))
-            factor = "".join(f"{n}*" for n in (times, spec.num_directions) if n > 1)
-            parts.append(factor + one)
-    return " + ".join(parts)
+        for direction in (0, 1) if differ else (0,):
+            if times:
+                here = [leaf for leaf in leaves if (leaf.layer, leaf.direction) == (layer, direction)]
+                one = formula(polynomial(here, spec))
+                factor = "".join(f"{n}*" for n in (times, 1 if differ else spec.num_directions) if n > 1)
+                symbols.append(factor + one)
+                numbers.append(factor + _numbers(one, spec, spec.part(direction)))
+    return " + ".join(symbols), " + ".join(numbers)
 
 
-def _numbers(symbols: str, spec: Layer) -> str:
+def _numbers(symbols: str, spec: Layer, part: Layer) -> str:
     """A formula with the sizes put in."""
     values = {
-        "hidden": spec.hidden_size,
-        "units": spec.hidden_size,
+        "hidden": part.hidden_size,
+        "units": part.hidden_size,
         "features": spec.input_size,
-        "proj": spec.state_size,
+        "proj": part.state_size,
         "below": spec.output_size,
     }
     return re.sub(r"[a-z]+", lambda m: str(values[m.group()]), symbols)

@@ -58,6 +58,10 @@ def reasons(spec: Layer, counts: dict[str, Count]) -> Iterator[str]:
         yield from _stacking(spec)
         yield from _two_biases(spec, counts)
         yield from _inside_reset(spec, counts)
+        yield from _not_counted(spec)
+        for one in counts.values():
+            if why := one.packing.why_ours(spec):
+                yield f"{one.packing.title}: {one.packing.ours}, because {why}."
     for one in counts.values():
         yield from (f"{one.packing.title}: {note}" for note in one.packing.notes(spec))
 
@@ -70,6 +74,11 @@ def _needed(spec: Layer, one: Count) -> str:
     if not isinstance(spec, Recurrent):
         bias = ", and one bias a unit" if spec.bias else ""
         return f"A dense layer has one weight for each input and unit{bias}: {_sum(sizes)}."
+    if spec.backward:
+        kept = [leaf for leaf in leaves if leaf.key not in spare]
+        each = [_sum(terms((leaf for leaf in kept if leaf.direction == d), spec)) for d in (0, 1)]
+        titles = [get_cell(spec.part(d).cell).title for d in (0, 1)]
+        return f"The forward {titles[0]} needs {each[0]} numbers, the backward {titles[1]} {each[1]}."
     cell = get_cell(spec.cell)
     gates = f", for each of its {len(cell.gates)} gates ({' '.join(cell.gates)})" if len(cell.gates) > 1 else ""
     parts = [
@@ -88,6 +97,25 @@ def _needed(spec: Layer, one: Count) -> str:
     )
 
 
+def _not_counted(spec: Recurrent) -> Iterator[str]:
+    """Options that change no count, and what they do."""
+    if spec.go_backwards:
+        yield "go_backwards reads time from the end and does not flip the output back; it changes no count."
+    if spec.mask:
+        what = {"repeat": "repeats its output before", "zero": "puts out zeros"}[str(spec.masked_output)]
+        yield f"At a masked time step the layer keeps its states and {what}; masks change no count."
+    if spec.stateful:
+        yield "A stateful layer keeps its states from call to call; they are not parameters and are not counted."
+    rates = {
+        "input_dropout": "on the input features, the same ones at every time step",
+        "recurrent_dropout": "on the state that the recurrent kernel reads, the same entries at every time step",
+        "dropout": "on the way from one layer to the next, at each time step by itself",
+    }
+    for name, where in rates.items():
+        if rate := getattr(spec, name):
+            yield f"{name}={rate:g} acts in training only, {where}; it has no parameters and does nothing at inference."
+
+
 def _article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "AEIOL" else f"a {noun}"
 
@@ -99,10 +127,16 @@ def _sum(sizes: list[int]) -> str:
 
 
 def _stacking(spec: Recurrent) -> Iterator[str]:
-    if spec.bidirectional:
+    if spec.backward:
+        yield f"Bidirectional means two complete layers, and here the backward one is another: {spec.backward}."
+    elif spec.bidirectional:
         yield "Bidirectional means two complete layers, one for each direction of time, so everything is there twice."
+    if spec.bidirectional and spec.merge_mode not in ("concat", None):
+        yield f"merge_mode={spec.merge_mode!r} makes one output of {spec.output_size} features of both directions."
     if spec.num_layers > 1:
-        below = f"2*{spec.state_size} = {spec.output_size}" if spec.bidirectional else str(spec.state_size)
+        below = (
+            f"2*{spec.state_size} = {spec.output_size}" if spec.output_size > spec.state_size else str(spec.state_size)
+        )
         yield (
             f"Only the first layer reads the {plural(spec.input_size, 'feature')}; each later one reads what the layer "
             f"below puts out ({below})."
@@ -116,9 +150,10 @@ def _two_biases(spec: Recurrent, counts: dict[str, Count]) -> Iterator[str]:
         spare = redundant_biases(leaves, spec)
         if not spare:
             continue
-        first = [leaf for leaf in spare if (leaf.layer, leaf.direction) == (0, 0)]
+        first = [leaf for leaf in spare if leaf.layer == 0]
         folds = get_cell(spec.cell).folds(spec)
-        where = "" if len(folds) == len(get_cell(spec.cell).gates) else f" of the gates {' and '.join(folds)}"
+        everywhere = spec.backward or len(folds) == len(get_cell(spec.cell).gates)
+        where = "" if everywhere else f" of the gates {' and '.join(folds)}"
         why = (
             f" ({one.packing.why_two_biases[0].upper()}{one.packing.why_two_biases[1:]}.)"
             if one.packing.why_two_biases

@@ -18,7 +18,22 @@ from typing import Any, NamedTuple
 from xframe.cells import get_cell
 from xframe.errors import UnsupportedError
 
-__all__ = ["Join", "Key", "Layout", "Leaf", "Native", "Packing", "Stack", "Tensor", "gates", "keys"]
+__all__ = [
+    "ANY",
+    "Join",
+    "Key",
+    "Layout",
+    "Leaf",
+    "Native",
+    "Packing",
+    "Stack",
+    "State",
+    "Tensor",
+    "folds",
+    "gates",
+    "keys",
+    "states",
+]
 
 
 class Key(NamedTuple):
@@ -120,8 +135,7 @@ class Layout:
 
     Attributes:
         tensors: the native tensors.
-        options: spec options that the row can express, each with the values allowed; an option that is absent
-            is free.
+        options: spec options that the row can express, each with the values allowed; `ANY` for all.
         labels: the framework's own letter for a gate where it differs from the canonical one.
         layer: what the framework calls this layer.
         notes: by the row's name of a tensor, what its shape alone does not show.
@@ -147,6 +161,21 @@ def _plain_name(spec: Any, layer: int, direction: int, name: str) -> str:
     return "/".join([*place, name])
 
 
+def _never(spec: Any) -> str:
+    return ""
+
+
+# The values of options that every row has which does not say otherwise; an option that is in neither is free. ANY frees
+# one in a row.
+ANY: tuple[Any, ...] = ()
+_COMMON: dict[str, tuple[Any, ...]] = {
+    "merge_mode": ("concat",),
+    "go_backwards": (False,),
+    "form": ("layer",),
+    "backward": (None,),
+}
+
+
 @dataclass(frozen=True)
 class Packing:
     """All that is known of one framework's storage: a row per cell.
@@ -156,6 +185,8 @@ class Packing:
         rows: the rows by cell; a GRU that resets before the product has its own, ``gru/reset_before``.
         naming: (spec, layer, direction, name in the row) -> the native name.
         why_two_biases: where it stores two, the reason.
+        why_ours: (spec) -> why the framework's own layer does not do, as the end of a sentence, or nothing if it does.
+        ours: what xframe gives instead, as the reader would write it.
     """
 
     name: str
@@ -163,28 +194,41 @@ class Packing:
     rows: Mapping[str, Layout]
     naming: Callable[[Any, int, int, str], str] = _plain_name
     why_two_biases: str = ""
+    why_ours: Callable[[Any], str] = _never
+    ours: str = ""
 
     def layout(self, spec: Any) -> Layout:
-        """The row for a spec.
+        """The row for a spec (for its forward direction, where the two differ).
 
         Raises:
             UnsupportedError: this framework has no such layer; the sentence says which option it is.
         """
-        name = get_cell(spec.cell).title
-        row = self.rows.get(row_name(spec))
+        rows = [self._row(spec.part(direction)) for direction in range(spec.num_directions)]
+        return rows[0]
+
+    def _row(self, part: Any) -> Layout:
+        """The row for one direction of a spec."""
+        cell = get_cell(part.cell)
+        row = self.rows.get(row_name(part))
         if row is None:
-            if any(key.split("/")[0] == spec.cell for key in self.rows):
-                when = "after" if spec.reset_after else "before"
+            if any(key.split("/")[0] == part.cell for key in self.rows):
+                when = "after" if part.reset_after else "before"
                 raise UnsupportedError(
-                    f"{self.title} has no {name} that applies the reset gate {when} the product "
-                    f"(reset_after={spec.reset_after})."
+                    f"{self.title} has no {cell.title} that applies the reset gate {when} the product "
+                    f"(reset_after={part.reset_after})."
                 )
-            raise UnsupportedError(f"{self.title} has no {name}.")
-        for option, allowed in row.options.items():
-            if getattr(spec, option, allowed[0]) not in allowed:
-                value = getattr(spec, option)
-                raise UnsupportedError(f"{self.title} has no {name} with {option}={value!r}.")
+            raise UnsupportedError(f"{self.title} has no {cell.title}.")
+        common = _COMMON | {"activation": cell.activations, "recurrent_activation": cell.recurrent_activations}
+        for option, allowed in {**common, **row.options}.items():
+            value = getattr(part, option, None)
+            if allowed and value not in allowed and hasattr(part, option):
+                given = str(value) if option == "backward" else repr(value)
+                raise UnsupportedError(f"{self.title} has no {cell.title} with {option}={given}.")
         return row
+
+    def layer_name(self, spec: Any) -> str:
+        """What the layer is called that holds the tensors: the framework's own, or xframe's."""
+        return self.ours if self.why_ours(spec) else self.layout(spec).layer
 
     def notes(self, spec: Any) -> list[str]:
         """The notes on those tensors that the layer has."""
@@ -197,16 +241,26 @@ class Packing:
         Raises:
             UnsupportedError: see `layout`.
         """
-        row = self.layout(spec)
+        self.layout(spec)
         found = []
         for layer in range(spec.num_layers):
-            for tensor, directions in _places(row, spec.num_directions):
-                trees = [_address(t, layer, d) for d in directions if (t := _pruned(tensor.tree, spec))]
+            for tensor, directions in self._places(spec):
+                part = spec.part(directions[0])
+                trees = [_address(t, layer, d) for d in directions if (t := _pruned(tensor.tree, part))]
                 if trees:
                     tree = Stack(tuple(trees)) if tensor.stack_directions else trees[0]
                     name = self.naming(spec, layer, directions[0], tensor.name)
                     found.append(Native(name, tree, node_shape(tree, spec), _symbols(tree, spec)))
         return found
+
+    def _places(self, spec: Any) -> Iterator[tuple[Tensor, list[int]]]:
+        """The tensors of one layer with the directions that each holds, in native order."""
+        directions = list(range(spec.num_directions))
+        row = self.layout(spec)
+        if any(t.stack_directions for t in row.tensors):
+            yield from ((t, directions) for t in row.tensors)
+        else:
+            yield from ((t, [d]) for d in directions for t in self._row(spec.part(d)).tensors)
 
 
 def row_name(spec: Any) -> str:
@@ -216,15 +270,43 @@ def row_name(spec: Any) -> str:
 
 def keys(spec: Any) -> list[Key]:
     """The addresses of all canonical blocks of a layer."""
-    cell = get_cell(spec.cell)
+    parts = [(direction, part := spec.part(direction), get_cell(part.cell)) for direction in range(spec.num_directions)]
     return [
         Key(layer, direction, role.name, gate)
         for layer in range(spec.num_layers)
-        for direction in range(spec.num_directions)
+        for direction, part, cell in parts
         for role in cell.roles
-        if has_role(spec, role.name)
+        if has_role(part, role.name)
         for gate in (cell.gates if role.gated else ("",))
     ]
+
+
+class State(NamedTuple):
+    """One state of a layer: its name in the cell, the directions that have it, and its size."""
+
+    cell_name: str
+    directions: tuple[int, ...]
+    size: int
+
+
+def states(spec: Any) -> dict[str, State]:
+    """The states of a layer by name; arrays of them are (layers, directions, batch, size).
+
+    Where the two directions have different states, those of the backward one stand apart: ``h`` and ``backward h``.
+    """
+    parts = [spec.part(d) for d in range(spec.num_directions)]
+    each = [{name: c.state_size(part, name) for name in c.states} for part in parts for c in [get_cell(part.cell)]]
+    if all(one == each[0] for one in each):
+        return {name: State(name, tuple(range(len(parts))), size) for name, size in each[0].items()}
+    return {
+        ("backward " if d else "") + name: State(name, (d,), size) for d in (0, 1) for name, size in each[d].items()
+    }
+
+
+def folds(spec: Any, key: Key) -> bool:
+    """Whether the two biases of the block's gate are only ever used as their sum."""
+    part = spec.part(key.direction)
+    return key.gate in get_cell(part.cell).folds(part)
 
 
 def has_role(spec: Any, role: str) -> bool:
@@ -236,13 +318,14 @@ def has_role(spec: Any, role: str) -> bool:
 
 def block_shape(spec: Any, key: Key) -> tuple[int, ...]:
     """Shape of one canonical block: kernel (input, hidden), recurrent_kernel (state, hidden), biases (hidden,)."""
-    return tuple(_size(spec, dim, key.layer) for dim in get_cell(spec.cell).role(key.role).dims)
+    part = spec.part(key.direction)
+    sizes = {"input": spec.layer_input_size(key.layer), "state": part.state_size, "hidden": part.hidden_size}
+    return tuple(int(sizes[dim]) for dim in get_cell(part.cell).role(key.role).dims)
 
 
 def polynomial(leaves: Iterable[Leaf], spec: Any) -> Counter[tuple[str, ...]]:
     """How many blocks of each symbolic size there are, as {("features", "hidden"): 4, ...}."""
-    cell = get_cell(spec.cell)
-    return Counter(tuple(sorted(_symbol(spec, d, leaf.layer) for d in cell.role(leaf.role).dims)) for leaf in leaves)
+    return Counter(tuple(sorted(_dims(spec, leaf))) for leaf in leaves)
 
 
 def formula(terms: Counter[tuple[str, ...]]) -> str:
@@ -268,15 +351,6 @@ def _leaves(node: Node) -> Iterator[Leaf]:
             yield from _leaves(part)
 
 
-def _places(row: Layout, num_directions: int) -> Iterator[tuple[Tensor, list[int]]]:
-    """The row's tensors with the directions that each holds, in native order."""
-    directions = list(range(num_directions))
-    if any(t.stack_directions for t in row.tensors):
-        yield from ((t, directions) for t in row.tensors)
-    else:
-        yield from ((t, [d]) for d in directions for t in row.tensors)
-
-
 def _pruned(node: Node, spec: Any) -> Node | None:
     """The tree without the blocks that this layer does not have."""
     if isinstance(node, Leaf):
@@ -291,10 +365,10 @@ def _address(node: Node, layer: int, direction: int) -> Node:
     return replace(node, parts=tuple(_address(p, layer, direction) for p in node.parts))
 
 
-def _size(spec: Any, dim: str, layer: int) -> int:
-    if dim == "input":
-        return int(spec.layer_input_size(layer))
-    return int(spec.state_size if dim == "state" else spec.hidden_size)
+def _dims(spec: Any, leaf: Leaf) -> tuple[str, ...]:
+    """The axes of a block by the names that formulas use."""
+    part = spec.part(leaf.direction)
+    return tuple(_symbol(part, dim, leaf.layer) for dim in get_cell(part.cell).role(leaf.role).dims)
 
 
 def _symbol(spec: Any, dim: str, layer: int) -> str:
@@ -320,8 +394,7 @@ def node_shape(node: Node, spec: Any) -> tuple[int, ...]:
 def _symbols(node: Node, spec: Any) -> tuple[str, ...]:
     """The shape in symbols, (features, 4*hidden)."""
     if isinstance(node, Leaf):
-        dims = get_cell(spec.cell).role(node.role).dims
-        names = tuple(_symbol(spec, d, node.layer) for d in dims)
+        names = _dims(spec, node)
         return names[::-1] if node.form == "transposed" else names
     parts = [_symbols(p, spec) for p in node.parts]
     if isinstance(node, Stack):

@@ -9,7 +9,7 @@ import numpy as np
 
 from xframe.cells import get_cell
 from xframe.errors import LayoutError, UnsupportedError
-from xframe.layout import Join, Key, Leaf, Native, Node, Packing, block_shape, keys, node_shape
+from xframe.layout import Join, Key, Leaf, Native, Node, Packing, block_shape, folds, keys, node_shape
 
 __all__ = [
     "Blocks",
@@ -69,10 +69,9 @@ class Parameters(Mapping[Key, np.ndarray]):
 
     def effective(self) -> dict[Key, np.ndarray]:
         """The blocks that the function depends on: biases that only enter as a sum are summed, in float64."""
-        folds = get_cell(self.spec.cell).folds(self.spec)
         found: dict[Key, np.ndarray] = {}
         for key, block in self.items():
-            if key.role == "recurrent_bias" and key.gate in folds:
+            if key.role == "recurrent_bias" and folds(self.spec, key):
                 partner = key._replace(role="bias")
                 found[partner] = found[partner] + block.astype(np.float64)
             else:
@@ -277,7 +276,7 @@ def _other_bias(key: Key) -> Key | None:
 def _folded(spec: Any, blocks: Mapping[Key, np.ndarray], key: Key, stored: set[Key]) -> np.ndarray:
     """The block to write at ``key``: itself, or the sum of both biases where only one is stored."""
     other = _other_bias(key)
-    if other is None or other in stored or other not in blocks or key.gate not in get_cell(spec.cell).folds(spec):
+    if other is None or other in stored or other not in blocks or not folds(spec, key):
         return blocks[key]
     return blocks[key].astype(np.float64) + blocks[other]
 
@@ -289,9 +288,9 @@ def refuse_overflow(packing: Packing, spec: Any, blocks: Mapping[Key, np.ndarray
         LayoutError: naming the first such block.
     """
     stored = {leaf.key for native in packing.natives(spec) for leaf in native.leaves}
-    largest = np.finfo(dtype).max
+    largest = np.finfo("float32" if dtype == "bfloat16" else dtype).max  # bfloat16 ends a little below float32
     for key in keys(spec):
-        narrowed = blocks[key].dtype.itemsize > np.dtype(dtype).itemsize
+        narrowed = blocks[key].dtype.itemsize > (2 if dtype == "bfloat16" else np.dtype(dtype).itemsize)
         if key in stored and (narrowed or _other_bias(key)):
             block = _folded(spec, blocks, key, stored)
             if np.any(np.abs(block) > largest):
@@ -302,12 +301,11 @@ def refuse_overflow(packing: Packing, spec: Any, blocks: Mapping[Key, np.ndarray
 
 def _refuse_homeless(packing: Packing, spec: Any, blocks: Mapping[Key, np.ndarray], stored: set[Key]) -> None:
     """Refuse a non-zero block that the framework neither stores nor can fold into another."""
-    folds = get_cell(spec.cell).folds(spec)
     for key in keys(spec):
         if key in stored:
             continue
         other = _other_bias(key)
-        if not (other in stored and key.gate in folds) and np.any(blocks[key]):
+        if not (other in stored and folds(spec, key)) and np.any(blocks[key]):
             raise UnsupportedError(
                 f"{packing.title}'s {get_cell(spec.cell).title} has no place for {str(key)!r}, which is not zero "
                 "and is not merely added to another bias; the nearest that is possible is to set it to zero."

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
 from typing import Any
 
+from xframe.activations import check_activation
 from xframe.cells import get_cell
 from xframe.errors import SpecError
 
@@ -29,6 +30,17 @@ def _check_flag(name: str, value: object) -> None:
         raise SpecError(f"{name} must be True or False, not {value!r}.")
 
 
+def _check_choice(name: str, value: object, known: tuple[Any, ...]) -> None:
+    if value not in known:
+        choice = " or ".join(repr(k) for k in known)
+        raise SpecError(f"{name} must be {choice}, not {value!r}.")
+
+
+def _check_rate(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+        raise SpecError(f"{name} must be a rate from 0 to less than 1, not {value!r}.")
+
+
 @dataclass(frozen=True)
 class Recurrent:
     """A recurrent layer: one cell, run over time, in one or two directions, in one or more layers.
@@ -38,13 +50,35 @@ class Recurrent:
         input_size: number of input features ``d`` at each time step.
         hidden_size: number of hidden units ``n``.
         num_layers: layers stacked on each other; layer k > 0 reads the output of layer k - 1.
-        bidirectional: run each layer forward and backward in time and concatenate the outputs.
+        bidirectional: run each layer forward and backward in time and merge the outputs.
         bias: whether the cell has biases.
         reset_after: GRU only: the reset gate acts after (True, the default) or before (False) the
             product with the recurrent kernel. None for the other cells.
-        activation: ``"tanh"``, or ``"relu"`` for an rnn. None means ``"tanh"``.
-        recurrent_activation: ``"sigmoid"`` for LSTM and GRU; None for an rnn, which has no gates.
+        activation: a name of `xframe.activations.ACTIVATIONS`. None means ``"tanh"``.
+        recurrent_activation: the same for the gates of LSTM and GRU; None means ``"sigmoid"``, and is all that an rnn,
+            which has no gates, can have.
         proj_size: LSTM only: size ``p`` of the projected state h (0 for none).
+        merge_mode: how the two directions become one output: ``"concat"``, ``"sum"``, ``"mul"``, ``"ave"``, or None,
+            which hands both back (here: beside each other, as with concat, but no layer can read them).
+        go_backwards: each layer reads its input from the last time step to the first and puts out what it has in that
+            order: the output is not flipped back. With ``bidirectional`` it is the forward half that does so, and the
+            backward half reads from first to last; its output is flipped.
+        mask: which time steps may be masked (left out): None for none; ``"right"`` for padding after each sequence's
+            last step, with one valid step at least (what PyTorch packs); ``"any"`` for padding on either side, gaps,
+            and rows without a valid step. At a masked step every state stays as it is.
+        masked_output: what a layer puts out at a masked step: ``"repeat"``, its previous output (zeros if there is
+            none), or ``"zero"``. None means ``"zero"`` when bidirectional, else ``"repeat"``, as in Keras. It goes with
+            a mask.
+        stateful: each call begins with the states in which the call before it ended.
+        batch_size: how many sequences a stateful layer keeps states for; None for a layer that is not stateful.
+        input_dropout: rate at which, in training, input features are dropped, the same at every time step (in Keras:
+            ``dropout``).
+        recurrent_dropout: the same for the state h that the recurrent kernel reads (in Keras: ``recurrent_dropout``).
+        dropout: rate at which, in training, outputs are dropped on their way to the next layer of the stack, each time
+            step by itself (in PyTorch: ``dropout``). No dropout acts at inference.
+        form: ``"layer"``, or ``"cell"``: the bare cell, which computes one time step at a call.
+        backward: the backward layer, where it differs from the forward one in its cell, sizes, biases, activations or
+            dropout; a `Recurrent` of one layer and direction.
 
     Raises:
         SpecError: a value is of the wrong type, out of range, or makes no sense for the cell.
@@ -60,6 +94,17 @@ class Recurrent:
     activation: str | None = None
     recurrent_activation: str | None = None
     proj_size: int = 0
+    merge_mode: str | None = "concat"
+    go_backwards: bool = False
+    mask: str | None = None
+    masked_output: str | None = None
+    stateful: bool = False
+    batch_size: int | None = None
+    input_dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    dropout: float = 0.0
+    form: str = "layer"
+    backward: Recurrent | None = None
 
     def __post_init__(self) -> None:
         cell = get_cell(self.cell)
@@ -68,11 +113,15 @@ class Recurrent:
         _check_size("input_size", self.input_size)
         _check_size("hidden_size", self.hidden_size)
         _check_size("num_layers", self.num_layers, MAX_LAYERS)
-        _check_flag("bidirectional", self.bidirectional)
-        _check_flag("bias", self.bias)
+        for name in ("bidirectional", "bias", "go_backwards", "stateful"):
+            _check_flag(name, getattr(self, name))
         self._default("reset_after", cell.reset_after)
-        self._default("activation", cell.activations)
-        self._default("recurrent_activation", cell.recurrent_activations)
+        if self.reset_after not in (None, *cell.reset_after) or not isinstance(self.reset_after, bool | None):
+            raise SpecError(f"reset_after must be True or False, not {self.reset_after!r}.")
+        for name, common in (("activation", cell.activations), ("recurrent_activation", cell.recurrent_activations)):
+            self._default(name, common)
+            if common and (wrong := check_activation(getattr(self, name))):
+                raise SpecError(f"{name} of the {self.cell} {wrong}.")
         _check_size("proj_size", self.proj_size, MAX_SIZE, 0)
         if self.proj_size and not cell.projects:
             raise SpecError(f"proj_size is an option of the lstm; the {self.cell} has no projection.")
@@ -80,6 +129,14 @@ class Recurrent:
             raise SpecError(
                 f"proj_size must be smaller than hidden_size ({self.hidden_size:,}), not {self.proj_size:,}."
             )
+        self._check_time()
+        for name in ("input_dropout", "recurrent_dropout", "dropout"):
+            _check_rate(name, getattr(self, name))
+        if self.dropout and self.num_layers == 1:
+            raise SpecError("dropout acts between the layers of a stack, and this one has one layer; leave it out.")
+        self._check_form()
+        if self.backward is not None:
+            self._check_backward(self.backward)
 
     def _default(self, name: str, known: tuple[Any, ...]) -> None:
         """Fill an option left at None with the cell's default; refuse one that the cell does not have."""
@@ -88,9 +145,54 @@ class Recurrent:
             object.__setattr__(self, name, known[0])
         elif value is not None and not known:
             raise SpecError(f"{name} is not an option of the {self.cell}; leave it out.")
-        elif value is not None and not any(value == k and type(value) is type(k) for k in known):
-            choice = " or ".join(repr(k) for k in known)
-            raise SpecError(f"{name} of the {self.cell} must be {choice}, not {value!r}.")
+
+    def _check_time(self) -> None:
+        """Directions, masks and states."""
+        _check_choice("merge_mode", self.merge_mode, MERGE_MODES)
+        if self.merge_mode != "concat" and not self.bidirectional:
+            raise SpecError(f"merge_mode={self.merge_mode!r} goes with bidirectional=True; leave it out.")
+        if self.merge_mode is None and self.num_layers > 1:
+            raise SpecError("With merge_mode=None no second layer can read the two outputs; use num_layers=1.")
+        _check_choice("mask", self.mask, (None, "right", "any"))
+        _check_choice("masked_output", self.masked_output, (None, "repeat", "zero"))
+        if self.mask is None and self.masked_output is not None:
+            raise SpecError("masked_output goes with a mask; give mask='right' or mask='any', or leave it out.")
+        if self.mask is not None and self.masked_output is None:
+            object.__setattr__(self, "masked_output", "zero" if self.bidirectional else "repeat")
+        if self.stateful != (self.batch_size is not None):
+            have = "needs a batch_size" if self.stateful else "goes without a batch_size"
+            raise SpecError(f"stateful={self.stateful} {have}: states are kept for each row of a batch.")
+        if self.batch_size is not None:
+            _check_size("batch_size", self.batch_size)
+
+    def _check_form(self) -> None:
+        _check_choice("form", self.form, ("layer", "cell"))
+        if self.form == "cell":
+            for name, plain in _CELL_HAS_NOT.items():
+                if getattr(self, name) != plain:
+                    raise SpecError(f"A bare cell has no {name}={getattr(self, name)!r}; use form='layer'.")
+
+    def _check_backward(self, other: Recurrent) -> None:
+        if not isinstance(other, Recurrent):
+            raise SpecError(f"backward must be a Recurrent, not {other!r}.")
+        if not self.bidirectional or self.num_layers > 1:
+            raise SpecError("backward, a backward layer that differs, goes with bidirectional=True and num_layers=1.")
+        for name, value in other.options().items():
+            if name not in _PER_DIRECTION and value != (plain := _DEFAULTS.get(name, self.input_size)):
+                raise SpecError(
+                    f"backward has {name}={value!r}, which cannot differ between directions; give {plain!r} there."
+                )
+        if self.merge_mode in ("sum", "mul", "ave") and other.state_size != self.state_size:
+            raise SpecError(
+                f"merge_mode={self.merge_mode!r} needs directions of one size, not {self.state_size} and "
+                f"{other.state_size}."
+            )
+        if all(getattr(other, name) == getattr(self, name) for name in _PER_DIRECTION):
+            object.__setattr__(self, "backward", None)
+
+    def part(self, direction: int) -> Recurrent:
+        """What describes the cell of one direction: the spec itself, or ``backward`` where that differs."""
+        return self.backward if direction and self.backward else self
 
     @property
     def num_directions(self) -> int:
@@ -105,7 +207,9 @@ class Recurrent:
     @property
     def output_size(self) -> int:
         """Number of features that the layer puts out at each time step."""
-        return self.num_directions * self.state_size
+        if self.merge_mode in ("concat", None):
+            return sum(self.part(d).state_size for d in range(self.num_directions))
+        return self.state_size
 
     def layer_input_size(self, layer: int) -> int:
         """Number of features that layer number ``layer`` (from 0) reads."""
@@ -122,18 +226,43 @@ class Recurrent:
 
     def _differences(self) -> Iterator[str]:
         """What sets this layer apart from the plain one."""
+        if self.form == "cell":
+            yield "bare cell"
         if self.num_layers > 1:
             yield f"{self.num_layers} layers"
         if self.bidirectional:
-            yield "bidirectional"
+            yield "bidirectional" + (f" ({self.merge_mode or 'not merged'})" if self.merge_mode != "concat" else "")
         if not self.bias:
             yield "no bias"
         if self.reset_after is not None:
             yield "reset after" if self.reset_after else "reset before"
-        if self.activation not in (None, "tanh"):
+        cell = get_cell(self.cell)
+        if self.activation != cell.activations[0]:
             yield str(self.activation)
+        if cell.recurrent_activations and self.recurrent_activation != cell.recurrent_activations[0]:
+            yield f"gates {self.recurrent_activation}"
         if self.proj_size:
             yield f"projected to {self.proj_size}"
+        if self.backward:
+            yield f"backward {self.backward}"
+        if self.go_backwards:
+            yield "go_backwards"
+        if self.mask:
+            yield f"mask {self.mask} ({self.masked_output})"
+        if self.stateful:
+            yield f"stateful (batch {self.batch_size})"
+        for name in ("input_dropout", "recurrent_dropout", "dropout"):
+            if rate := getattr(self, name):
+                yield f"{name} {rate:g}"
+
+
+MERGE_MODES = ("concat", "sum", "mul", "ave", None)
+_DEFAULTS = {f.name: f.default for f in fields(Recurrent) if f.default is not MISSING}
+# What may differ between the two directions of one layer, and what a bare cell does not have.
+_PER_DIRECTION = (
+    "cell hidden_size bias reset_after activation recurrent_activation proj_size input_dropout recurrent_dropout"
+).split()
+_CELL_HAS_NOT = {name: _DEFAULTS[name] for name in ("num_layers", "bidirectional", "go_backwards", "mask", "stateful")}
 
 
 @dataclass(frozen=True)
@@ -161,6 +290,10 @@ class Dense:
         _check_size("input_size", self.input_size)
         _check_size("units", self.units)
         _check_flag("bias", self.bias)
+
+    def part(self, direction: int) -> Dense:
+        """The layer itself, which has one direction."""
+        return self
 
     @property
     def hidden_size(self) -> int:
@@ -196,7 +329,8 @@ Layer = Recurrent | Dense
 class Sequential:
     """A chain of layers, each reading the output of the one before.
 
-    A recurrent layer hands its whole sequence to a recurrent layer, and its last output to a dense one.
+    A recurrent layer hands its whole sequence to a recurrent layer, and its last output to a dense one. One and the same
+    object in two places is one layer with one set of weights, as it is in Keras and PyTorch; two equal objects are two.
 
     Raises:
         SpecError: the chain is empty, holds something else, or two neighbours do not fit.
@@ -218,6 +352,11 @@ class Sequential:
                 raise SpecError(
                     f"{after} cannot follow {before}, which puts out {plural(before.output_size, 'feature')}."
                 )
+
+    @property
+    def distinct(self) -> tuple[Layer, ...]:
+        """The layers, each that stands in several places once: what is counted."""
+        return tuple({id(layer): layer for layer in self.layers}.values())
 
     def __str__(self) -> str:
         return ", then ".join(str(layer) for layer in self.layers)

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from xframe.activations import ACTIVATIONS
+
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray
 
-__all__ = ["TERMS", "Arithmetic", "Cell", "Product", "Role", "Step"]
+__all__ = ["TERMS", "Arithmetic", "Cell", "Product", "Role", "Step", "activate"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,14 @@ class Arithmetic(Protocol):
     def activate(self, name: str, a: Array, out: Array) -> Array: ...
 
 
+def activate(ops: Arithmetic, name: str, a: Array, units: int) -> None:
+    """Apply an activation function to gates that lie one above the other, in place."""
+    height = units if ACTIVATIONS[name].coupled else a.shape[0]
+    for start in range(0, a.shape[0], height):
+        gate = a[start : start + height]
+        ops.activate(name, gate, out=gate)
+
+
 @dataclass
 class Step:
     """What the time steps of one layer and direction work with, allocated once and reused.
@@ -104,8 +114,9 @@ class Cell:
         gates: canonical order, the sigmoid gates first so that they are adjacent.
         states: names of the states, the output first.
         roles: the parameters, by role.
-        activations, recurrent_activations, reset_after: values that the options may take, the default first;
-            empty where the cell has no such option.
+        activations, recurrent_activations: those that every framework's own layer has, the default first; empty where
+            the cell has no such option. A spec may have any of `xframe.activations`.
+        reset_after: values that the option may take, the default first; empty where the cell has no such option.
         projects: whether the state h can be projected.
         equations, source: for people.
         why_not_folded: where not all gates are in `folds`, the sentence that says why.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xframe.cells.base import BIAS, KERNEL, RECURRENT_BIAS, RECURRENT_KERNEL, Arithmetic, Cell, Product, Step
+from xframe.cells.base import BIAS, KERNEL, RECURRENT_BIAS, RECURRENT_KERNEL, Arithmetic, Cell, Product, Step, activate
 
 
 class GRU(Cell):
@@ -20,7 +20,7 @@ class GRU(Cell):
         n, h = s.work.shape[0], s.states["h"]
         gates, candidate = s.gates[: 2 * n], s.gates[2 * n :]
         ops.matmul(s.weights[0], s.xh, out=gates)
-        ops.activate(s.recurrent_activation, gates, out=gates)
+        activate(ops, s.recurrent_activation, gates, n)
         r, z = gates[:n], gates[n:]
         if s.reset_after:
             ops.matmul(s.weights[1], s.x, out=candidate)
@@ -52,7 +52,7 @@ CELL = GRU(
     equations=(
         "r = s(x W_r + b_r + h U_r + rb_r), z likewise with s = sigmoid; reset after: "
         "n = tanh(x W_n + b_n + r (h U_n + rb_n)); reset before: n = tanh(x W_n + b_n + (r h) U_n + rb_n); "
-        "h' = z h + (1 - z) n"
+        "h' = z h + (1 - z) n; another recurrent_activation stands for s, another activation for tanh"
     ),
     why_not_folded=(
         "In the candidate n the recurrent bias is not redundant: n = tanh(x W_n + b_n + r (h U_n + rb_n)), so the reset "

@@ -13,6 +13,7 @@ from xframe.cells.base import (
     Arithmetic,
     Cell,
     Step,
+    activate,
 )
 
 
@@ -23,8 +24,8 @@ class LSTM(Cell):
     def step(self, ops: Arithmetic, s: Step) -> None:
         n, h, c = s.work.shape[0], s.states["h"], s.states["c"]
         a = ops.matmul(s.weights[0], s.xh, out=s.gates)
-        ops.activate(s.recurrent_activation, a[: 3 * n], out=a[: 3 * n])
-        ops.activate(s.activation, a[3 * n :], out=a[3 * n :])
+        activate(ops, s.recurrent_activation, a[: 3 * n], n)
+        activate(ops, s.activation, a[3 * n :], n)
         i, f, o, g = a[:n], a[n : 2 * n], a[2 * n : 3 * n], a[3 * n :]
         ops.multiply(f, c, out=c)
         ops.multiply(i, g, out=s.work)
@@ -49,7 +50,7 @@ CELL = LSTM(
     equations=(
         "i = s(x W_i + b_i + h U_i + rb_i), f and o likewise with s = sigmoid, "
         "g = tanh(x W_g + b_g + h U_g + rb_g), c' = f c + i g, h' = o tanh(c'); "
-        "with a projection P, h' = (o tanh(c')) P"
+        "with a projection P, h' = (o tanh(c')) P; another recurrent_activation stands for s, another activation for tanh"
     ),
     source=(
         "F. A. Gers, J. Schmidhuber, F. Cummins, Learning to Forget, Neural Computation 12, 2000; projection: "

@@ -23,6 +23,6 @@ CELL = RNN(
     states=("h",),
     roles=(KERNEL, RECURRENT_KERNEL, BIAS, RECURRENT_BIAS),
     activations=("tanh", "relu"),
-    equations="h' = f(x W + b + h U + rb), f = tanh or relu",
+    equations="h' = f(x W + b + h U + rb), f = tanh unless another activation is given",
     source="J. L. Elman, Finding Structure in Time, Cognitive Science 14, 1990; torch.nn.RNN, keras.layers.SimpleRNN",
 )
