@@ -25,7 +25,7 @@ import numpy as np
 from xframe import noise
 from xframe.adapters import get_adapter, known_packings
 from xframe.packing import Parameters, unpack
-from xframe.reference import Outputs
+from xframe.reference import Given, Outputs
 from xframe.spec import Recurrent
 
 # The layers of dtln/model.h5 and the names that the same layers have in dtln/model.pth.
@@ -92,7 +92,7 @@ def signal(features: int, dtype: str, batch: int = 2, steps: int = 24) -> np.nda
 
 def worst_ratio(params: Parameters, x: np.ndarray, dtype: str, got: Outputs) -> float:
     """How far the worst output is from the NumPy reference, in units of the rounding noise at that place."""
-    expected = noise.measure(params.spec, params, x, None, dtype)
+    expected = noise.measure(params.spec, params, Given(x), dtype)
     ratios = [noise.ratio(a, expected.clean[name], expected.deviation[name]).max() for name, a in got.named().items()]
     return float(max(ratios))
 

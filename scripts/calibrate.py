@@ -23,6 +23,7 @@ from xframe.errors import UnsupportedError
 from xframe.judging import LIMIT
 from xframe.packing import Parameters
 from xframe.probe import Probe, draw_input, draw_parameters, draw_state
+from xframe.reference import Given
 
 
 def draw_layer(random: np.random.Generator) -> tuple[Recurrent, Probe, float]:
@@ -69,7 +70,7 @@ def main() -> None:
             params = scaled(draw_parameters(spec, probe.seed), scale)
             x, state = draw_input(spec, probe), draw_state(spec, probe)
             for dtype in DTYPES:
-                truth = noise.measure(spec, params, x, state, dtype)
+                truth = noise.measure(spec, params, Given(x, state), dtype)
                 start = {k: v.astype(dtype) for k, v in state.items()}
                 for adapter in adapters:
                     try:

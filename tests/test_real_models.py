@@ -20,6 +20,7 @@ from xframe.adapters import get_adapter, known_packings
 from xframe.errors import LayoutError
 from xframe.layout import Key
 from xframe.packing import Parameters, pack, unpack
+from xframe.reference import Given
 from xframe.spec import Recurrent
 
 FILES = ("dtln/model.h5", "dtln/model.pth", "textgenrnn/hacker_news.hdf5", "g2p/checkpoint20.npz")
@@ -92,7 +93,7 @@ def judged_in(framework: str, params: Parameters, x: np.ndarray) -> None:
     for dtype in ("float64", "float32"):
         layer = adapter.build_loaded(params.spec, params, dtype)
         given = x.astype(dtype)
-        helpers.judge(params.spec, params, given, None, dtype, adapter.run(layer, given))
+        helpers.judge(params.spec, params, Given(given), dtype, adapter.run(layer, given))
 
 
 # ---- DTLN: Keras 2.2.4-tf weights, and the same weights moved to PyTorch by someone else.
@@ -137,7 +138,7 @@ def test_dtln_layers_are_told_apart(models: Path, example: ModuleType) -> None:
     x = example.signal(128, "float32")
     layer = get_adapter("torch").build_loaded(other.spec, other, "float32")
     with pytest.raises(AssertionError, match="times its noise"):
-        helpers.judge(one.spec, one, x, None, "float32", get_adapter("torch").run(layer, x))
+        helpers.judge(one.spec, one, Given(x), "float32", get_adapter("torch").run(layer, x))
 
 
 # ---- textgenrnn: two CuDNNLSTM of Keras 2.1.5, with tf_keras as the oracle.
@@ -192,7 +193,7 @@ def test_textgenrnn(name: str, models: Path, example: ModuleType) -> None:
         named = {"sequence": sequence, "last": h, "state h": h[None, None], "state c": c[None, None]}
         # In float64 against the biases as they were summed in float32: that is what tf_keras loads.
         summed = unpack(PACKINGS["keras"], params.spec, dict(today)) if dtype == "float64" else params
-        helpers.judge(params.spec, summed, x.astype(dtype), None, dtype, named)
+        helpers.judge(params.spec, summed, Given(x.astype(dtype)), dtype, named)
 
 
 @pytest.mark.needs("keras")
@@ -215,7 +216,7 @@ def test_textgenrnn_is_not_packed_as_today(name: str, models: Path, example: Mod
     x = example.signal(params.spec.input_size, "float32")
     layer = get_adapter("keras").build_loaded(params.spec, naive, "float32")
     with pytest.raises(AssertionError, match="times its noise"):
-        helpers.judge(params.spec, params, x, None, "float32", get_adapter("keras").run(layer, x))
+        helpers.judge(params.spec, params, Given(x), "float32", get_adapter("keras").run(layer, x))
 
 
 # ---- g2p: GRU(256) encoder and decoder in NumPy arrays that are packed as PyTorch packs.
@@ -244,7 +245,7 @@ def test_g2p(part: str, g2p: dict[str, np.ndarray], example: ModuleType) -> None
     assert x.shape == (1, 16, 256)
     states = by_its_own_equations(g2p, part, x)
     named = {"sequence": states[None], "last": states[None, -1], "state h": states[None, None, None, -1]}
-    helpers.judge(params.spec, params, x.astype(np.float64), None, "float64", named)
+    helpers.judge(params.spec, params, Given(x.astype(np.float64)), "float64", named)
     for framework in ("keras", "torch"):
         judged_in(framework, params, x)
 

@@ -12,6 +12,7 @@ from xframe.errors import SpecError
 from xframe.judging import LIMIT
 from xframe.packing import Parameters
 from xframe.probe import Probe, draw_input, draw_parameters
+from xframe.reference import Given
 from xframe.spec import Recurrent
 
 __all__ = ["Demonstration", "Move", "demonstrate"]
@@ -74,7 +75,7 @@ def demonstrate(spec: Recurrent, probe: Probe) -> Demonstration:
     if not spec.bias:
         raise SpecError("A layer without biases has nothing to move; leave out --no-bias.")
     params, x = draw_parameters(spec, probe.seed), draw_input(spec, probe)
-    truth = noise.measure(spec, params, x, None, "float64")
+    truth = noise.measure(spec, params, Given(x), "float64")
     before = reference.run(spec, params, x).named()
     moves = []
     for gate in get_cell(spec.cell).gates:

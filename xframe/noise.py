@@ -7,6 +7,7 @@ everything the recurrence does to an error on its way, chaos included. With unit
     inner product of a and w, length m    u * (sqrt(log2(m) + 1) * ||a * w||_2 * N(0, 1) + |result| * U(-1, 1))
     activation                            4 u |result| * U(-1, 1)
     sigmoid, besides                      u * U(-1, 1)
+    other activations of x, besides       u (1 + |x|) * U(-1, 1), unless they are exact or cancel nothing
     product, sum, difference              u |result| * U(-1, 1)
     two biases folded into one            u |sum of biases| * U(-1, 1), once for the whole sequence
 
@@ -23,13 +24,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from xframe import reference
+from xframe.activations import ACTIVATIONS
+from xframe.arithmetic import Plain
 from xframe.layout import Key
+from xframe.reference import Given
 from xframe.spec import Layer, Sequential
 
 __all__ = ["REPLICAS", "ROUNDOFF", "Noise", "batch_axis", "measure", "ratio"]
 
 REPLICAS = 8
-ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24}
+ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 # Perturbations finer than this would themselves drown in the float64 arithmetic of the replicas; they are made this
 # large and the spread is scaled down, which is exact as long as the noise is small, and then it is.
@@ -57,6 +61,7 @@ class Perturbed:
     def __init__(self, clean: int, roundoff: float, seed: int) -> None:
         self._clean, self._u = clean, roundoff
         self._random = np.random.default_rng(seed)
+        self._plain = Plain()
 
     def _perturbed(self, out: np.ndarray, roundoffs: int = 1) -> np.ndarray:
         part, u = out[:, self._clean :], roundoffs * self._u
@@ -117,30 +122,34 @@ class Perturbed:
         return self._perturbed(np.multiply(a, b, out=out))
 
     def activate(self, name: str, a: np.ndarray, out: np.ndarray) -> np.ndarray:
-        reference.ACTIVATIONS[name](a, out=out)  # type: ignore[operator]
+        kind = ACTIVATIONS[name].absolute
+        # A sigmoid through tanh or through exp: a small value is then only as exact as 1 is.
+        size = 1 + np.abs(a[:, self._clean :]) if kind == "x" else 1.0
+        self._plain.activate(name, a, out)
         self._perturbed(out, 4)
-        if name == "sigmoid":
-            # Through tanh, as here, or through exp: a small value is then only as exact as 1 is.
+        if kind:
             part = out[:, self._clean :]
-            part += self._random.uniform(-self._u, self._u, part.shape)
+            part += size * self._random.uniform(-self._u, self._u, part.shape)
         return out
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # what is not finite is not judged
 def measure(
     spec: Layer | Sequential,
     params: Mapping[Key, np.ndarray] | Sequence[Mapping[Key, np.ndarray]],
-    x: np.ndarray,
-    state: Mapping[str, np.ndarray] | None,
+    given: Given,
     dtype: str,
     seed: int = 0,
 ) -> Noise:
-    """The reference in float64 and the noise of ``dtype`` around it. Arguments as of `xframe.reference.run`."""
+    """The reference in float64 and the noise of ``dtype`` around it."""
+    if dtype == "float64" and _single(spec):
+        dtype = "float32"
     u = ROUNDOFF[dtype]
-    clean, spread = _spread(spec, params, x, state, max(u, _FINEST), seed)
+    clean, spread = _spread(spec, params, given, max(u, _FINEST), seed)
     deviation = {name: values * min(1, u / _FINEST) for name, values in spread.items()}
     if u < _FINEST and any(np.any(spread[n] > _SMALL * np.abs(clean[n]).max()) for n in clean):
         # So chaotic that the larger perturbations do not tell what the smaller ones do.
-        _, fine = _spread(spec, params, x, state, u, seed)
+        _, fine = _spread(spec, params, given, u, seed)
         deviation = {name: np.maximum(values, fine[name]) for name, values in deviation.items()}
     if dtype == "float64":
         # The reference itself rounds like this, and two independent errors add up by their squares.
@@ -148,19 +157,24 @@ def measure(
     return Noise(clean, deviation)
 
 
+def _single(spec: Layer | Sequential) -> bool:
+    """Whether an activation function has a constant that is exact to float32 only."""
+    parts = [layer.part(d) for layer in getattr(spec, "layers", [spec]) for d in range(layer.num_directions)]
+    names = {getattr(part, option, None) for part in parts for option in ("activation", "recurrent_activation")}
+    return any(ACTIVATIONS[name].single for name in names if name)
+
+
 def _spread(
     spec: Layer | Sequential,
     params: Mapping[Key, np.ndarray] | Sequence[Mapping[Key, np.ndarray]],
-    x: np.ndarray,
-    state: Mapping[str, np.ndarray] | None,
+    given: Given,
     u: float,
     seed: int,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The reference's outputs, and how far replicas with unit roundoff ``u`` spread around them."""
     copies = 1 + REPLICAS
-    many = np.tile(x.astype(np.float64), (copies, *[1] * (x.ndim - 1)))
-    start = state and {k: np.tile(v.astype(np.float64), (1, 1, copies, 1)) for k, v in state.items()}
-    outputs = reference.run(spec, params, many, start, Perturbed(x.shape[0], u, seed)).named()
+    ops = Perturbed(given.x.shape[0], u, seed)
+    outputs = reference.run_given(spec, params, _repeated(given, copies), ops).named()
     clean, deviation = {}, {}
     for name, values in outputs.items():
         split = np.stack(np.split(values, copies, batch_axis(name)))
@@ -173,11 +187,26 @@ def _spread(
     return clean, deviation
 
 
+def _repeated(given: Given, copies: int) -> Given:
+    """Copies of everything along the batch, in float64."""
+
+    def tiled(array: np.ndarray, axis: int = 0) -> np.ndarray:
+        return np.tile(array, [copies if i == axis else 1 for i in range(array.ndim)])
+
+    return Given(
+        tiled(given.x.astype(np.float64)),
+        given.state and {name: tiled(v.astype(np.float64), 2) for name, v in given.state.items()},
+        None if given.mask is None else tiled(given.mask),
+        given.before and _repeated(given.before, copies),
+    )
+
+
 def batch_axis(output: str) -> int:
     """Which axis of a named output is the batch: states are (layers, directions, batch, size)."""
     return 2 if output.startswith("state ") else 0
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def ratio(got: np.ndarray, clean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
     """How far each element is from the reference, in units of its noise."""
     return np.abs(got.astype(np.float64) - clean) / deviation

@@ -9,18 +9,21 @@ allocated before the loop. What is not a product then costs little (scripts/benc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from xframe import layout
+from xframe.arithmetic import Plain
 from xframe.cells import TERMS, Arithmetic, Product, Step, get_cell
 from xframe.errors import LayoutError, SpecError
 from xframe.layout import Key, block_shape
+from xframe.masks import check_mask, is_right_padded
 from xframe.packing import checked, copy
 from xframe.spec import Dense, Layer, Recurrent, Sequential
 
-__all__ = ["Outputs", "Plain", "check_input", "check_state", "handed_on", "last_output", "run", "sigmoid"]
+__all__ = ["Given", "Outputs", "check_input", "check_state", "handed_on", "last_output", "run", "run_given"]
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,13 @@ class Outputs:
     """What a layer puts out.
 
     Attributes:
-        sequence: (batch, time, directions * state), the output of the last layer at every time step; for a dense layer
+        sequence: (batch, time, features), the output of the last layer at every time step; for a dense layer
             (batch, units).
-        last: (batch, directions * state), the forward output at the last time step beside the backward output at the
-            first one, as Keras returns it and as PyTorch's h_n holds it.
-        states: final states by name, each (layers, directions, batch, size).
+        last: (batch, features), what the final states h of the last layer come to, both directions merged: the forward
+            output at the last time step with the backward output at the first one, as Keras returns it without
+            ``return_sequences`` and as PyTorch's h_n holds it. Masked steps change no state, so with padding it is the
+            output at the last valid step, or, where there is none, the initial state h.
+        states: final states by name, each (layers, directions, batch, size); see `xframe.layout.states`.
     """
 
     sequence: np.ndarray
@@ -46,35 +51,31 @@ class Outputs:
         return {"sequence": self.sequence, "last": self.last, **{f"state {k}": v for k, v in self.states.items()}}
 
 
-def sigmoid(a: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-a)), written as (1 + tanh(a / 2)) / 2, which never overflows."""
-    np.multiply(a, 0.5, out=out)
-    np.tanh(out, out=out)
-    np.multiply(out, 0.5, out=out)
-    return np.add(out, 0.5, out=out)
+@dataclass(frozen=True)
+class Given:
+    """What a layer is run on.
 
+    Attributes:
+        x: (batch, time, features), or (batch, features) for a dense layer.
+        state: initial states by name, each (layers, directions, batch, size); zeros if None.
+        mask: (batch, time), bool, or None.
+        before: the call before this one, in whose final states this one begins (a stateful layer); ``state`` is then
+            None.
+    """
 
-def relu(a: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """max(a, 0)."""
-    return np.maximum(a, 0, out=out)
+    x: np.ndarray
+    state: Mapping[str, np.ndarray] | None = None
+    mask: np.ndarray | None = None
+    before: Given | None = None
 
-
-ACTIVATIONS = {"tanh": np.tanh, "sigmoid": sigmoid, "relu": relu}
-
-
-class Plain:
-    """Arithmetic as NumPy does it."""
-
-    add: Any = staticmethod(np.add)
-    subtract: Any = staticmethod(np.subtract)
-    multiply: Any = staticmethod(np.multiply)
-    matmul: Any = staticmethod(np.matmul)
-
-    def weight(self, w: np.ndarray, ones: Sequence[int], batch: int) -> np.ndarray:
-        return w
-
-    def activate(self, name: str, a: np.ndarray, out: np.ndarray) -> np.ndarray:
-        return ACTIVATIONS[name](a, out=out)  # type: ignore[operator]
+    def astype(self, dtype: str) -> Given:
+        """The same with inputs and states in another float type."""
+        return replace(
+            self,
+            x=self.x.astype(dtype),
+            state=self.state and {name: value.astype(dtype) for name, value in self.state.items()},
+            before=self.before and self.before.astype(dtype),
+        )
 
 
 def run(
@@ -83,6 +84,7 @@ def run(
     x: np.ndarray,
     state: Mapping[str, np.ndarray] | None = None,
     ops: Arithmetic | None = None,
+    mask: np.ndarray | None = None,
 ) -> Outputs:
     """Compute a layer, or a chain of layers, in the dtype of ``x``.
 
@@ -95,6 +97,8 @@ def run(
         state: initial states by name, each (layers, directions, batch, size), for the first layer of a chain; zeros if
             None.
         ops: the arithmetic, plain NumPy if None.
+        mask: (batch, time), bool: False where a time step is left out, see ``mask`` and ``masked_output`` of `Recurrent`;
+            in a chain it goes to every recurrent layer.
 
     Raises:
         SpecError: x or a state has the wrong names or shape, or is not finite.
@@ -107,13 +111,47 @@ def run(
                 f"The chain has {len(spec.layers)} layers, but {len(params)} sets of parameters were given."
             )
         for i, (layer, blocks) in enumerate(zip(spec.layers, params, strict=True)):
-            out = run(layer, blocks, x, state if i == 0 else None, ops)  # type: ignore[arg-type]
+            held = mask if isinstance(layer, Recurrent) else None
+            out = run(layer, blocks, x, state if i == 0 else None, ops, held)  # type: ignore[arg-type]
             x = handed_on(spec, i, out)
         return out
     x = check_input(spec, x)
+    given = check_state(spec, state, x.shape[0])
+    if isinstance(spec, Recurrent):
+        _check_mask(spec, mask, x)
+    return _computed(spec, params, x, given, ops, mask)  # type: ignore[arg-type]
+
+
+def _computed(
+    spec: Layer,
+    params: Mapping[Key, np.ndarray],
+    x: np.ndarray,
+    state: Mapping[str, np.ndarray] | None,
+    ops: Arithmetic,
+    mask: np.ndarray | None,
+) -> Outputs:
+    """One layer on what has been checked."""
     if isinstance(spec, Dense):
-        return _dense(spec, params, x, ops)  # type: ignore[arg-type]
-    return _recurrent(spec, params, x, check_state(spec, state, x.shape[0]), ops)  # type: ignore[arg-type]
+        return _dense(spec, params, x, ops)
+    return _recurrent(spec, params, x, state, ops, mask)
+
+
+def run_given(
+    spec: Layer | Sequential,
+    params: Mapping[Key, np.ndarray] | Sequence[Mapping[Key, np.ndarray]],
+    given: Given,
+    ops: Arithmetic | None = None,
+) -> Outputs:
+    """`run` on what is given, after the call before it, if there is one."""
+    if given.before is None:
+        return run(spec, params, given.x, given.state, ops, given.mask)
+    if isinstance(spec, Sequential):
+        raise SpecError("A chain hands no states from call to call; run its layers one by one.")
+    state = run_given(spec, params, given.before, ops).states
+    x = check_input(spec, given.x)
+    _check_mask(spec, given.mask, x)  # type: ignore[arg-type]
+    # The states that are carried over may have overflowed, which is no mistake of the caller's.
+    return _computed(spec, params, x, state, ops or Plain(), given.mask)  # type: ignore[arg-type]
 
 
 def handed_on(chain: Sequential, i: int, out: Outputs) -> np.ndarray:
@@ -122,9 +160,21 @@ def handed_on(chain: Sequential, i: int, out: Outputs) -> np.ndarray:
     return out.sequence if isinstance(follower, Recurrent) else out.last
 
 
-def last_output(h: np.ndarray) -> np.ndarray:
-    """(layers, directions, batch, state) final states h -> (batch, directions * state) of the last layer."""
-    return np.concatenate(list(h[-1]), axis=-1)
+def last_output(spec: Recurrent, states: Mapping[str, np.ndarray], ops: Arithmetic | None = None) -> np.ndarray:
+    """The output that goes with the final states h of the last layer: (batch, features)."""
+    found = layout.states(spec)
+    halves = [states[name][-1, i] for name, s in found.items() if s.cell_name == "h" for i in range(len(s.directions))]
+    if len(halves) == 1 or spec.merge_mode in ("concat", None):
+        return np.concatenate(halves, axis=-1)
+    return _merged(spec, halves[0].T, halves[1].T, np.empty_like(halves[0].T), ops or Plain()).T
+
+
+def _merged(spec: Recurrent, forward: np.ndarray, backward: np.ndarray, out: np.ndarray, ops: Arithmetic) -> np.ndarray:
+    """Both directions (size, batch) made one by sum, mul or ave."""
+    if spec.merge_mode == "mul":
+        return ops.multiply(forward, backward, out=out)
+    ops.add(forward, backward, out=out)
+    return np.multiply(out, 0.5, out=out) if spec.merge_mode == "ave" else out
 
 
 def check_input(spec: Layer, x: np.ndarray) -> np.ndarray:
@@ -133,8 +183,8 @@ def check_input(spec: Layer, x: np.ndarray) -> np.ndarray:
     axes = ("batch", "time", "features") if isinstance(spec, Recurrent) else ("batch", "features")
     if x.ndim != len(axes) or x.shape[-1] != spec.input_size or 0 in x.shape:
         raise SpecError(f"x must be ({', '.join(axes)}) with {spec.input_size} features, not {x.shape}.")
-    if x.dtype not in (np.float32, np.float64):
-        raise SpecError(f"x must be float32 or float64, not {x.dtype}.")
+    if x.dtype not in (np.float16, np.float32, np.float64):
+        raise SpecError(f"x must be float16, float32 or float64, not {x.dtype}.")
     return _finite(x, "x")
 
 
@@ -142,15 +192,31 @@ def check_state(spec: Layer, state: Mapping[str, np.ndarray] | None, batch: int)
     """The initial states if they fit the layer, else SpecError."""
     if state is None:
         return None
-    cell = get_cell(spec.cell)
-    if set(state) != set(cell.states):
-        raise SpecError(f"The states of {spec} are {' and '.join(cell.states)}, not {' and '.join(state) or 'none'}.")
+    found = layout.states(spec)
+    if set(state) != set(found):
+        raise SpecError(f"The states of {spec} are {' and '.join(found)}, not {' and '.join(state) or 'none'}.")
     for name, value in state.items():
-        shape = (spec.num_layers, spec.num_directions, batch, cell.state_size(spec, name))
+        shape = (spec.num_layers, len(found[name].directions), batch, found[name].size)
         if value.shape != shape:
             raise SpecError(f"State {name} must be (layers, directions, batch, size) = {shape}, not {value.shape}.")
         _finite(value, f"State {name}")
     return dict(state)
+
+
+def _check_mask(spec: Recurrent, mask: np.ndarray | None, x: np.ndarray) -> None:
+    """Refuse a mask that does not fit the input, or of which the spec says nothing."""
+    if mask is None:
+        return
+    if spec.mask is None:
+        raise SpecError(
+            "A mask was given, but the spec says nothing of masks; give it mask='right' or mask='any', and masked_output."
+        )
+    check_mask(mask, x)
+    if spec.mask == "right" and not is_right_padded(mask):
+        raise SpecError(
+            "The spec has mask='right', but this mask has a gap, padding on the left, or a row without a valid step; "
+            "give the spec mask='any'."
+        )
 
 
 def _finite(array: np.ndarray, name: str) -> np.ndarray:
@@ -174,40 +240,99 @@ def _recurrent(
     x: np.ndarray,
     state: Mapping[str, np.ndarray] | None,
     ops: Arithmetic,
+    mask: np.ndarray | None,
 ) -> Outputs:
-    cell, (batch, steps, _) = get_cell(spec.cell), x.shape
-    final = {
-        name: np.empty((spec.num_layers, spec.num_directions, batch, cell.state_size(spec, name)), x.dtype)
-        for name in cell.states
-    }
+    batch, steps, _ = x.shape
+    slots = layout.states(spec)
+    final = {name: np.empty((spec.num_layers, len(s.directions), batch, s.size), x.dtype) for name, s in slots.items()}
+    sizes = [spec.part(d).state_size for d in range(spec.num_directions)]
     for layer in range(spec.num_layers):
         # The memory is (time, size, batch), as the steps make it; the axes are as everywhere outside.
-        out = np.empty((steps, spec.output_size, batch), x.dtype).transpose(2, 0, 1)
+        out = np.empty((steps, sum(sizes), batch), x.dtype).transpose(2, 0, 1)
         for d in range(spec.num_directions):
             step = _prepare(spec, params, (layer, d), x, ops)
-            for name, value in step.states.items():
-                value[...] = 0 if state is None else state[name][layer, d].T
-            half = out[:, :, d * spec.state_size : (d + 1) * spec.state_size]
-            for t in range(steps) if d == 0 else reversed(range(steps)):
-                step.x[:-1] = x[:, t].T
-                cell.step(ops, step)
-                half[:, t] = step.states["h"].T
-            for name, value in step.states.items():
-                final[name][layer, d] = value.T
-        x = out
-    return Outputs(x, last_output(final["h"]), final)
+            # Where this direction's states stand in those of the layer.
+            places = [(n, s.cell_name, s.directions.index(d)) for n, s in slots.items() if d in s.directions]
+            for name, own, i in places:
+                step.states[own][...] = 0 if state is None else state[name][layer, i].T
+            half = out[:, :, sum(sizes[:d]) : sum(sizes[: d + 1])]
+            _over_time(spec, d, step, x, half, ops, mask)
+            for name, own, i in places:
+                final[name][layer, i] = step.states[own].T
+        x = out if len(sizes) == 1 or spec.merge_mode in ("concat", None) else _merge_halves(spec, out, ops)
+    return Outputs(x, last_output(spec, final, ops), final)
+
+
+def _over_time(
+    spec: Recurrent,
+    direction: int,
+    step: Step,
+    x: np.ndarray,
+    out: np.ndarray,
+    ops: Arithmetic,
+    mask: np.ndarray | None,
+) -> None:
+    """The loop over time of one layer and direction; x (batch, time, features) in, out (batch, time, state) filled."""
+    cell, steps, h = get_cell(spec.part(direction).cell), x.shape[1], step.states["h"]
+    backwards = spec.go_backwards != bool(direction)
+    held = None if mask is None else _Held(step.states, mask, spec.masked_output == "repeat")
+    for k in range(steps):
+        t = steps - 1 - k if backwards else k
+        # Only the backward half of a bidirectional layer is flipped back.
+        place = steps - 1 - k if direction else k
+        step.x[:-1] = x[:, t].T
+        if held is None:
+            cell.step(ops, step)
+            out[:, place] = h.T
+        else:
+            held.keep()
+            cell.step(ops, step)
+            out[:, place] = held.restore(t).T
+
+
+class _Held:
+    """What masked steps leave as it was: the states, and the output before, which they repeat or replace by zeros."""
+
+    def __init__(self, states: Mapping[str, np.ndarray], mask: np.ndarray, repeat: bool) -> None:
+        self._states, self._mask, self._repeat = states, mask, repeat
+        self._before = {name: np.empty_like(value) for name, value in states.items()}
+        self._output = np.zeros_like(states["h"])
+
+    def keep(self) -> None:
+        for name, value in self._states.items():
+            self._before[name][...] = value
+
+    def restore(self, t: int) -> np.ndarray:
+        """Undo the step in the rows that are masked at time ``t``; gives the output (size, batch)."""
+        masked = ~self._mask[:, t]
+        if not self._repeat:
+            self._output[...] = 0
+        np.copyto(self._output, self._states["h"], where=~masked)
+        for name, value in self._states.items():
+            np.copyto(value, self._before[name], where=masked)
+        return self._output
+
+
+def _merge_halves(spec: Recurrent, out: np.ndarray, ops: Arithmetic) -> np.ndarray:
+    """(batch, time, 2 * state), forward beside backward -> (batch, time, state), step by step, as `ops` wants columns."""
+    n = spec.state_size
+    merged = np.empty((out.shape[1], n, out.shape[0]), out.dtype)
+    for t, columns in enumerate(merged):
+        _merged(spec, out[:, t, :n].T, out[:, t, n:].T, columns, ops)
+    return merged.transpose(2, 0, 1)
 
 
 def _prepare(
     spec: Recurrent, params: Mapping[Key, np.ndarray], place: tuple[int, int], x: np.ndarray, ops: Arithmetic
 ) -> Step:
     """Weights and buffers for one layer and direction, ``place``; x (batch, time, features) is what it reads."""
-    cell, n, (batch, _, features) = get_cell(spec.cell), spec.hidden_size, x.shape
-    xh = np.ones((features + 1 + spec.state_size + 1, batch), x.dtype)
+    part, (batch, _, features) = spec.part(place[1]), x.shape
+    cell, n = get_cell(part.cell), part.hidden_size
+    xh = np.ones((features + 1 + part.state_size + 1, batch), x.dtype)
     h = xh[features + 1 :]
-    states = {s: h[:-1] if s == "h" else np.empty((cell.state_size(spec, s), batch), x.dtype) for s in cell.states}
+    states = {s: h[:-1] if s == "h" else np.empty((cell.state_size(part, s), batch), x.dtype) for s in cell.states}
     projection = None
-    if spec.proj_size:
+    if part.proj_size:
         block = _block(spec, params, Key(*place, "projection", ""))
         projection = ops.weight(block.T.astype(x.dtype, "C"), (), batch)
     return Step(
@@ -215,13 +340,13 @@ def _prepare(
         x=xh[: features + 1],
         h=h,
         states=states,
-        weights=[_weight(spec, params, place, product, x, ops) for product in cell.products(spec)],
+        weights=[_weight(spec, params, place, product, x, ops) for product in cell.products(part)],
         projection=projection,
         gates=np.empty((len(cell.gates) * n, batch), x.dtype),
         work=np.empty((n, batch), x.dtype),
-        activation=str(spec.activation),
-        recurrent_activation=str(spec.recurrent_activation),
-        reset_after=spec.reset_after,
+        activation=str(part.activation),
+        recurrent_activation=str(part.recurrent_activation),
+        reset_after=part.reset_after,
     )
 
 
@@ -234,7 +359,8 @@ def _weight(
     ops: Arithmetic,
 ) -> Any:
     """What multiplies [x; 1; h; 1], or its half, in one product: (gates * n, ...), the gates one above the other."""
-    n, sizes = spec.hidden_size, {"x": x.shape[-1], "h": spec.state_size}
+    part = spec.part(place[1])
+    n, sizes = part.hidden_size, {"x": x.shape[-1], "h": part.state_size}
     w = np.zeros((len(product.gates) * n, sum(sizes[term] + 1 for term in product.terms)), x.dtype)
     ones, start = [], 0
     for term in product.terms:
@@ -242,7 +368,7 @@ def _weight(
         for i, gate in enumerate(product.gates):
             rows = w[i * n : (i + 1) * n]
             copy(_block(spec, params, Key(*place, kernel, gate)).T, rows[:, start:end])
-            if spec.bias:
+            if part.bias:
                 rows[:, end] = _block(spec, params, Key(*place, bias, gate))
         ones.append(end)
         start = end + 1
