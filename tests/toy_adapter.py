@@ -51,7 +51,15 @@ TOY = Packing(
                 ),
                 Tensor("shift", gates(0, "bias", "h")),
             ),
-            options={"num_layers": (1,), "bidirectional": (False,), "activation": ("tanh",)},
+            options={
+                "num_layers": (1,),
+                "bidirectional": (False,),
+                "activation": ("tanh",),
+                "mask": (None,),
+                "stateful": (False,),
+                "input_dropout": (0.0,),
+                "recurrent_dropout": (0.0,),
+            },
             layer="toy_adapter.Elman",
         )
     },
@@ -79,10 +87,15 @@ class ToyAdapter(Adapter):
             raise SpecError(f"dtype must be float64 or float32, not {dtype!r}.")
         return dtype
 
-    def spec(self, layer: Any) -> Layer:
+    def spec(self, layer: Any, mask: str | None = None) -> Layer:
         if type(layer) is not Elman:
             raise UnsupportedError(f"Toy's {type(layer).__module__}.{type(layer).__qualname__} is not modelled.")
+        self._refuse_mask(mask)
         return Recurrent("rnn", layer.features, layer.units, bias=layer.shift is not None)
+
+    def _refuse_mask(self, mask: object) -> None:
+        if mask is not None:
+            raise UnsupportedError("Toy's toy_adapter.Elman takes no mask; leave the mask out.")
 
     def dtype(self, layer: Any) -> str:
         return str(layer.theta.dtype)
@@ -102,7 +115,14 @@ class ToyAdapter(Adapter):
                 raise LayoutError(f"{name} takes {target.shape}, not {array.shape}.")
             target[...] = array
 
-    def run(self, layer: Any, x: np.ndarray, state: Mapping[str, np.ndarray] | None = None) -> Outputs:
+    def run(
+        self,
+        layer: Any,
+        x: np.ndarray,
+        state: Mapping[str, np.ndarray] | None = None,
+        mask: np.ndarray | None = None,
+    ) -> Outputs:
+        self._refuse_mask(mask)
         x = x.astype(layer.theta.dtype)
         first = np.zeros((len(x), layer.units), x.dtype) if state is None else state["h"][0, 0].astype(x.dtype)
         sequence = np.array([layer(row, h) for row, h in zip(x, first, strict=True)])

@@ -18,16 +18,20 @@ if TYPE_CHECKING:
     from xframe.packing import Parameters
     from xframe.reference import Outputs
 
-__all__ = ["DTYPES", "Adapter", "check_dtype", "one_dtype"]
+__all__ = ["DTYPES", "FLOATS", "Adapter", "check_dtype", "check_mask_kind", "one_dtype"]
 
+# The float types that a comparison judges unless told otherwise, and all that layers may have. NumPy has no bfloat16: arrays
+# of that type cross the boundary as float32, which holds every one of its numbers.
 DTYPES = ("float64", "float32")
+FLOATS = (*DTYPES, "float16", "bfloat16")
 
 
 class Adapter(ABC):
     """One framework. The constructor imports it; nothing else does.
 
     Arrays that cross this boundary are NumPy, batch first: x is (batch, time, features) for a recurrent layer,
-    (batch, features) for a dense one; states are by name, each (layers, directions, batch, size).
+    (batch, features) for a dense one; states are by name, each (layers, directions, batch, size); masks are (batch, time),
+    bool, True at valid steps.
 
     Attributes:
         packing: the framework's name and layout tables, usable without it.
@@ -100,12 +104,17 @@ class Adapter(ABC):
         return self.build(spec, dtype)
 
     @abstractmethod
-    def spec(self, layer: Any) -> Layer:
+    def spec(self, layer: Any, mask: str | None = None) -> Layer:
         """What a native layer is.
 
+        Args:
+            layer: the layer.
+            mask: which masks it will be given, as of `Recurrent`; the spec then says what the layer does with them. None
+                for none, unless the layer makes a mask itself.
+
         Raises:
-            UnsupportedError: its class or an option is not modelled; the sentence names it.
-            SpecError: it is not built yet.
+            UnsupportedError: its class or an option is not modelled, or it takes no such masks; the sentence says so.
+            SpecError: it is not built yet, or ``mask`` is something else.
         """
 
     @abstractmethod
@@ -125,8 +134,24 @@ class Adapter(ABC):
         """Set native arrays by native name, one at a time as they come."""
 
     @abstractmethod
-    def run(self, layer: Any, x: np.ndarray, state: Mapping[str, np.ndarray] | None = None) -> Outputs:
-        """Every output of the layer at inference: sequence, last and final states. Zero initial states if None."""
+    def run(
+        self,
+        layer: Any,
+        x: np.ndarray,
+        state: Mapping[str, np.ndarray] | None = None,
+        mask: np.ndarray | None = None,
+    ) -> Outputs:
+        """Every output of the layer at inference: sequence, last and final states.
+
+        Without ``state`` it begins with zero states, or, if it is stateful, in those in which its last call ended.
+
+        Raises:
+            SpecError: x, a state or the mask has the wrong names, shape or type.
+            UnsupportedError: the layer cannot take such a mask.
+        """
+
+    def reset(self, layer: Any) -> None:  # noqa: B027, only frameworks with stateful layers have something to do
+        """Set the states that a stateful layer keeps to zero."""
 
     def parameters(self, layer: Any) -> Parameters:
         """A snapshot of the layer's canonical parameters.
@@ -165,15 +190,21 @@ class Adapter(ABC):
 
 def check_dtype(dtype: str) -> str:
     """A float type that layers can be built in, else SpecError."""
-    if dtype not in DTYPES:
-        raise SpecError(f"dtype must be {' or '.join(DTYPES)}, not {dtype!r}.")
+    if dtype not in FLOATS:
+        raise SpecError(f"dtype must be {' or '.join(FLOATS)}, not {dtype!r}.")
     return dtype
+
+
+def check_mask_kind(mask: str | None) -> None:
+    """SpecError unless this says which masks a layer will be given."""
+    if mask not in (None, "right", "any"):
+        raise SpecError(f"mask must be 'right', 'any' or None, not {mask!r}.")
 
 
 def one_dtype(kinds: set[str], layer: str) -> str:
     """The one float type of a layer's weights and arithmetic, else UnsupportedError; ``layer`` begins the sentence."""
-    if len(kinds) != 1 or not kinds <= set(DTYPES):
+    if len(kinds) != 1 or not kinds <= set(FLOATS):
         raise UnsupportedError(
-            f"{layer} is of type {' and '.join(sorted(kinds))}, which is not modelled; build it in {' or '.join(DTYPES)}."
+            f"{layer} is of type {' and '.join(sorted(kinds))}, which is not modelled; build it in {' or '.join(FLOATS)}."
         )
     return kinds.pop()
