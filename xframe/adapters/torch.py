@@ -1,14 +1,17 @@
-"""PyTorch: torch.nn.RNN, LSTM, GRU and Linear."""
+"""PyTorch: torch.nn.RNN, LSTM, GRU, their cells and Linear, and xframe.torch.Recurrent for what these cannot do."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from xframe.adapters.base import Adapter, check_dtype, one_dtype
+from xframe.adapters.base import Adapter, check_dtype, check_mask_kind, one_dtype
+from xframe.cells import get_cell
 from xframe.errors import LayoutError, SpecError, UnsupportedError
-from xframe.layout import Layout, Leaf, Packing, Tensor, gates
+from xframe.layout import ANY, Layout, Leaf, Packing, Tensor, gates
 from xframe.spec import Dense, Layer, Recurrent
 
 if TYPE_CHECKING:
@@ -18,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def _name(spec: Any, layer: int, direction: int, name: str) -> str:
-    if spec.cell == "dense":
+    if spec.cell == "dense" or spec.form == "cell":
         return name
     return f"{name}_l{layer}" + ("_reverse" if direction else "")
 
 
-def _row(order: str, layer: str, *extra: Tensor, options: dict[str, tuple[Any, ...]] | None = None) -> Layout:
+def _row(order: str, layer: str, *extra: Tensor) -> Layout:
     """Gates end to end along the first axis, kernels (out, in), two bias vectors."""
     return Layout(
         (
@@ -33,18 +36,81 @@ def _row(order: str, layer: str, *extra: Tensor, options: dict[str, tuple[Any, .
             Tensor("bias_hh", gates(0, "recurrent_bias", order)),
             *extra,
         ),
-        options=options or {},
+        options=dict.fromkeys(
+            ("activation", "recurrent_activation", "merge_mode", "go_backwards", "backward", "form"), ANY
+        ),
         layer=layer,
     )
 
 
-TORCH = Packing(
+_OWN = {"rnn": "torch.nn.RNN", "lstm": "torch.nn.LSTM", "gru": "torch.nn.GRU"}
+_MODULE = "xframe.torch.Recurrent"
+
+
+def _own(spec: Any) -> str:
+    """What PyTorch calls its own layer, or bare cell, of that kind."""
+    return _OWN[spec.cell] + ("Cell" if spec.form == "cell" else "")
+
+
+def _why_module(spec: Any) -> str:
+    """Why PyTorch's own layer does not compute this one, as the end of a sentence; nothing if it does."""
+    return "" if spec.cell == "dense" else next(_differences(spec), "")
+
+
+def _differences(spec: Any) -> Iterator[str]:
+    """What PyTorch's own layer, or bare cell, does otherwise."""
+    own, cell = _own(spec), get_cell(spec.cell)
+    if spec.reset_after is False:
+        yield f"{own} applies the reset gate after the product"
+    for option, known in (("activation", cell.activations), ("recurrent_activation", cell.recurrent_activations)):
+        if (value := getattr(spec, option)) is not None and value not in known:
+            yield f"{own} has {option}={' or '.join(map(repr, known))} only, not {value!r}"
+    if spec.proj_size and spec.form == "cell":
+        yield f"{own} has no projection"
+    if spec.input_dropout:
+        yield f"{own} has no dropout on its inputs"
+    if spec.recurrent_dropout:
+        yield f"{own} has no dropout on its states"
+    if spec.backward:
+        yield f"{own} has two directions of one kind"
+    if spec.merge_mode is None:
+        yield f"{own} hands back its two directions as one tensor"
+    elif spec.merge_mode != "concat":
+        yield f"{own} concatenates its directions"
+    if spec.go_backwards:
+        yield f"{own} reads time forwards"
+    if spec.stateful:
+        yield f"{own} keeps no states between calls"
+    if spec.mask == "any":
+        yield "a packed sequence has its padding on the right"
+    elif spec.mask and spec.masked_output != "zero":
+        yield f"a packed sequence writes zeros at masked steps, and masked_output is {spec.masked_output!r}"
+
+
+class _TorchPacking(Packing):
+    """PyTorch's table, in which bare cells have names of their own and are PyTorch's or none."""
+
+    def layout(self, spec: Any) -> Layout:
+        row = super().layout(spec)
+        if spec.cell == "dense" or spec.form == "layer":
+            return row
+        if why := self.why_ours(spec):
+            raise UnsupportedError(f"PyTorch has no bare cell for {spec}, because {why}; use form='layer'.")
+        return replace(row, layer=_own(spec))
+
+    def layer_name(self, spec: Any) -> str:
+        self.layout(spec)
+        return super().layer_name(spec)
+
+
+TORCH = _TorchPacking(
     "torch",
     "PyTorch",
     {
-        "rnn": _row("h", "torch.nn.RNN"),
-        "lstm": _row("ifgo", "torch.nn.LSTM", Tensor("weight_hr", Leaf("projection", "", "transposed"))),
-        "gru": _row("rzn", "torch.nn.GRU"),
+        "rnn": _row("h", _OWN["rnn"]),
+        "lstm": _row("ifgo", _OWN["lstm"], Tensor("weight_hr", Leaf("projection", "", "transposed"))),
+        "gru": _row("rzn", _OWN["gru"]),
+        "gru/reset_before": _row("rzn", _OWN["gru"]),
         "dense": Layout(
             (Tensor("weight", Leaf("kernel", "", "transposed")), Tensor("bias", Leaf("bias"))),
             layer="torch.nn.Linear",
@@ -52,13 +118,18 @@ TORCH = Packing(
     },
     naming=_name,
     why_two_biases="the interface of NVIDIA's cuDNN library has two, and PyTorch keeps to it",
+    why_ours=_why_module,
+    ours=_MODULE,
 )
 
 PACKINGS = (TORCH,)
 
 
 class TorchAdapter(Adapter):
-    """PyTorch's fused recurrent layers, and Linear."""
+    """PyTorch's fused recurrent layers and cells, Linear, and xframe's module for all other recurrent layers.
+
+    `build` takes PyTorch's own layer wherever that computes the same (`Packing.why_ours` says why where it does not).
+    """
 
     packing = TORCH
     requires = ("torch",)
@@ -69,48 +140,84 @@ class TorchAdapter(Adapter):
         super().__init__()
         self._torch = self._import("torch")
         nn = self._torch.nn
-        self._classes: dict[type, str] = {nn.RNN: "rnn", nn.LSTM: "lstm", nn.GRU: "gru", nn.Linear: "dense"}
+        self._module = self._import("xframe.torch").Recurrent
+        self._fused = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+        self._cells = {"rnn": nn.RNNCell, "lstm": nn.LSTMCell, "gru": nn.GRUCell}
+        self._forms = {
+            kind: (cell, form)
+            for form, kinds in (("layer", self._fused), ("cell", self._cells))
+            for cell, kind in kinds.items()
+        }
 
     def version(self) -> str:
         return str(self._torch.__version__)
 
     def build(self, spec: Layer, dtype: str = "float32") -> Any:
         self.packing.layout(spec)
-        nn, kind = self._torch.nn, {"dtype": self._dtype(dtype)}
+        kind = {"dtype": self._dtype(dtype)}
         if isinstance(spec, Dense):
-            return nn.Linear(spec.input_size, spec.units, bias=spec.bias, **kind)
-        options = {
-            "num_layers": spec.num_layers,
-            "bias": spec.bias,
-            "bidirectional": spec.bidirectional,
-            "batch_first": True,
-            **kind,
-        }
+            return self._torch.nn.Linear(spec.input_size, spec.units, bias=spec.bias, **kind)
+        if self.packing.why_ours(spec):
+            return self._module(spec, **kind)
+        kind["bias"] = spec.bias
         if spec.cell == "rnn":
-            return nn.RNN(spec.input_size, spec.hidden_size, nonlinearity=spec.activation, **options)
+            kind["nonlinearity"] = spec.activation
+        if spec.form == "cell":
+            return self._cells[spec.cell](spec.input_size, spec.hidden_size, **kind)
         if spec.cell == "lstm":
-            return nn.LSTM(spec.input_size, spec.hidden_size, proj_size=spec.proj_size, **options)
-        return nn.GRU(spec.input_size, spec.hidden_size, **options)
+            kind["proj_size"] = spec.proj_size
+        return self._fused[spec.cell](
+            spec.input_size,
+            spec.hidden_size,
+            num_layers=spec.num_layers,
+            bidirectional=spec.bidirectional,
+            dropout=spec.dropout,
+            batch_first=True,
+            **kind,
+        )
 
-    def spec(self, layer: Any) -> Layer:
-        cell = self._classes.get(type(layer))
-        if cell is None:
-            kind = type(layer)
-            known = ", ".join(f"torch.nn.{c.__name__}" for c in self._classes)
-            raise UnsupportedError(
-                f"PyTorch's {kind.__module__}.{kind.__qualname__} is not modelled; the layers are {known}."
-            )
+    def spec(self, layer: Any, mask: str | None = None) -> Layer:
+        """See `Adapter.spec`.
+
+        A fused layer takes masks as packed sequences: they are ``"right"``, and masked outputs zero. Its dropout is that
+        between layers; with one layer PyTorch applies none, whatever it was given, and the spec has none. A module has the
+        mask of its own spec, and with ``mask="right"`` one that takes any is described for such masks alone.
+        """
+        check_mask_kind(mask)
+        if type(layer) not in (self._module, self._torch.nn.Linear, *self._forms):
+            raise UnsupportedError(f"PyTorch's {_title(layer)} is not modelled; the layers are {self._known()}.")
         if layer._forward_hooks or layer._forward_pre_hooks:
             raise UnsupportedError(
-                f"The forward hooks of this torch.nn.{type(layer).__name__} are not modelled, because they may change what it "
+                f"The forward hooks of this {_title(layer)} are not modelled, because they may change what it "
                 "computes; remove them."
             )
-        if cell == "dense":
+        if type(layer) is self._torch.nn.Linear:
+            if mask is not None:
+                raise UnsupportedError("torch.nn.Linear is dense and takes no mask; leave the mask out.")
             return Dense(layer.in_features, layer.out_features, layer.bias is not None)
-        if layer.dropout:
+        if type(layer) is self._module:
+            return _masked(layer.spec, mask)
+        try:
+            return self._own_spec(layer, mask)
+        except SpecError as error:
+            raise UnsupportedError(f"This {_title(layer)} is not modelled: {error}") from None
+
+    def _own_spec(self, layer: Any, mask: str | None) -> Recurrent:
+        """The spec of one of PyTorch's own."""
+        cell, form = self._forms[type(layer)]
+        options: dict[str, Any] = {
+            "reset_after": True if cell == "gru" else None,
+            "activation": layer.nonlinearity if cell == "rnn" else None,
+            "bias": bool(layer.bias),
+            "form": form,
+        }
+        if form == "cell":
+            if mask is not None:
+                raise UnsupportedError(f"{_title(layer)} takes no mask; step over time in {_MODULE}, which does.")
+            return Recurrent(cell, layer.input_size, layer.hidden_size, **options)
+        if mask == "any":
             raise UnsupportedError(
-                f"dropout={layer.dropout} of torch.nn.{type(layer).__name__} is not modelled; "
-                "set dropout to 0 to compare inference, where it does nothing."
+                f"{_title(layer)} takes masks as packed sequences, which have their padding on the right; use {_MODULE}."
             )
         return Recurrent(
             cell,
@@ -118,10 +225,11 @@ class TorchAdapter(Adapter):
             layer.hidden_size,
             num_layers=layer.num_layers,
             bidirectional=bool(layer.bidirectional),
-            bias=bool(layer.bias),
-            reset_after=True if cell == "gru" else None,
-            activation=layer.nonlinearity if cell == "rnn" else None,
             proj_size=layer.proj_size,
+            dropout=layer.dropout if layer.num_layers > 1 else 0.0,
+            mask=mask,
+            masked_output=mask and "zero",
+            **options,
         )
 
     def dtype(self, layer: Any) -> str:
@@ -129,14 +237,19 @@ class TorchAdapter(Adapter):
         return one_dtype(kinds, f"The {type(layer).__name__} layer")
 
     def clone(self, layer: Any, dtype: str) -> Any:
-        twin = self.build(self.spec(layer), dtype)
+        """See `Adapter.clone`; the clone of a stateful layer begins with zero states."""
+        spec = self.spec(layer)
+        ours = type(layer) is self._module
+        twin = self._module(spec, dtype=self._dtype(dtype)) if ours else self.build(spec, dtype)
+        if type(layer) in self._fused.values():
+            twin.batch_first = layer.batch_first
         with self._torch.no_grad():
             for mine, theirs in zip(twin.parameters(), layer.parameters(), strict=True):
                 mine.copy_(theirs)
         return twin
 
     def read(self, layer: Any) -> Mapping[str, np.ndarray]:
-        return {name: p.detach().cpu().numpy() for name, p in self._named(layer).items()}
+        return _Lazy(self._named(layer), self._array)
 
     def write(self, layer: Any, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
         torch, named = self._torch, self._named(layer)
@@ -147,34 +260,113 @@ class TorchAdapter(Adapter):
                 named[name].copy_(self._tensor(array))
                 del array  # freed before the next one is made
 
-    def run(self, layer: Any, x: np.ndarray, state: Mapping[str, np.ndarray] | None = None) -> Outputs:
+    def load(self, layer: Any, blocks: Mapping[Any, np.ndarray]) -> None:
+        if self.dtype(layer) != "bfloat16":
+            super().load(layer, blocks)
+            return
+        from xframe.packing import check_names, pack, refuse_overflow, validated
+
+        # NumPy has no bfloat16: PyTorch rounds as it copies.
+        spec = self.spec(layer)
+        check_names(self.packing.natives(spec), self.read(layer), self.title)
+        refuse_overflow(self.packing, spec, validated(spec, blocks), "bfloat16")
+        self.write(layer, pack(self.packing, spec, blocks, "float32", self.shares))
+
+    def run(
+        self,
+        layer: Any,
+        x: np.ndarray,
+        state: Mapping[str, np.ndarray] | None = None,
+        mask: np.ndarray | None = None,
+    ) -> Outputs:
+        """See `Adapter.run`. One sequence by itself, x (time, features), is given to PyTorch as it is.
+
+        Its states are then (layers, directions, size), its mask (time,), and its outputs have no batch axis either.
+        """
         import numpy as np
 
         from xframe.reference import Outputs, check_input, check_state, last_output
 
-        torch, spec = self._torch, self.spec(layer)
-        state = check_state(spec, state, check_input(spec, x).shape[0])
-        like = next(layer.parameters())
+        spec, like, x = self.spec(layer), next(iter(self._named(layer).values())), np.asarray(x)
+        alone = isinstance(spec, Recurrent) and x.ndim == 2
+        batch = x[None] if alone else x
+        check_input(spec, batch)
+        check_state(spec, state and {n: v[:, :, None] if alone else v for n, v in state.items()}, batch.shape[0])
+        if mask is not None:
+            self._check_mask(layer, batch, mask[None] if alone else mask)
 
         def tensor(array: np.ndarray) -> Any:
-            return torch.as_tensor(np.ascontiguousarray(array)).to(like)
+            return self._torch.as_tensor(np.ascontiguousarray(array)).to(like)
 
-        with torch.inference_mode():
+        with self._torch.inference_mode(), _evaluating(layer):
             if isinstance(spec, Dense):
-                y = layer(tensor(x)).cpu().numpy()
+                y = self._array(layer(tensor(x)))
                 return Outputs(y, y, {})
-            first = tensor(x if layer.batch_first else x.swapaxes(0, 1))
-            given = None
-            if state is not None:
-                # (layers, directions, batch, size) -> (layers * directions, batch, size)
-                flat = {k: tensor(v.reshape(-1, *v.shape[2:])) for k, v in state.items()}
-                given = (flat["h"], flat["c"]) if spec.cell == "lstm" else flat["h"]
-            out, final = layer(first) if given is None else layer(first, given)
-            sequence = out.cpu().numpy()
-            finals = dict(zip("hc", final, strict=True)) if spec.cell == "lstm" else {"h": final}
-            shape = (spec.num_layers, spec.num_directions)
-            states = {k: v.cpu().numpy().reshape(*shape, *v.shape[1:]) for k, v in finals.items()}
-        return Outputs(sequence if layer.batch_first else sequence.swapaxes(0, 1), last_output(states["h"]), states)
+            given = state and {name: tensor(value) for name, value in state.items()}
+            if type(layer) is self._module:
+                held = None if mask is None else self._torch.as_tensor(mask, device=like.device)
+                out, final = layer(tensor(x), given, held)
+            elif spec.form == "cell":
+                out, final = self._run_cell(layer, tensor(x), given)
+            else:
+                out, final = self._run_fused(layer, tensor(x), given, mask)
+            states = {name: self._array(value) for name, value in final.items()}
+        if alone:
+            last = last_output(spec, {name: value[:, :, None] for name, value in states.items()})[0]
+            return Outputs(self._array(out), last, states)
+        return Outputs(self._array(out), last_output(spec, states), states)
+
+    def reset(self, layer: Any) -> None:
+        if type(layer) is self._module:
+            layer.reset()
+
+    def _check_mask(self, layer: Any, x: np.ndarray, mask: np.ndarray) -> None:
+        """Refuse a mask that the layer cannot take."""
+        from xframe.masks import check_mask, is_right_padded
+
+        spec = self.spec(layer) if type(layer) is self._module else self.spec(layer, "right")
+        check_mask(mask, x)
+        if getattr(spec, "mask", None) == "right" and not is_right_padded(mask):
+            raise UnsupportedError(
+                f"This {_title(layer)} takes masks with padding on the right only and one valid step in each row at least; "
+                f"use {_MODULE} with mask='any'."
+            )
+
+    def _run_fused(self, layer: Any, x: Any, given: Any, mask: np.ndarray | None) -> tuple[Any, dict[str, Any]]:
+        """Output and states of torch.nn.RNN, LSTM or GRU; x (batch, time, features), the mask as a packed sequence."""
+        rnn, names, first = self._torch.nn.utils.rnn, self._states(layer), layer.batch_first
+        across = not first and x.dim() == 3
+        x = x.transpose(0, 1) if across else x
+        if mask is not None:
+            if mask.ndim == 1:
+                raise UnsupportedError(f"{_title(layer)} packs sequences of a batch only; give x a batch axis.")
+            lengths = self._torch.as_tensor(mask.sum(axis=1))
+            x = rnn.pack_padded_sequence(x, lengths, first, enforce_sorted=False)
+        # (layers, directions, batch, size) -> (layers * directions, batch, size)
+        flat = given and [given[name].flatten(0, 1) for name in names]
+        out, final = layer(x, flat and (tuple(flat) if len(names) > 1 else flat[0]))
+        if mask is not None:
+            out, _ = rnn.pad_packed_sequence(out, first, total_length=mask.shape[1])
+        finals = final if len(names) > 1 else (final,)
+        shape = (layer.num_layers, 1 + layer.bidirectional)
+        states = {n: f.unflatten(0, shape) for n, f in zip(names, finals, strict=True)}
+        return out.transpose(0, 1) if across else out, states
+
+    def _run_cell(self, layer: Any, x: Any, given: Any) -> tuple[Any, dict[str, Any]]:
+        """The same of a bare cell, one time step after the other."""
+        names, out = self._states(layer), []
+        states = given and tuple(given[name][0, 0] for name in names)
+        for step in x.unbind(-2):
+            found = layer(step, states and (states if len(names) > 1 else states[0]))
+            states = found if len(names) > 1 else (found,)
+            out.append(states[0])
+        return self._torch.stack(out, dim=-2), {n: s[None, None] for n, s in zip(names, states, strict=True)}
+
+    def _states(self, layer: Any) -> tuple[str, ...]:
+        return get_cell(self._forms[type(layer)][0]).states
+
+    def _known(self) -> str:
+        return ", ".join([*(f"torch.nn.{kind.__name__}" for kind in (*self._forms, self._torch.nn.Linear)), _MODULE])
 
     def _tensor(self, array: np.ndarray) -> Any:
         """A tensor to read from that shares the memory of the array."""
@@ -182,6 +374,11 @@ class TorchAdapter(Adapter):
             # PyTorch cannot mark it read-only and warns where the array is.
             warnings.simplefilter("ignore", UserWarning)
             return self._torch.from_numpy(array)
+
+    def _array(self, tensor: Any) -> np.ndarray:
+        """A tensor's numbers, without a copy where they are on the CPU and of a type that NumPy has."""
+        tensor = tensor.detach().cpu()
+        return (tensor.float() if tensor.dtype == self._torch.bfloat16 else tensor).numpy()
 
     def _dtype(self, dtype: str) -> Any:
         return getattr(self._torch, check_dtype(dtype))
@@ -193,3 +390,49 @@ class TorchAdapter(Adapter):
             if p.is_meta:
                 raise SpecError(f"{name} is on the meta device and holds no numbers; move the layer to a real one.")
         return named
+
+
+def _masked(spec: Recurrent, mask: str | None) -> Recurrent:
+    """The spec of a module for such masks."""
+    if mask is None or mask == spec.mask:
+        return spec
+    if mask == "right" and spec.mask == "any":
+        return replace(spec, mask=mask)
+    raise UnsupportedError(
+        f"This {_MODULE} takes {'no mask' if spec.mask is None else f'masks {spec.mask!r} only'}; "
+        f"build it from a spec with mask={mask!r}."
+    )
+
+
+def _title(layer: Any) -> str:
+    """The class of a layer as people write it."""
+    kind = type(layer)
+    module = "torch.nn" if kind.__module__.startswith("torch.nn.modules.") else kind.__module__
+    return f"{module}.{kind.__qualname__}"
+
+
+@contextmanager
+def _evaluating(layer: Any) -> Iterator[None]:
+    """Let a layer be in evaluation mode for once."""
+    before = layer.training
+    layer.eval()
+    try:
+        yield
+    finally:
+        layer.train(before)
+
+
+class _Lazy(Mapping[str, "np.ndarray"]):
+    """Parameters that become arrays when they are looked up, so that a transfer holds one at a time."""
+
+    def __init__(self, named: Mapping[str, Any], convert: Callable[[Any], np.ndarray]) -> None:
+        self._named, self._convert = named, convert
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._convert(self._named[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
+
+    def __len__(self) -> int:
+        return len(self._named)
