@@ -1,16 +1,18 @@
-"""Keras 3 (SimpleRNN, LSTM, GRU, Bidirectional, Dense) and the legacy cuDNN layers of Keras 1 and 2."""
+"""Keras 3 (SimpleRNN, LSTM, GRU, their cells, RNN, StackedRNNCells, Bidirectional, Dense), and the cuDNN layers of Keras 1, 2."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version as distribution_version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xframe.adapters.base import Adapter, check_dtype, one_dtype
+from xframe.activations import ACTIVATIONS, check_activation
+from xframe.adapters.base import Adapter, check_dtype, check_mask_kind, one_dtype
+from xframe.cells import get_cell
 from xframe.errors import LayoutError, SpecError, UnsupportedError
-from xframe.layout import Join, Layout, Leaf, Packing, Stack, Tensor, gates
-from xframe.spec import Dense, Layer, Recurrent
+from xframe.layout import ANY, Join, Layout, Leaf, Packing, Stack, Tensor, gates, states
+from xframe.spec import Dense, Layer, Recurrent, plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,30 +22,61 @@ if TYPE_CHECKING:
 _SNAKE = {"rnn": "simple_rnn", "lstm": "lstm", "gru": "gru"}
 
 
-def _layer_names(spec: Any, layer: int) -> tuple[str, str]:
-    """The names that Keras gives, in a fresh process, to the wrapper and to the cell's layer number ``layer``."""
-    suffix = f"_{layer}" if layer else ""
-    return f"bidirectional{suffix}", _SNAKE[spec.cell] + suffix
+def _names(spec: Any, layer: int, direction: int) -> tuple[str, str, str]:
+    """What Keras calls, in a fresh process, the wrapper, the layer and the cell of one place in a stack."""
+    part, number, prefix = spec.part(direction), layer, ""
+    if spec.bidirectional:
+        prefix = "backward_" if direction else "forward_"
+    if _has_backward_layer(spec):
+        # A backward layer that is given keeps its name, and may be another of the same kind.
+        prefix = "" if direction else prefix
+        number = 2 * layer + direction if _kind(part) == _kind(spec) else layer
+    suffix = f"_{number}" if number else ""
+    # SimpleRNN, LSTM and GRU make their cells themselves and number none.
+    cell = f"projected_lstm_cell{suffix}" if part.proj_size else f"{_SNAKE[part.cell]}_cell"
+    return f"bidirectional_{layer}" if layer else "bidirectional", f"{prefix}{_kind(part)}{suffix}", cell
+
+
+def _has_backward_layer(spec: Any) -> bool:
+    """Whether Bidirectional must be given its backward layer; else it makes one, which reads from last to first."""
+    return spec.backward is not None or (spec.bidirectional and spec.go_backwards)
+
+
+def _kind(part: Any) -> str:
+    """The layer that runs a cell, in Keras's names of layers."""
+    return "rnn" if part.proj_size else _SNAKE[part.cell]
 
 
 def _name(spec: Any, layer: int, direction: int, name: str) -> str:
     if spec.cell == "dense":
         return f"dense/{name}"
-    outer, inner = _layer_names(spec, layer)
-    if spec.num_directions == 2:
-        inner = f"{outer}/{'backward' if direction else 'forward'}_{inner}"
-    return f"{inner}/{_SNAKE[spec.cell]}_cell/{name}"
+    wrapper, inner, cell = _names(spec, layer, direction)
+    if spec.form == "cell":
+        return f"{cell}/{name}"
+    return "/".join([*([wrapper] if spec.bidirectional else []), inner, cell, name])
 
 
-def _row(order: str, layer: str, bias: Stack | Join, labels: dict[str, str] | None = None, **more: Any) -> Layout:
+def _why_ours(spec: Any) -> str:
+    parts = [spec.part(direction) for direction in range(spec.num_directions)]
+    return "keras.layers.LSTM has no projection" if any(getattr(p, "proj_size", 0) for p in parts) else ""
+
+
+# What every recurrent layer of Keras can be told.
+_OPTIONS = dict.fromkeys(("activation", "recurrent_activation", "merge_mode", "go_backwards", "backward", "form"), ANY)
+
+
+def _row(
+    order: str, layer: str, bias: Stack | Join, *extra: Tensor, labels: dict[str, str] | None = None, **more: Any
+) -> Layout:
     """Gates end to end along the last axis, kernels (in, out)."""
     return Layout(
         (
             Tensor("kernel", gates(1, "kernel", order)),
             Tensor("recurrent_kernel", gates(1, "recurrent_kernel", order)),
             Tensor("bias", bias),
+            *extra,
         ),
-        options={"proj_size": (0,)},
+        options=_OPTIONS,
         labels=labels or {},
         layer=layer,
         **more,
@@ -57,7 +90,7 @@ def _cudnn(order: str, layer: str, labels: dict[str, str]) -> Layout:
             Tensor("recurrent_kernel", gates(1, "recurrent_kernel", order, "transposed")),
             Tensor("bias", Join(0, (gates(0, "bias", order), gates(0, "recurrent_bias", order)))),
         ),
-        options={"proj_size": (0,), "bias": (True,)},
+        options={"proj_size": (0,), "bias": (True,), "merge_mode": ANY, "go_backwards": ANY},
         labels=labels,
         layer=layer,
         notes={
@@ -67,24 +100,56 @@ def _cudnn(order: str, layer: str, labels: dict[str, str]) -> Layout:
     )
 
 
-KERAS = Packing(
+class _KerasPacking(Packing):
+    """Keras's table, without what its Bidirectional does otherwise."""
+
+    def layout(self, spec: Any) -> Layout:
+        if getattr(spec, "masked_output", None) == "repeat" and spec.bidirectional:
+            raise UnsupportedError(
+                "Keras has no bidirectional layer with masked_output='repeat': keras.layers.Bidirectional writes zeros at "
+                "masked steps; use masked_output='zero'."
+            )
+        return super().layout(spec)
+
+    def notes(self, spec: Any) -> list[str]:
+        found = super().notes(spec)
+        parts = [spec.part(direction) for direction in range(spec.num_directions)]
+        if any("hard_sigmoid_keras2" in p.options().values() for p in parts):
+            found.append(
+                "hard_sigmoid_keras2 is xframe.keras.hard_sigmoid_keras2, a registered function, because Keras 3 has only the "
+                "hard_sigmoid of slope 1/6."
+            )
+        return found
+
+
+KERAS = _KerasPacking(
     "keras",
     "Keras",
     {
         "rnn": _row("h", "keras.layers.SimpleRNN", gates(0, "bias", "h")),
-        "lstm": _row("ifgo", "keras.layers.LSTM", gates(0, "bias", "ifgo"), {"g": "c"}),
+        "lstm": _row(
+            "ifgo",
+            "keras.layers.LSTM",
+            gates(0, "bias", "ifgo"),
+            Tensor("projection", Leaf("projection")),
+            labels={"g": "c"},
+        ),
         "gru": _row(
             "zrn",
             "keras.layers.GRU",
             Stack((gates(0, "bias", "zrn"), gates(0, "recurrent_bias", "zrn"))),
-            {"n": "h"},
+            labels={"n": "h"},
             notes={"bias": "The two rows of bias are the input bias (first) and the recurrent bias (second)."},
         ),
-        "gru/reset_before": _row("zrn", "keras.layers.GRU(reset_after=False)", gates(0, "bias", "zrn"), {"n": "h"}),
+        "gru/reset_before": _row(
+            "zrn", "keras.layers.GRU(reset_after=False)", gates(0, "bias", "zrn"), labels={"n": "h"}
+        ),
         "dense": Layout((Tensor("kernel", Leaf("kernel")), Tensor("bias", Leaf("bias"))), layer="keras.layers.Dense"),
     },
     naming=_name,
     why_two_biases="a reset-after GRU was added to Keras to match cuDNN's, which has two",
+    why_ours=_why_ours,
+    ours="keras.layers.RNN(xframe.keras.ProjectedLSTMCell)",
 )
 
 CUDNN = Packing(
@@ -100,22 +165,36 @@ CUDNN = Packing(
 PACKINGS = (KERAS, CUDNN)
 
 # Options of a Keras layer that do not change what it computes at inference: how it was initialised and trained, what
-# it hands back (run asks for everything), how its loop is compiled, and what the spec already says.
+# it hands back (run asks for everything), how its loop is compiled, and what the spec or the walk over the parts reads.
 _FREE = frozenset(
     "name trainable dtype units use_bias activation recurrent_activation reset_after unit_forget_bias seed unroll "
-    "return_sequences return_state implementation zero_output_for_mask "
+    "return_sequences return_state implementation zero_output_for_mask go_backwards stateful dropout recurrent_dropout "
+    "proj_size cell cells layer backward_layer merge_mode mask_value rate projection_initializer "
     "kernel_initializer recurrent_initializer bias_initializer kernel_regularizer recurrent_regularizer "
     "bias_regularizer activity_regularizer kernel_constraint recurrent_constraint bias_constraint".split()
 )
 # For weights that are overwritten at once: a large orthogonal matrix takes seconds to make.
 _ZEROS = {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}
-_MENDS = {
-    "go_backwards": "reverse the input in time instead",
-    "stateful": "build it with stateful=False and pass initial states",
-    "dropout": "build it with dropout=0 to compare inference, where dropout does nothing",
-    "recurrent_dropout": "build it with recurrent_dropout=0 to compare inference, where dropout does nothing",
-    "merge_mode": "use merge_mode='concat'",
-}
+
+
+class _Chain(NamedTuple):
+    """The native layers of a stack, taken apart.
+
+    Attributes:
+        masking: the keras.layers.Masking in front, or None.
+        layers: the recurrent layers, or one dense layer or one cell.
+        gaps: between each two of them, the keras.layers.Dropout, or None.
+    """
+
+    masking: Any
+    layers: list[Any]
+    gaps: list[Any]
+
+    @property
+    def all(self) -> list[Any]:
+        """Every layer in order."""
+        inner = [one for pair in zip(self.layers[1:], self.gaps, strict=True) for one in pair[::-1]]
+        return [one for one in (self.masking, *self.layers[:1], *inner) if one is not None]
 
 
 class KerasAdapter(Adapter):
@@ -131,95 +210,378 @@ class KerasAdapter(Adapter):
         self._keras = keras = self._import("keras")
         if int(keras.__version__.split(".")[0]) < 3:
             raise UnsupportedError(f"Keras {keras.__version__} is too old; install Keras 3.")
+        self._ours = self._import("xframe.keras")  # which imports Keras
         layers = keras.layers
-        self._cells = {layers.SimpleRNN: "rnn", layers.LSTM: "lstm", layers.GRU: "gru"}
-        self._classes = {cell: kind for kind, cell in self._cells.items()}
+        self._layers = {layers.SimpleRNN: "rnn", layers.LSTM: "lstm", layers.GRU: "gru"}
+        self._cells = {
+            layers.SimpleRNNCell: "rnn",
+            layers.LSTMCell: "lstm",
+            layers.GRUCell: "gru",
+            self._ours.ProjectedLSTMCell: "lstm",
+        }
+        functions = (keras.activations, self._ours)
+        self._activations = {
+            name: function
+            for name in [*ACTIVATIONS, "glu", "threshold"]
+            for module in functions
+            if (function := getattr(module, name, None)) is not None
+        }
 
     def version(self) -> str:
         backend = self._keras.backend.backend()
         return f"{self._keras.__version__} on {backend} {distribution_version(backend)}"
 
+    # ---- From a spec to a layer.
+
     def build(self, spec: Layer, dtype: str = "float32") -> Any:
+        if check_dtype(dtype).endswith("16"):
+            # Not every backend can draw an orthogonal matrix in these types.
+            return self.clone(self._build(spec, "float32", {}), dtype)
         return self._build(spec, dtype, {})
 
     def blank(self, spec: Layer, dtype: str) -> Any:
-        return self._build(spec, dtype, _ZEROS)
+        return self._build(spec, check_dtype(dtype), _ZEROS)
 
     def _build(self, spec: Layer, dtype: str, initializers: Mapping[str, str]) -> Any:
         self.packing.layout(spec)
-        check_dtype(dtype)
+        layers = self._keras.layers
         if isinstance(spec, Dense):
-            layer = self._keras.layers.Dense(
-                spec.units,
-                use_bias=spec.bias,
-                dtype=dtype,
-                name="dense",
-                **{name: zeros for name, zeros in initializers.items() if name == "kernel_initializer"},
-            )
-            layer.build((None, spec.input_size))
-            return layer
+            options = {name: zeros for name, zeros in initializers.items() if name == "kernel_initializer"}
+            dense = layers.Dense(spec.units, use_bias=spec.bias, dtype=dtype, name="dense", **options)
+            dense.build((None, spec.input_size))
+            return dense
+        if spec.form == "cell":
+            cell = self._build_cell(spec, _names(spec, 0, 0)[2], dtype, initializers)
+            cell.build((None, spec.input_size))
+            return cell
         stack = [self._build_layer(spec, k, dtype, initializers) for k in range(spec.num_layers)]
+        if spec.dropout:
+            gaps = [layers.Dropout(spec.dropout, dtype=dtype) for _ in stack]
+            stack = [one for pair in zip(gaps, stack, strict=True) for one in pair][1:]
         return self._joined(stack, spec)
 
-    def _joined(self, stack: list[Any], spec: Layer) -> Any:
+    def _joined(self, stack: list[Any], spec: Recurrent) -> Any:
         """One layer, or a built model of several."""
         if len(stack) == 1:
             return stack[0]
         model = self._keras.Sequential(stack)
-        model.build((None, None, spec.input_size))
+        model.build((spec.batch_size, None, spec.input_size))
         return model
 
     def _build_layer(self, spec: Recurrent, k: int, dtype: str, initializers: Mapping[str, str]) -> Any:
-        outer, inner = _layer_names(spec, k)
-        options: dict[str, Any] = {
-            "use_bias": spec.bias,
-            "activation": spec.activation,
-            "dtype": dtype,
-            **initializers,
-        }
-        if spec.recurrent_activation is not None:
-            options["recurrent_activation"] = spec.recurrent_activation
-        if spec.reset_after is not None:
-            options["reset_after"] = spec.reset_after
-        layer = self._classes[spec.cell](spec.hidden_size, return_sequences=True, name=inner, **options)
+        """Layer number ``k`` of a stack, in all its directions."""
+        layer = self._build_half(spec, k, 0, dtype, initializers)
         if spec.bidirectional:
-            layer = self._keras.layers.Bidirectional(layer, name=outer, dtype=dtype)
-        layer.build((None, None, spec.layer_input_size(k)))
+            backward = self._build_half(spec, k, 1, dtype, initializers) if _has_backward_layer(spec) else None
+            name, _, _ = _names(spec, k, 0)
+            wrapper = self._keras.layers.Bidirectional
+            layer = wrapper(layer, spec.merge_mode, backward_layer=backward, name=name, dtype=dtype)
+        layer.build((spec.batch_size, None, spec.layer_input_size(k)))
         return layer
 
-    def spec(self, layer: Any) -> Layer:
-        layers = self._stack(layer)
-        if not layers:
-            raise UnsupportedError(f"{_label(layer)} is empty; give one that has layers.")
-        if len(layers) == 1 and type(layers[0]) is self._keras.layers.Dense:
-            return self._dense_spec(layers[0])
-        specs = [self._layer_spec(one) for one in layers]
+    def _build_half(self, spec: Recurrent, k: int, direction: int, dtype: str, initializers: Mapping[str, str]) -> Any:
+        """One direction of a layer, not built yet."""
+        part, (_, name, cell_name) = spec.part(direction), _names(spec, k, direction)
+        options = {
+            "return_sequences": True,
+            "go_backwards": spec.go_backwards != bool(direction),
+            "stateful": spec.stateful,
+            "zero_output_for_mask": spec.masked_output == "zero",
+            "name": name.removeprefix("forward_"),  # which Bidirectional adds
+            "dtype": dtype,
+        }
+        if part.proj_size:
+            cell = self._build_cell(part, cell_name, dtype, initializers)
+            return self._keras.layers.RNN(cell, **options)
+        kind = next(c for c, name in self._layers.items() if name == part.cell)
+        return kind(part.hidden_size, **self._cell_options(part), **initializers, **options)
+
+    def _build_cell(self, part: Recurrent, name: str, dtype: str, initializers: Mapping[str, str]) -> Any:
+        """A bare cell, not built yet."""
+        options = {**self._cell_options(part), **initializers, "name": name, "dtype": dtype}
+        if part.proj_size:
+            return self._ours.ProjectedLSTMCell(part.hidden_size, part.proj_size, **options)
+        kind = next(c for c, cell in self._cells.items() if cell == part.cell)
+        return kind(part.hidden_size, **options)
+
+    def _cell_options(self, part: Recurrent) -> dict[str, Any]:
+        """The options of a cell, as the cell and the layer around it take them."""
+        options: dict[str, Any] = {
+            "use_bias": part.bias,
+            "activation": self._activations[str(part.activation)],
+            "dropout": part.input_dropout,
+            "recurrent_dropout": part.recurrent_dropout,
+        }
+        if part.recurrent_activation is not None:
+            options["recurrent_activation"] = self._activations[part.recurrent_activation]
+        if part.reset_after is not None:
+            options["reset_after"] = part.reset_after
+        return options
+
+    # ---- From a layer to a spec.
+
+    def spec(self, layer: Any, mask: str | None = None) -> Layer:
+        check_mask_kind(mask)
+        chain = self._chain(layer)
+        if type(chain.layers[0]) is self._keras.layers.Dense:
+            return self._dense_spec(chain.layers[0], mask)
+        if chain.masking is not None:
+            mask = mask or "any"
+        specs = [found for one in chain.layers for found in self._layer_specs(one, mask)]
+        self._check_last(chain.layers[-1], mask)
         first = specs[0]
-        stack = Recurrent(**{**first.options(), "num_layers": len(specs)})
+        stack = self._recurrent(
+            chain.layers[0], {**first.options(), "num_layers": len(specs), "dropout": self._dropout(chain, specs)}
+        )
         for k, one in enumerate(specs):
-            if one.options() != {**first.options(), "input_size": stack.layer_input_size(k)}:
+            wanted = {**first.options(), "input_size": stack.layer_input_size(k)}
+            if one.options() != wanted:
                 raise UnsupportedError(
                     f"Layer {k} of the stack ({one}) is not of one kind with the first ({first}); "
-                    "compare or transfer the layers one by one."
+                    "compare or transfer the layers one by one (each cell of keras.layers.StackedRNNCells in a "
+                    "keras.layers.RNN of its own)."
                 )
         return stack
 
+    def _chain(self, layer: Any) -> _Chain:
+        """A stack taken apart: a list, a Sequential, or one layer. Refuses what cannot stand where it stands."""
+        layers, found = self._keras.layers, _Chain(None, [], [])
+        whole = isinstance(layer, list | tuple) or type(layer) is self._keras.Sequential
+        rest = [one for one in (_parts(layer) if whole else [layer]) if type(one) is not layers.InputLayer]
+        if len(rest) > 1 and type(rest[0]) is layers.Masking:
+            self._check_options(rest[0])
+            found, rest = found._replace(masking=rest[0]), rest[1:]
+        for i, one in enumerate(rest):
+            between = found.layers and i + 1 < len(rest) and len(found.gaps) < len(found.layers)
+            if between and type(one) is layers.Dropout:
+                self._check_gap(one)
+                found.gaps.append(one)
+                continue
+            self._check_class(one, len(rest) == 1 and found.masking is None)
+            found.gaps.extend([None] * (len(found.layers) - len(found.gaps)))
+            found.layers.append(one)
+        if not found.layers:
+            raise UnsupportedError(f"{_label(layer)} is empty; give one that has layers.")
+        self._check_shared(found)
+        return found
+
+    def _check_class(self, layer: Any, alone: bool) -> None:
+        """Refuse what is no recurrent layer; a dense layer or a bare cell must be alone."""
+        layers, kind = self._keras.layers, type(layer)
+        single = (*self._cells, layers.Dense) if alone else ()
+        if kind in (*self._layers, layers.RNN, layers.Bidirectional, *single):
+            return
+        mends = {
+            layers.Dropout: "only between two recurrent layers is it part of a stack; leave it out, because at inference it "
+            "does nothing",
+            layers.Masking: "it must be the first layer of a stack",
+            layers.Embedding: "give the recurrent layer what the embedding puts out, and the mask "
+            "embedding.compute_mask(ids)",
+            layers.Dense: "compare or transfer it by itself",
+        }
+        known = ", ".join(f"keras.layers.{c.__name__}" for c in (*self._layers, layers.RNN))
+        mend = mends.get(kind) or (
+            f"the layers are {known}, keras.layers.Bidirectional around them, a Sequential or list of them (with "
+            "keras.layers.Masking in front and keras.layers.Dropout between), their cells, and keras.layers.Dense"
+        )
+        raise UnsupportedError(
+            f"{_label(layer)} of class {kind.__module__}.{kind.__qualname__} is not modelled"
+            + (f" here; {mend}." if kind in mends else f"; {mend}.")
+        )
+
+    def _check_gap(self, dropout: Any) -> None:
+        """Refuse a Dropout that drops more than single numbers."""
+        self._check_options(dropout, free=_FREE | ({"noise_shape"} if dropout.noise_shape is None else frozenset()))
+
+    def _check_shared(self, chain: _Chain) -> None:
+        cells = list(_by_place(chain).values())
+        for i, cell in enumerate(cells):
+            if any(cell is other for other in cells[:i]):
+                raise UnsupportedError(
+                    f"{_label(cell)} stands twice in the stack, and layers that share their weights are not modelled; "
+                    "compare or transfer it once, by itself."
+                )
+
+    def _dropout(self, chain: _Chain, specs: list[Recurrent]) -> float:
+        """The rate between the layers of a stack."""
+        rates = [0.0 if gap is None else float(gap.rate) for gap in chain.gaps]
+        # Between the cells of keras.layers.StackedRNNCells nothing is dropped.
+        rates += [0.0] * (len(specs) - 1 - len(rates))
+        if len(set(rates)) > 1:
+            raise UnsupportedError(
+                f"The dropout rates between the layers of this stack differ ({', '.join(f'{r:g}' for r in rates)}), which is "
+                "not modelled; use one rate, or leave the Dropout layers out, because at inference they do nothing."
+            )
+        return rates[0] if rates else 0.0
+
+    def _dense_spec(self, layer: Any, mask: str | None) -> Dense:
+        self._check_built(layer)
+        if mask is not None:
+            raise UnsupportedError(f"{_label(layer)} is dense and takes no mask; leave the mask out.")
+        config = layer.get_config()
+        if config["activation"] != "linear":
+            raise UnsupportedError(
+                f"activation={config['activation']!r} of the Keras layer {layer.name!r} is not modelled; "
+                "compare the layer without its activation."
+            )
+        self._check_options(layer, _FREE | {"lora_rank", "quantization_config"})
+        return Dense(int(layer.kernel.shape[0]), layer.units, bool(layer.use_bias))
+
+    def _layer_specs(self, layer: Any, mask: str | None) -> list[Recurrent]:
+        """The specs of one Keras layer: one, or as many as it has stacked cells."""
+        if type(layer) is not self._keras.layers.Bidirectional:
+            return self._half_specs(layer, mask)
+        self._check_options(layer)
+        if any(len(_cells(half)) > 1 for half in _halves(layer)):
+            self._refuse_stacked(layer, "in keras.layers.Bidirectional")
+        forward, backward = (self._half_specs(half, mask, zeros=True)[0] for half in _halves(layer))
+        options = {**forward.options(), "bidirectional": True, "merge_mode": layer.merge_mode}
+        plain = {"go_backwards": False, "mask": None, "masked_output": None, "stateful": False, "batch_size": None}
+        return [
+            self._recurrent(layer, {**options, "backward": self._recurrent(layer, {**backward.options(), **plain})})
+        ]
+
+    def _half_specs(self, layer: Any, mask: str | None, zeros: bool = False) -> list[Recurrent]:
+        """The specs of what runs in one direction: a layer, or a bare cell. ``zeros``: it is in Bidirectional."""
+        if type(layer) in self._cells:
+            return [self._recurrent(layer, {**self._cell_spec(layer, layer), "mask": mask, "form": "cell"})]
+        self._check_class(layer, alone=False)
+        self._check_built(layer)
+        self._check_options(layer)
+        zeros = zeros or bool(layer.zero_output_for_mask)
+        self._check_loop(layer, mask, zeros)
+        options = {
+            "go_backwards": bool(layer.go_backwards),
+            "stateful": bool(layer.stateful),
+            "batch_size": int(self._keras.tree.flatten(layer.states)[0].shape[0]) if layer.stateful else None,
+            "mask": mask,
+        }
+        if mask is not None:
+            options["masked_output"] = "zero" if zeros else "repeat"
+        cells = _cells(layer)
+        if len(cells) > 1 and layer.go_backwards:
+            self._refuse_stacked(layer, "with go_backwards=True")
+        return [self._recurrent(layer, {**self._cell_spec(cell, layer), **options}) for cell in cells]
+
+    def _refuse_stacked(self, layer: Any, where: str) -> None:
+        raise UnsupportedError(
+            f"{_label(layer)} runs several cells of keras.layers.StackedRNNCells {where}, which is not modelled, because all "
+            "of them then go through time in one direction at once; use cells one above the other in a Sequential of "
+            "keras.layers.RNN, which is another function, or one cell."
+        )
+
+    def _check_loop(self, layer: Any, mask: str | None, zeros: bool) -> None:
+        """Refuse what Keras itself gets wrong or cannot run."""
+        if mask is not None and zeros and layer.unroll and layer.go_backwards:
+            raise UnsupportedError(
+                f"{_label(layer)} with unroll=True and go_backwards=True takes no mask: Keras then writes its zeros at the "
+                "wrong time steps (it reverses the mask for the loop, but not for the zeros); build it with unroll=False."
+            )
+        stacked = type(layer.cell) is self._keras.layers.StackedRNNCells and len(layer.cell.cells) == 1
+        if stacked and (mask is not None or layer.unroll):
+            raise UnsupportedError(
+                f"{_label(layer)} runs one cell in keras.layers.StackedRNNCells, which Keras can do neither with a mask nor "
+                "with unroll=True; give the cell to keras.layers.RNN directly."
+            )
+
+    def _check_last(self, layer: Any, mask: str | None) -> None:
+        """Refuse a last layer of a stack whose last output is not what its states came to."""
+        if mask is not None and getattr(layer, "zero_output_for_mask", False) and not layer.return_sequences:
+            raise UnsupportedError(
+                f"{_label(layer)} has zero_output_for_mask=True and return_sequences=False: with a mask it hands back zeros "
+                "where the last time step is masked, not what its states came to, which is not modelled; build it with "
+                "zero_output_for_mask=False, or with return_sequences=True."
+            )
+
+    def _cell_spec(self, cell: Any, owner: Any) -> dict[str, Any]:
+        """The options of a spec that a cell decides; ``owner`` is the layer that runs it."""
+        kind = self._cells.get(type(cell))
+        if kind is None:
+            known = ", ".join(f"{c.__module__.split('.')[0]}.{c.__name__}" for c in self._cells)
+            raise UnsupportedError(
+                f"{_label(cell)} of class {type(cell).__module__}.{type(cell).__qualname__} is not modelled; "
+                f"the cells are {known}, and several of them in keras.layers.StackedRNNCells."
+            )
+        self._check_built(cell)
+        self._check_options(cell)
+        gated = get_cell(kind).recurrent_activations
+        return {
+            "cell": kind,
+            "input_size": int(cell.kernel.shape[0]),
+            "hidden_size": cell.units,
+            "bias": bool(cell.use_bias),
+            "reset_after": bool(cell.reset_after) if kind == "gru" else None,
+            "activation": self._activation(cell, "activation", owner),
+            "recurrent_activation": self._activation(cell, "recurrent_activation", owner) if gated else None,
+            "proj_size": getattr(cell, "proj_size", 0),
+            "input_dropout": float(cell.dropout),
+            "recurrent_dropout": float(cell.recurrent_dropout),
+        }
+
+    def _activation(self, cell: Any, option: str, owner: Any) -> str:
+        """The name of an activation function. One of the user's own may bear the name of one of Keras's."""
+        given = getattr(cell, option)
+        name = next((name for name, function in self._activations.items() if function is given), None)
+        if name is None:
+            raise UnsupportedError(f"{option}={given!r} of {_label(owner, 'the')} is not modelled; use Keras's own.")
+        if wrong := check_activation(name):
+            raise UnsupportedError(f"{option} of {_label(owner, 'the')} {wrong}.")
+        return name
+
+    def _recurrent(self, layer: Any, options: dict[str, Any]) -> Recurrent:
+        try:
+            return Recurrent(**options)
+        except SpecError as error:
+            raise UnsupportedError(f"{_label(layer)} is not modelled: {error}") from None
+
+    def _check_built(self, layer: Any) -> None:
+        if not layer.built:
+            raise SpecError(
+                f"The Keras layer {layer.name!r} has no weights yet; call it on data, or its build method with the "
+                "input's shape, first."
+            )
+
+    def _check_options(self, layer: Any, free: frozenset[str] = _FREE) -> None:
+        """Refuse by name every option that is not known to be harmless or modelled."""
+        for option, value in layer.get_config().items():
+            if option not in free:
+                raise UnsupportedError(
+                    f"{option}={value!r} of the Keras layer {layer.name!r} is not modelled; build it without this option."
+                )
+
+    # ---- Weights.
+
     def dtype(self, layer: Any) -> str:
-        kinds = {str(one.dtype_policy.name) for one in self._stack(layer)}
-        return one_dtype(kinds, _label(layer))
+        chain = self._chain(layer)
+        holders = [*chain.all, *(part for one in chain.layers for half in _halves(one) for part in _holders(half))]
+        return one_dtype({str(one.dtype_policy.name) for one in holders}, _label(layer))
 
     def clone(self, layer: Any, dtype: str) -> Any:
-        spec = self.spec(layer)
-        twins = []
-        for k, one in enumerate(self._stack(layer)):
-            config = one.get_config()
-            for part in (config, *(config[s]["config"] for s in ("layer", "backward_layer") if s in config)):
-                part.update({name: zeros for name, zeros in _ZEROS.items() if name in part}, dtype=dtype)
-            twin = type(one).from_config(config)
-            twin.build((None, spec.input_size) if isinstance(spec, Dense) else (None, None, spec.layer_input_size(k)))
-            twin.set_weights(one.get_weights())
-            twins.append(twin)
-        return self._joined(twins, spec)
+        """See `Adapter.clone`. A stateful layer's clone begins with zero states."""
+        spec, chain = self.spec(layer), self._chain(layer)
+        twins = [type(one).from_config(_retyped(one.get_config(), check_dtype(dtype))) for one in chain.all]
+        for place, twin in enumerate(twins):
+            theirs = chain.all[place]
+            if theirs.weights:
+                twin.build(self._input_shape(spec, theirs, chain))
+                twin.set_weights(theirs.get_weights())
+                for mine, half in zip(_halves(twin), _halves(theirs), strict=True):
+                    if hasattr(half, "use_cudnn"):  # which get_config leaves out
+                        mine.use_cudnn = half.use_cudnn
+        if isinstance(layer, list | tuple):
+            return twins
+        if type(layer) is not self._keras.Sequential:
+            return twins[0]
+        model = self._keras.Sequential(twins)
+        model.build(self._input_shape(spec, chain.layers[0], chain))
+        return model
+
+    def _input_shape(self, spec: Layer, layer: Any, chain: _Chain) -> tuple[int | None, ...]:
+        """The shape that one layer of a chain is built on."""
+        if isinstance(spec, Dense):
+            return (None, spec.input_size)
+        features = int(_cells(_halves(layer)[0])[0].kernel.shape[0])
+        return (None, features) if spec.form == "cell" else (spec.batch_size, None, features)
 
     def read(self, layer: Any) -> Mapping[str, np.ndarray]:
         return _Lazy(self._variables(layer), self._array)
@@ -232,35 +594,17 @@ class KerasAdapter(Adapter):
             variables[name].assign(self._copy(array, variables[name]))
             del array  # freed before the next one is made
 
-    def run(self, layer: Any, x: np.ndarray, state: Mapping[str, np.ndarray] | None = None) -> Outputs:
-        import numpy as np
-
-        from xframe.cells import get_cell
-        from xframe.reference import Outputs, check_input, check_state, last_output
-
-        spec, dtype, numpy = self.spec(layer), self.dtype(layer), self._keras.ops.convert_to_numpy
-        state = check_state(spec, state, check_input(spec, x).shape[0])
-
-        def tensor(array: np.ndarray) -> Any:
-            return self._keras.ops.convert_to_tensor(np.ascontiguousarray(array), dtype=dtype)
-
-        if isinstance(spec, Dense):
-            y = numpy(layer(tensor(x)))
-            return Outputs(y, y, {})
-        names = get_cell(spec.cell).states
-        found: dict[str, list[list[np.ndarray]]] = {name: [] for name in names}
-        sequence = tensor(x)
-        for k, one in enumerate(self._stack(layer)):
-            given = None
-            if state is not None:
-                # Keras lists the forward states, then the backward ones.
-                given = [tensor(state[s][k, d]) for d in range(spec.num_directions) for s in names]
-            with _everything_returned(one):
-                sequence, *final = one(sequence, initial_state=given, training=False)
-            for i, name in enumerate(names):
-                found[name].append([numpy(f) for f in final[i :: len(names)]])
-        states = {name: np.array(values) for name, values in found.items()}
-        return Outputs(numpy(sequence), last_output(states["h"]), states)
+    def _variables(self, layer: Any) -> dict[str, Any]:
+        """The layer's variables by the names that the layout gives them."""
+        spec, chain = self.spec(layer), self._chain(layer)
+        holders, found = _by_place(chain), {}
+        for native in self.packing.natives(spec):
+            leaf = native.leaves[0]
+            found[native.name] = getattr(holders[leaf.layer, leaf.direction], native.name.rsplit("/", 1)[-1], None)
+        stray = sum(len(one.weights) for one in chain.all) != len(found)
+        if stray or any(variable is None for variable in found.values()):
+            raise UnsupportedError(f"{_label(layer)} has weights that {spec} does not have.")
+        return found
 
     def _copy(self, array: np.ndarray, variable: Any) -> Any:
         """The array, which may be a view of another layer's memory, as a variable takes it."""
@@ -268,7 +612,7 @@ class KerasAdapter(Adapter):
 
         from xframe.packing import copy
 
-        own = np.empty(array.shape, variable.dtype)
+        own = np.empty(array.shape, _numpy_type(variable.dtype))
         copy(array, own)
         return _Given(own) if self._keras.backend.backend() == "tensorflow" else own
 
@@ -277,106 +621,172 @@ class KerasAdapter(Adapter):
         import numpy as np
 
         if self._keras.backend.backend() == "tensorflow":
-            return np.asarray(variable.value.read_value())  # convert_to_numpy would copy
-        return np.asarray(self._keras.ops.convert_to_numpy(variable))
+            array = np.asarray(variable.value.read_value())  # convert_to_numpy would copy
+        else:
+            array = np.asarray(self._keras.ops.convert_to_numpy(variable))
+        return array.astype(_numpy_type(variable.dtype), copy=False)
 
-    def _stack(self, layer: Any) -> list[Any]:
-        """The recurrent layers of a stack: a list, a Sequential, or one layer."""
-        if isinstance(layer, list | tuple):
-            return list(layer)
-        return list(layer.layers) if type(layer) is self._keras.Sequential else [layer]
+    # ---- Running.
 
-    def _variables(self, layer: Any) -> dict[str, Any]:
-        """The layer's variables by the names that the layout gives them."""
-        spec, found = self.spec(layer), []
-        for one in self._stack(layer):
-            parts = [one.forward_layer, one.backward_layer] if hasattr(one, "forward_layer") else [one]
-            for part in parts:
-                holder = getattr(part, "cell", part)
-                names = [t.name for t in self.packing.layout(spec).tensors]
-                found += [v for n in names if (v := getattr(holder, n, None)) is not None]
-        natives = self.packing.natives(spec)
-        stray = len(self._stack(layer)) and sum(len(one.weights) for one in self._stack(layer)) - len(found)
-        if stray or len(found) != len(natives):
-            raise UnsupportedError(f"{_label(layer)} has weights that {spec} does not have.")
-        return {native.name: variable for native, variable in zip(natives, found, strict=True)}
+    def run(
+        self,
+        layer: Any,
+        x: np.ndarray,
+        state: Mapping[str, np.ndarray] | None = None,
+        mask: np.ndarray | None = None,
+    ) -> Outputs:
+        """See `Adapter.run`. The mask goes to every layer as it is, as Keras hands it on; with keras.layers.Masking in
+        front, masked steps are given its value, from which it makes the mask itself.
 
-    def _dense_spec(self, layer: Any) -> Dense:
-        self._check_built(layer)
-        config = layer.get_config()
-        self._check_options(layer, config, {"lora_rank", "quantization_config"})
-        if config["activation"] != "linear":
-            raise UnsupportedError(
-                f"activation={config['activation']!r} of the Keras layer {layer.name!r} is not modelled; "
-                "compare the layer without its activation."
-            )
-        return Dense(int(layer.kernel.shape[0]), layer.units, bool(layer.use_bias))
+        keras.layers.Bidirectional splits a list of initial states in the middle, so that it cannot take those of two
+        directions that have different numbers of them (an LSTM and a GRU); from given states the two are then run by
+        themselves and merged here.
+        """
+        from xframe.masks import check_mask
+        from xframe.reference import Outputs, check_input, check_state, last_output
 
-    def _layer_spec(self, layer: Any) -> Recurrent:
-        """The spec of one Keras layer, with one or two directions."""
-        if type(layer) is self._keras.layers.Bidirectional:
-            self._check_options(layer, layer.get_config(), {"layer", "backward_layer"}, merge_mode="concat")
-            forward = self._cell_spec(layer.forward_layer)
-            backward = self._cell_spec(layer.backward_layer, backwards=True)
-            if forward != backward:
-                raise UnsupportedError(
-                    f"The two directions of the Keras layer {layer.name!r} differ ({forward}; {backward}); "
-                    "compare or transfer them one by one."
-                )
-            return Recurrent(**{**forward.options(), "bidirectional": True})
-        return self._cell_spec(layer)
+        spec, chain, dtype = self.spec(layer, None if mask is None else "any"), self._chain(layer), self.dtype(layer)
+        x = check_input(spec, x)
+        state = check_state(spec, state, x.shape[0])
+        call = _Call(self._keras, dtype)
+        if isinstance(spec, Dense):
+            y = call.numpy(chain.layers[0](call.tensor(x)))
+            return Outputs(y, y, {})
+        if spec.batch_size not in (None, x.shape[0]):
+            raise SpecError(f"This stateful layer keeps states for {plural(spec.batch_size, 'row')}, not {x.shape[0]}.")
+        if mask is not None and chain.masking is not None:
+            x = self._marked(chain.masking, x, check_mask(mask, x))
+        elif mask is not None:
+            call.mask = self._keras.ops.convert_to_tensor(check_mask(mask, x))
+        sequence = call.tensor(x)
+        if chain.masking is not None:
+            # By hand, because with initial states Keras drops the mask that comes with the sequence.
+            call.mask = chain.masking.compute_mask(sequence)
+            sequence = chain.masking(sequence)
+        found = _States(spec, x.shape[0], _numpy_type(dtype))
+        for one, gap in zip(chain.layers, [*chain.gaps, None], strict=True):
+            places = found.places(one)
+            given = None if state is None else [call.tensor(state[name][k, i]) for name, k, i in places]
+            run = call.cell if spec.form == "cell" else call.layer
+            sequence, final = run(one, sequence, given)
+            found.put(places, [call.numpy(value) for value in final])
+            sequence = sequence if gap is None else gap(sequence, training=False)
+        return Outputs(call.numpy(sequence), last_output(spec, found.arrays), found.arrays)
 
-    def _cell_spec(self, layer: Any, backwards: bool = False) -> Recurrent:
-        cell = self._cells.get(type(layer))
-        if cell is None:
-            kind = type(layer)
-            known = ", ".join(f"keras.layers.{c.__name__}" for c in self._cells)
-            raise UnsupportedError(
-                f"{_label(layer)} of class {kind.__module__}.{kind.__qualname__} is not modelled; the "
-                f"layers are {known}, keras.layers.Bidirectional around them, a Sequential of them, "
-                "and keras.layers.Dense."
-            )
-        self._check_built(layer)
-        config = layer.get_config()
-        self._check_options(
-            layer, config, set(), go_backwards=backwards, stateful=False, dropout=0.0, recurrent_dropout=0.0
-        )
-        for option in ("activation", "recurrent_activation"):
-            # A function of the user's own may bear the name of one of Keras's.
-            named = getattr(self._keras.activations, str(config.get(option)), None)
-            if option in config and getattr(layer, option) is not named:
-                raise UnsupportedError(
-                    f"{option}={getattr(layer, option)!r} of the Keras layer {layer.name!r} is not modelled; use Keras's own."
-                )
-        try:
-            return Recurrent(
-                cell,
-                int(layer.cell.kernel.shape[0]),
-                layer.units,
-                bias=bool(layer.use_bias),
-                reset_after=bool(config["reset_after"]) if cell == "gru" else None,
-                activation=config["activation"],
-                recurrent_activation=config.get("recurrent_activation"),
-            )
-        except SpecError as error:
-            raise UnsupportedError(f"The Keras layer {layer.name!r} is not modelled: {error}") from None
+    def _marked(self, masking: Any, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """The input from which a Masking layer makes this mask."""
+        import numpy as np
 
-    def _check_built(self, layer: Any) -> None:
-        if not layer.built:
+        value = x.dtype.type(masking.mask_value)
+        if (x == value).all(axis=-1)[mask].any():
             raise SpecError(
-                f"The Keras layer {layer.name!r} has no weights yet; call it on data, or its build method with the "
-                "input's shape, first."
+                f"The mask says that a time step is valid whose features all equal {value:g}, at which {_label(masking)} "
+                "masks it; leave the mask out, or change x."
             )
+        return np.where(mask[..., None], x, value)
 
-    def _check_options(self, layer: Any, config: Mapping[str, Any], free: set[str], **required: Any) -> None:
-        """Refuse by name every option that is neither known to be harmless nor at the value that is modelled."""
-        for option, value in config.items():
-            if option in required and value == required[option]:
-                continue
-            if option in _FREE or (option in free and option not in required):
-                continue
-            mend = _MENDS.get(option, "build it without this option")
-            raise UnsupportedError(f"{option}={value!r} of the Keras layer {layer.name!r} is not modelled; {mend}.")
+    def reset(self, layer: Any) -> None:
+        # Not by Keras's reset_state, which fails on the nested states of StackedRNNCells.
+        for one in self._chain(layer).layers:
+            for half in _halves(one):
+                for kept in self._keras.tree.flatten(getattr(half, "states", None) or []):
+                    kept.assign(self._keras.ops.zeros_like(kept))
+
+
+class _Call:
+    """How the native layers of one run are called: tensors of one type, and one mask for all."""
+
+    def __init__(self, keras: Any, dtype: str) -> None:
+        self._keras, self._dtype = keras, dtype
+        self.mask: Any = None
+
+    def tensor(self, array: np.ndarray) -> Any:
+        import numpy as np
+
+        return self._keras.ops.convert_to_tensor(np.ascontiguousarray(array), dtype=self._dtype)
+
+    def numpy(self, tensor: Any) -> np.ndarray:
+        import numpy as np
+
+        array: np.ndarray = np.asarray(self._keras.ops.convert_to_numpy(tensor))
+        return array.astype(_numpy_type(self._dtype), copy=False)
+
+    def layer(self, layer: Any, x: Any, given: list[Any] | None) -> tuple[Any, list[Any]]:
+        """The sequence and the final states of a layer, its two halves beside each other if it does not merge them."""
+        halves = _halves(layer)
+        initial = None if given is None else self._nested(halves, given, x.shape[0])
+        if initial is not None and len(halves) == 2 and len(initial[0]) != len(initial[1]):
+            return self._apart(layer, x, initial)
+        nested = None if initial is None else [state for half in initial for state in half]
+        with _everything_returned(layer):
+            out = layer(x, initial_state=nested, mask=self.mask, training=False)
+        flat = self._keras.tree.flatten(out)
+        count = 2 if len(halves) == 2 and layer.merge_mode is None else 1
+        sequence = flat[0] if count == 1 else self._keras.ops.concatenate(flat[:2], axis=-1)
+        final = [half.states for half in halves] if halves[0].stateful else flat[count:]
+        return sequence, self._keras.tree.flatten(final)
+
+    def _nested(self, halves: list[Any], given: list[Any], batch: int) -> list[list[Any]]:
+        """The states of each half, nested as its cells have them."""
+        tree, found, start = self._keras.tree, [], 0
+        for half in halves:
+            like = half.get_initial_state(batch)
+            size = len(tree.flatten(like))
+            found.append(tree.pack_sequence_as(like, given[start : start + size]))
+            start += size
+        return found
+
+    def _apart(self, layer: Any, x: Any, initial: list[list[Any]]) -> tuple[Any, list[Any]]:
+        """What Bidirectional does, from states that it cannot take."""
+        ops, found, final = self._keras.ops, [], []
+        with _everything_returned(layer):
+            for half, nested in zip(_halves(layer), initial, strict=True):
+                sequence, ended = self.layer(half, x, nested)
+                found.append(sequence)
+                final += ended
+        forward, backward = found[0], ops.flip(found[1], axis=1)
+        if layer.merge_mode in ("concat", None):
+            return ops.concatenate([forward, backward], axis=-1), final
+        merged = forward * backward if layer.merge_mode == "mul" else forward + backward
+        return merged / 2 if layer.merge_mode == "ave" else merged, final
+
+    def cell(self, cell: Any, x: Any, given: list[Any] | None) -> tuple[Any, list[Any]]:
+        """A bare cell, called once for each time step."""
+        states, outputs = cell.get_initial_state(batch_size=x.shape[0]) if given is None else given, []
+        for t in range(x.shape[1]):
+            output, states = cell(x[:, t], states, training=False)
+            outputs.append(output)
+        return self._keras.ops.stack(outputs, axis=1), self._keras.tree.flatten(states)
+
+
+class _States:
+    """The final states of a stack, filled layer by layer in the order in which Keras lists them."""
+
+    def __init__(self, spec: Recurrent, batch: int, dtype: str) -> None:
+        import numpy as np
+
+        self._spec, self._slots, self._layer = spec, states(spec), 0
+        self.arrays: dict[str, np.ndarray] = {
+            name: np.empty((spec.num_layers, len(slot.directions), batch, slot.size), dtype)
+            for name, slot in self._slots.items()
+        }
+
+    def places(self, layer: Any) -> list[tuple[str, int, int]]:
+        """(name, layer, place of the direction) of each state of the next native layer: forward ones, then backward ones."""
+        count = len(_cells(_halves(layer)[0]))
+        levels = range(self._layer, self._layer + count)
+        self._layer += count
+        return [
+            (name, k, slot.directions.index(d))
+            for d in range(self._spec.num_directions)
+            for k in levels
+            for name, slot in self._slots.items()
+            if d in slot.directions
+        ]
+
+    def put(self, places: list[tuple[str, int, int]], values: list[np.ndarray]) -> None:
+        for (name, k, i), value in zip(places, values, strict=True):
+            self.arrays[name][k, i] = value
 
 
 class _Given:
@@ -389,9 +799,59 @@ class _Given:
         return self._array.astype(dtype or self._array.dtype, copy=bool(copy))
 
 
-def _label(layer: Any) -> str:
+def _numpy_type(dtype: str) -> str:
+    """The type in which arrays of a float type cross the boundary: NumPy has no bfloat16."""
+    return "float32" if dtype == "bfloat16" else dtype
+
+
+def _label(layer: Any, article: str = "The") -> str:
     """How a sentence names a layer; a list of layers has no name."""
-    return f"The Keras layer {layer.name!r}" if hasattr(layer, "name") else f"A {type(layer).__name__} of Keras layers"
+    if not hasattr(layer, "name"):
+        return f"A {type(layer).__name__} of Keras layers"
+    return f"{article} Keras layer {layer.name!r}"
+
+
+def _parts(stack: Any) -> list[Any]:
+    """The layers of a list or of a Sequential."""
+    return list(stack) if isinstance(stack, list | tuple) else list(stack.layers)
+
+
+def _halves(layer: Any) -> list[Any]:
+    """The directions of a layer."""
+    return [layer.forward_layer, layer.backward_layer] if hasattr(layer, "forward_layer") else [layer]
+
+
+def _cells(half: Any) -> list[Any]:
+    """The cells that one direction runs, from the input on; what has none holds its weights itself."""
+    cell = getattr(half, "cell", half)
+    return list(getattr(cell, "cells", [cell]))
+
+
+def _holders(half: Any) -> list[Any]:
+    """All that one direction consists of, each with a float type of its own: the layer, what stacks the cells, the cells."""
+    return [half, getattr(half, "cell", half), *_cells(half)]
+
+
+def _by_place(chain: _Chain) -> dict[tuple[int, int], Any]:
+    """What holds the weights, by layer of the stack and direction."""
+    found: dict[tuple[int, int], Any] = {}
+    level = 0
+    for layer in chain.layers:
+        cells = [_cells(half) for half in _halves(layer)]
+        for d, column in enumerate(cells):
+            found |= {(level + k, d): cell for k, cell in enumerate(column)}
+        level += len(cells[0])
+    return found
+
+
+def _retyped(config: Any, dtype: str) -> Any:
+    """A configuration with all that it holds in another float type, and with weights that are quick to make."""
+    if isinstance(config, list | tuple):
+        return [_retyped(value, dtype) for value in config]
+    if not isinstance(config, dict):
+        return config
+    fixed = {**_ZEROS, "dtype": dtype}
+    return {name: fixed[name] if name in fixed else _retyped(value, dtype) for name, value in config.items()}
 
 
 class _Lazy(Mapping[str, "np.ndarray"]):
@@ -414,15 +874,21 @@ class _Lazy(Mapping[str, "np.ndarray"]):
 def _everything_returned(layer: Any) -> Iterator[None]:
     """Let a layer return its sequence and its states for once.
 
-    This is the user's own layer, not a copy: what is judged is what he has. The three flags only choose what `call` hands
-    back.
+    This is the user's own layer, not a copy: what is judged is what he has. The flags only choose what `call` hands back;
+    in Bidirectional, zeros at masked steps go with return_sequences. A stateful layer keeps its states, and a Bidirectional
+    one cannot return them (Keras 3.15 fails in compute_mask).
     """
-    parts = [layer, *(getattr(layer, n) for n in ("forward_layer", "backward_layer") if hasattr(layer, n))]
-    before = [(part, part.return_sequences, part.return_state) for part in parts]
+    halves = _halves(layer)
+    wanted = {"return_sequences": True, "return_state": not halves[0].stateful}
+    parts = [(part, wanted) for part in {id(p): p for p in (layer, *halves)}.values()]
+    if len(halves) == 2:
+        parts += [(half, {"zero_output_for_mask": True}) for half in halves]
+    before = [(part, name, getattr(part, name)) for part, flags in parts for name in flags]
     try:
-        for part in parts:
-            part.return_sequences = part.return_state = True
+        for part, flags in parts:
+            for name, value in flags.items():
+                setattr(part, name, value)
         yield
     finally:
-        for part, sequences, state in before:
-            part.return_sequences, part.return_state = sequences, state
+        for part, name, value in before:
+            setattr(part, name, value)
