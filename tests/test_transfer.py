@@ -14,6 +14,7 @@ import xframe
 from xframe.adapters import get_adapter
 from xframe.errors import LayoutError, SpecError, UnsupportedError
 from xframe.layout import Key
+from xframe.reference import Given
 from xframe.spec import Dense, Layer, Recurrent
 
 # ---- Layers as users make them: with the defaults of the framework wherever the spec does not say otherwise.
@@ -22,32 +23,51 @@ from xframe.spec import Dense, Layer, Recurrent
 def keras_layer(spec: Layer, dtype: str = "float32") -> Any:
     from keras import Input, Sequential, layers
 
+    import xframe.keras
+
     options: dict[str, Any] = {"use_bias": spec.bias, "dtype": dtype}
     if isinstance(spec, Dense):
         layer = layers.Dense(spec.units, **options)
         layer.build((None, spec.input_size))
         return layer
     kind = {"rnn": layers.SimpleRNN, "lstm": layers.LSTM, "gru": layers.GRU}[spec.cell]
-    if spec.cell == "rnn":
-        options["activation"] = spec.activation
+    options["activation"] = spec.activation
     if spec.cell == "gru":
         options["reset_after"] = spec.reset_after
     stack = []
     for k in range(spec.num_layers):
-        layer = kind(spec.hidden_size, return_sequences=k + 1 < spec.num_layers, **options)
-        stack.append(layers.Bidirectional(layer, dtype=dtype) if spec.bidirectional else layer)
+        flags = {"return_sequences": k + 1 < spec.num_layers, "go_backwards": spec.go_backwards}
+        if spec.proj_size:
+            cell = xframe.keras.ProjectedLSTMCell(spec.hidden_size, spec.proj_size, **options)
+            layer = layers.RNN(cell, dtype=dtype, **flags)
+        else:
+            layer = kind(spec.hidden_size, **flags, **options)
+        if spec.bidirectional:
+            layer = layers.Bidirectional(layer, spec.merge_mode, dtype=dtype)
+        stack.append(layer)
     if len(stack) > 1:
         return Sequential([Input((None, spec.input_size), dtype=dtype), *stack])
     stack[0].build((None, None, spec.input_size))
     return stack[0]
 
 
+def is_not_pytorchs(spec: Recurrent) -> bool:
+    """Whether PyTorch's own layers cannot be told to be this one."""
+    plain = ("tanh", "relu") if spec.cell == "rnn" else ("tanh",)
+    other = spec.reset_after is False or spec.go_backwards or spec.merge_mode != "concat"
+    return other or spec.activation not in plain
+
+
 def torch_layer(spec: Layer, dtype: str = "float32") -> Any:
     import torch
+
+    import xframe.torch
 
     kind: dict[str, Any] = {"bias": spec.bias, "dtype": getattr(torch, dtype)}
     if isinstance(spec, Dense):
         return torch.nn.Linear(spec.input_size, spec.units, **kind)
+    if is_not_pytorchs(spec):
+        return xframe.torch.Recurrent(spec, dtype=kind["dtype"])
     options = {"num_layers": spec.num_layers, "bidirectional": spec.bidirectional, **kind}
     if spec.cell == "rnn":
         options["nonlinearity"] = spec.activation
@@ -75,10 +95,14 @@ def torch_last(layer: Any, x: np.ndarray) -> np.ndarray:
     """What a user takes for Keras's output: h_n of the last layer, both directions beside each other."""
     import torch
 
+    import xframe.torch
+
     with torch.no_grad():
         given = torch.from_numpy(x)
         if isinstance(layer, torch.nn.Linear):
             return np.asarray(layer(given).numpy())
+        if isinstance(layer, xframe.torch.Recurrent):
+            return np.asarray(torch.cat(list(layer(given)[1]["h"][-1]), dim=-1).numpy())
         _, final = layer(given.swapaxes(0, 1))
         h = final[0] if isinstance(final, tuple) else final
         return np.asarray(torch.cat(list(h[-2:] if layer.bidirectional else h[-1:]), dim=-1).numpy())
@@ -122,13 +146,13 @@ def test_both_compute_the_same(move: Move, dtype: str) -> None:
     name = "output" if isinstance(spec, Dense) else "last"
     # That these are the source's parameters is proven by its own outputs.
     outputs = source.run(mine, x).named()
-    helpers.judge(spec, blocks, x, None, dtype, {**outputs, name: LAST[source.name](mine, x)})
+    helpers.judge(spec, blocks, Given(x), dtype, {**outputs, name: LAST[source.name](mine, x)})
     with pytest.raises(AssertionError, match="times its noise"):
-        helpers.judge(spec, blocks, x, None, dtype, target.run(yours, x))
+        helpers.judge(spec, blocks, Given(x), dtype, target.run(yours, x))
 
     xframe.transfer(mine, yours)
 
-    helpers.judge(spec, blocks, x, None, dtype, {**target.run(yours, x).named(), name: LAST[target.name](yours, x)})
+    helpers.judge(spec, blocks, Given(x), dtype, {**target.run(yours, x).named(), name: LAST[target.name](yours, x)})
     assert memory(source.name, mine) == before
 
 
@@ -295,6 +319,26 @@ MISMATCHES: list[tuple[Layer, Layer, str]] = [
     (GRU, Recurrent("gru", FEATURES, UNITS, num_layers=2), "num_layers=1 .*num_layers=2"),
     (Recurrent("gru", FEATURES, UNITS, num_layers=2), GRU, "num_layers=2 .*num_layers=1"),
     (LSTM, Recurrent("lstm", FEATURES, UNITS, bidirectional=True), "bidirectional=False.*bidirectional=True"),
+    (LSTM, Recurrent("lstm", FEATURES, UNITS, go_backwards=True), "go_backwards=False.*go_backwards=True"),
+    (GRU, Recurrent("gru", FEATURES, UNITS, activation="softsign"), "activation='tanh'.*activation='softsign'"),
+    (
+        Recurrent("gru", FEATURES, UNITS, bidirectional=True, merge_mode="sum"),
+        Recurrent("gru", FEATURES, UNITS, bidirectional=True, merge_mode="ave"),
+        "merge_mode='sum'.*merge_mode='ave'",
+    ),
+    (
+        Recurrent("gru", FEATURES, UNITS, bidirectional=True, merge_mode="mul"),
+        Recurrent("gru", FEATURES, UNITS, bidirectional=True),
+        "merge_mode='mul'.*merge_mode='concat'",
+    ),
+    (
+        Recurrent("lstm", FEATURES, UNITS, proj_size=5),
+        Recurrent("lstm", FEATURES, UNITS, proj_size=4),
+        "proj_size=5 .*proj_size=4",
+    ),
+    (Recurrent("lstm", FEATURES, UNITS, proj_size=5), LSTM, "proj_size=5 .*proj_size=0"),
+    (GRU, Recurrent("gru", FEATURES, UNITS, reset_after=False), "reset_after=True.*reset_after=False"),
+    (Recurrent("gru", FEATURES, UNITS, reset_after=False), GRU, "reset_after=False.*reset_after=True"),
     (Dense(FEATURES, UNITS), Dense(FEATURES, UNITS + 1), f"={UNITS} .*={UNITS + 1}"),
     (Dense(FEATURES, UNITS), RNN, "cell='dense'.*cell='rnn'"),
     (RNN, Dense(FEATURES, UNITS), "cell='rnn'.*cell='dense'"),
@@ -302,7 +346,9 @@ MISMATCHES: list[tuple[Layer, Layer, str]] = [
 
 
 @pytest.mark.needs("keras", "torch")
-@pytest.mark.parametrize(("source", "target"), [("keras", "torch"), ("torch", "keras"), ("torch", "torch")])
+@pytest.mark.parametrize(
+    ("source", "target"), [("keras", "torch"), ("torch", "keras"), ("torch", "torch"), ("keras", "keras")]
+)
 @pytest.mark.parametrize(("first", "second", "words"), MISMATCHES)
 def test_mismatches(source: str, target: str, first: Layer, second: Layer, words: str) -> None:
     mine, yours = made(source, first, 101), made(target, second, 102)
@@ -310,30 +356,6 @@ def test_mismatches(source: str, target: str, first: Layer, second: Layer, words
     with pytest.raises(SpecError, match=words):
         xframe.transfer(mine, yours)
     assert memory(target, yours) == before
-
-
-@pytest.mark.needs("keras", "torch")
-@pytest.mark.parametrize("source", ["torch", "keras"])
-def test_reset_before_does_not_become_reset_after(source: str) -> None:
-    """The same shapes but for the bias, and another function: refused both ways."""
-    before_spec = Recurrent("gru", FEATURES, UNITS, reset_after=False)
-    after, before = made(source, GRU, 103), made("keras", before_spec, 104)
-    for mine, yours, words in (
-        (after, before, "reset_after=True.*reset_after=False"),
-        (before, after, "=False.*=True"),
-    ):
-        owner = "keras" if yours is before else source
-        kept = memory(owner, yours)
-        with pytest.raises(SpecError, match=words):
-            xframe.transfer(mine, yours)
-        assert memory(owner, yours) == kept
-
-
-@pytest.mark.needs("torch")
-def test_a_projection_is_part_of_the_layer() -> None:
-    mine, yours = made("torch", Recurrent("lstm", FEATURES, UNITS, proj_size=5), 105), made("torch", LSTM, 106)
-    with pytest.raises(SpecError, match=r"proj_size=5 .*proj_size=0"):
-        xframe.transfer(mine, yours)
 
 
 def test_a_weight_that_is_not_finite(move: Move) -> None:
@@ -391,7 +413,7 @@ def test_the_target_keeps_its_options() -> None:
     assert np.array_equal(last, h)
     assert last.shape == (BATCH, UNITS)
     named = {**out.named(), "last": last, "state h": h[None, None], "state c": c[None, None]}
-    helpers.judge(LSTM, get_adapter("keras").parameters(target), x, None, "float32", named)
+    helpers.judge(LSTM, get_adapter("keras").parameters(target), Given(x), "float32", named)
 
 
 @pytest.mark.needs("torch")
@@ -486,8 +508,64 @@ def test_a_target_with_more_to_it() -> None:
     assert memory("torch", target) == before
 
 
+# ---- Types of 16 bits.
+
+
 @pytest.mark.needs("keras", "torch")
 @pytest.mark.parametrize("target", ["keras", "torch"])
-def test_a_source_of_bfloat16(target: str) -> None:
-    with pytest.raises(UnsupportedError, match="bfloat16"):
-        xframe.transfer(made("torch", LSTM, 121).bfloat16(), made(target, LSTM, 122))
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_source_of_16_bits(target: str, dtype: str) -> None:
+    """float32 holds all its numbers; where two biases become one, it holds their sum."""
+    import torch
+
+    source, yours = made("torch", LSTM, 121).to(getattr(torch, dtype)), made(target, LSTM, 122)
+    w_ih, w_hh, b_ih, b_hh = (p.detach().double().numpy() for p in source.parameters())
+    xframe.transfer(source, yours)
+    kernel, recurrent, *biases = (array.astype(np.float64) for array in NUMBERS[target](yours))
+    assert np.array_equal(kernel, w_ih.T if target == "keras" else w_ih)
+    assert np.array_equal(recurrent, w_hh.T if target == "keras" else w_hh)
+    for got, wanted in zip(biases, [b_ih + b_hh] if target == "keras" else [b_ih, b_hh], strict=True):
+        assert np.array_equal(got, wanted)
+
+
+@pytest.mark.needs("keras", "torch")
+@pytest.mark.parametrize("target", ["keras", "torch"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_target_of_16_bits(target: str, dtype: str) -> None:
+    """Each number is rounded to the nearest, as PyTorch rounds it, and a sum once, after it was made."""
+    import torch
+
+    source, adapter = made("torch", LSTM, 123), get_adapter(target)
+    yours = adapter.build(LSTM, dtype)
+    xframe.transfer(source, yours)
+    assert adapter.dtype(yours) == dtype
+
+    def rounded(tensor: Any) -> np.ndarray:
+        return np.asarray(tensor.detach().to(getattr(torch, dtype)).double().numpy())
+
+    w_ih, w_hh, b_ih, b_hh = source.parameters()
+    kernel, recurrent, *biases = (np.asarray(a, np.float64) for a in adapter.read(yours).values())
+    keras = target == "keras"
+    assert np.array_equal(kernel.T if keras else kernel, rounded(w_ih))
+    assert np.array_equal(recurrent.T if keras else recurrent, rounded(w_hh))
+    for got, wanted in zip(biases, [b_ih.double() + b_hh.double()] if keras else [b_ih, b_hh], strict=True):
+        assert np.array_equal(got, rounded(wanted))
+
+
+@pytest.mark.needs("keras", "torch")
+@pytest.mark.parametrize("target", ["keras", "torch"])
+def test_too_large_for_float16(target: str) -> None:
+    """65504 is its largest number; bfloat16 holds 1e5, rounded."""
+    source = made("torch", LSTM, 124)
+    arrays = NUMBERS["torch"](source)
+    arrays[0][0, 0] = 1e5
+    FILL["torch"](source, arrays)
+    adapter = get_adapter(target)
+    yours = adapter.build(LSTM, "float16")
+    before = helpers.bits(adapter.read(yours))
+    with pytest.raises(LayoutError, match=r"holds 1e\+05, which is too large for float16"):
+        xframe.transfer(source, yours)
+    assert helpers.bits(adapter.read(yours)) == before
+    wider = adapter.build(LSTM, "bfloat16")
+    xframe.transfer(source, wider)
+    assert adapter.parameters(wider)[Key(0, 0, "kernel", "i")][0, 0] == 99_840  # 195 * 512

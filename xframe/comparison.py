@@ -14,20 +14,24 @@ from typing import Any
 
 import numpy as np
 
-from xframe import reference
+from xframe import layout, noise, reference
 from xframe.adapters import adapter_of, get_adapter, known_adapters
-from xframe.adapters.base import DTYPES, Adapter
+from xframe.adapters.base import DTYPES, FLOATS, Adapter
 from xframe.counts import count, unsupported
+from xframe.drawing import drawn, inputs, margins_of
 from xframe.errors import SpecError, UnsupportedError
 from xframe.explanation import reasons
-from xframe.judging import LIMIT, Input, Subject, judge, judge_outputs, margins, parameter_check, power
+from xframe.judging import LIMIT, Input, Subject, judge, judge_outputs, parameter_check, power
 from xframe.moving import transfer
 from xframe.packing import Parameters
-from xframe.probe import Probe, draw_input, draw_parameters, draw_state
+from xframe.probe import Probe, draw_input
+from xframe.reference import Given
 from xframe.spec import Dense, Layer, Recurrent, Sequential
 from xframe.verdict import Check, LayerReport, ParameterCheck, Power, Verdict
 
 __all__ = ["compare", "compare_spec", "environment"]
+
+_LOADED = "loaded"
 
 
 def compare(
@@ -39,6 +43,7 @@ def compare(
     batch: int = 2,
     steps: int = 5,
     seed: int = 0,
+    mask: str | None = None,
 ) -> Verdict:
     """Compare a layer across frameworks, or two native layers with each other.
 
@@ -51,8 +56,11 @@ def compare(
         b: the other native layer.
         frameworks: for a spec, the adapters' names; all of them if None. A framework that does not have the layer is then
             left out and named in the verdict; one that is asked for by name is an error.
-        dtypes: for a spec, float types to judge: ``float64`` the function, ``float32`` the numerics.
-        batch, steps: sizes of the probe; seed: of all random numbers.
+        dtypes: for a spec, float types to judge: ``float64`` the function, ``float32``, ``float16`` and ``bfloat16`` the
+            numerics.
+        batch, steps: sizes of the probe (a stateful layer has its own batch size); seed: of all random numbers.
+        mask: for two native layers, which masks to give them as well: ``"right"`` or ``"any"``, as of `Recurrent`. None for
+            none. A spec has its own ``mask``.
 
     Returns:
         The verdict, true only when equivalent.
@@ -63,16 +71,17 @@ def compare(
         MissingFrameworkError: a framework is not installed.
         LayoutError: a weight is not finite.
     """
-    probe = Probe(batch, steps, seed)
     if isinstance(a, Recurrent | Dense | Sequential):
+        if mask is not None:
+            raise SpecError("mask goes with two native layers; give a spec its own: Recurrent(..., mask='right').")
         if b is not None:
             raise SpecError("Compare a spec alone, or two native layers; a spec cannot be compared with a layer.")
-        return compare_spec(a, frameworks, dtypes, probe, strict=frameworks is not None)
+        return compare_spec(a, frameworks, dtypes, Probe(batch, steps, seed), strict=frameworks is not None)
     if b is None:
         raise SpecError("To compare a native layer, give the other one too: compare(a, b).")
     if frameworks is not None:
         raise SpecError("frameworks goes with a spec; two native layers bring their own.")
-    return _compare_layers(a, b, probe)
+    return _compare_layers(a, b, Probe(batch, steps, seed), mask)
 
 
 # Comparing a spec.
@@ -84,31 +93,42 @@ def compare_spec(
     dtypes: Sequence[str],
     probe: Probe,
     strict: bool,
+    moved_only: bool = False,
 ) -> Verdict:
-    """`compare` for a spec; unless ``strict``, a framework that does not have the layer is left out and named."""
+    """`compare` for a spec; unless ``strict``, a framework that does not have the layer is left out and named.
+
+    With ``moved_only``, where weights were moved, the layers that they were moved to are judged and not those they came from:
+    what is wrong in one of these goes with the weights.
+    """
     dtypes = _checked_dtypes(dtypes)
     layers = model.layers if isinstance(model, Sequential) else (model,)
     names = _names(layers)
     adapters, left_out = _choose(layers, frameworks, strict)
-    params = [draw_parameters(layer, probe.seed + i) for i, layer in enumerate(layers)]
-    inputs = list(_inputs(layers, names, params, probe))
+    probe = _fitting(layers, replace(probe, dtype=max(dtypes, key=lambda d: noise.ROUNDOFF[d])))
     # The power of a verdict is that of its sharpest judgement, not of one that was not made.
-    sharpest = "float64" if "float64" in dtypes else "float32"
-    shown = {given.title: margins(given, sharpest) for given in inputs if given.shows_most}
+    sharpest = min(dtypes, key=lambda d: noise.ROUNDOFF[d])
+    chosen = drawn(layers, names, probe, sharpest)
+    params, given_inputs = [one.params for one in chosen], [given for one in chosen for given in one.inputs]
+    shown = {title: found for one in chosen for title, found in one.margins.items()}
     checks: list[Check] = []
     pairs: list[ParameterCheck] = []
     for dtype in dtypes:
         made = [list(_subjects(adapters, layer, p, dtype)) for layer, p in zip(layers, params, strict=True)]
         for name, subjects in zip(names, made, strict=True):
             pairs += _moved_pairs(name, subjects, dtype)
-        for given in inputs:
+        for given in given_inputs:
             truth = given.noise(dtype)
-            for subject in made[names.index(given.layer)]:
+            for subject in _judged(made[names.index(given.layer)], moved_only):
                 power_of = shown.get(given.title, {}) if dtype == sharpest else {}
                 checks += judge(subject, given, truth, dtype, power_of)
         if len(layers) > 1:
-            checks += _judge_chains(layers, params, inputs[0].x, made, dtype)
-    return _verdict(model, adapters, left_out, pairs, checks, power(inputs, shown), probe, ())
+            checks += _judge_chains(layers, params, given_inputs[0].given.x, made, dtype)
+    return _verdict(model, adapters, left_out, pairs, checks, power(given_inputs, shown), probe, ())
+
+
+def _judged(subjects: Sequence[Subject], moved_only: bool) -> Sequence[Subject]:
+    moved = [subject for subject in subjects if subject.weights != _LOADED]
+    return moved if moved_only and moved else subjects
 
 
 def _names(layers: Sequence[Layer]) -> list[str]:
@@ -116,9 +136,9 @@ def _names(layers: Sequence[Layer]) -> list[str]:
 
 
 def _checked_dtypes(dtypes: Sequence[str]) -> list[str]:
-    if not dtypes or (wrong := [d for d in dtypes if d not in DTYPES]):
+    if not dtypes or (wrong := [d for d in dtypes if d not in FLOATS]):
         given = repr(wrong[0]) if dtypes else "nothing"
-        raise SpecError(f"dtypes must be among {', '.join(DTYPES)}, not {given}.")
+        raise SpecError(f"dtypes must be among {', '.join(FLOATS)}, not {given}.")
     return list(dict.fromkeys(dtypes))
 
 
@@ -143,35 +163,29 @@ def _choose(
     return chosen, left_out
 
 
-def _inputs(
-    layers: Sequence[Layer], names: Sequence[str], params: Sequence[Parameters], probe: Probe
-) -> Iterator[Input]:
-    """For each layer an input, with zero and with given initial states; a later layer reads what the reference puts out."""
-    x = draw_input(layers[0], probe)
-    for i, (layer, name, blocks) in enumerate(zip(layers, names, params, strict=True)):
-        yield Input(name, layer, blocks, x, None)
-        if isinstance(layer, Recurrent):
-            yield Input(name, layer, blocks, x, draw_state(layer, probe))
-        if i + 1 < len(layers):
-            passed = reference.handed_on(Sequential(*layers), i, reference.run(layer, blocks, x))
-            x = passed.astype(np.float32).astype(np.float64)
+def _fitting(layers: Sequence[Layer], probe: Probe) -> Probe:
+    """The probe with the batch size that a stateful layer has."""
+    sizes = {layer.batch_size for layer in layers if isinstance(layer, Recurrent) and layer.batch_size is not None}
+    if len(sizes) > 1:
+        raise SpecError(f"The stateful layers of a chain need one batch size, not {' and '.join(map(str, sizes))}.")
+    return replace(probe, batch=sizes.pop()) if sizes else probe
 
 
 def _subjects(adapters: Sequence[Adapter], spec: Layer, params: Parameters, dtype: str) -> Iterator[Subject]:
     """In each framework the layer loaded from the canonical weights, and one for each framework they are moved from."""
-    loaded = [Subject(one, one.build_loaded(spec, params, dtype), "loaded") for one in adapters]
+    loaded = [Subject(one, one.build_loaded(spec, params, dtype), _LOADED) for one in adapters]
     for subject in loaded:
         yield subject
         for other in loaded:
             if other is not subject:
                 target = subject.adapter.blank(spec, dtype)
-                transfer(other.native, target)
+                transfer(other.native, target, getattr(spec, "mask", None))
                 yield Subject(subject.adapter, target, f"from {other.adapter.title}")
 
 
 def _moved_pairs(name: str, subjects: Sequence[Subject], dtype: str) -> Iterator[ParameterCheck]:
     """Each layer that was moved beside the one it was moved from."""
-    origins = {f"from {s.adapter.title}": s for s in subjects if s.weights == "loaded"}
+    origins = {f"from {s.adapter.title}": s for s in subjects if s.weights == _LOADED}
     for subject in subjects:
         if origin := origins.get(subject.weights):
             yield parameter_check(
@@ -193,12 +207,13 @@ def _judge_chains(
 ) -> Iterator[Check]:
     """The whole model: in each framework the layers one after the other, with their own outputs in between."""
     chain = Sequential(*layers)
-    given = Input("model", chain, params, x, None)
+    given = Input("model", chain, params, Given(x))
     truth = given.noise(dtype)
     for subjects in zip(*made, strict=True):
         values = x
         for i, subject in enumerate(subjects):
-            out = subject.adapter.run(subject.native, values.astype(dtype))
+            subject.adapter.reset(subject.native)
+            out = subject.adapter.run(subject.native, values.astype("float32" if dtype == "bfloat16" else dtype))
             values = reference.handed_on(chain, i, out)
         yield from judge_outputs(subjects[0], given, out, truth, dtype, {})
 
@@ -206,52 +221,82 @@ def _judge_chains(
 # Comparing two native layers.
 
 
-def _compare_layers(a: Any, b: Any, probe: Probe) -> Verdict:
+def _compare_layers(a: Any, b: Any, probe: Probe, mask: str | None) -> Verdict:
     first, second = (Subject(adapter_of(one), one, side) for one, side in ((a, "a"), (b, "b")))
-    specs = [s.adapter.spec(s.native) for s in (first, second)]
+    specs = _told_of_masks([first, second], mask)
     adapters = list({s.adapter.name: s.adapter for s in (first, second)}.values())
     if shape := _misfit(specs[0], specs[1]):
         reason = f"The layers are of different shapes: {shape}."
         return _verdict(specs[0], adapters, {}, [], [], Power({}), probe, (), failure=reason)
     params = [s.adapter.parameters(s.native) for s in (first, second)]
     kinds = [s.adapter.dtype(s.native) for s in (first, second)]
-    narrow = "float32" if "float32" in kinds else "float64"
+    narrow = max(kinds, key=lambda d: noise.ROUNDOFF[d])
+    probe = _fitting(specs, replace(probe, dtype=narrow))
     pair = parameter_check("layer", first, second, narrow, *params)
     # Rounding alone apart, both must compute what the first one's parameters say. Where only rounding differs, each is held
     # to its own parameters, because the reference would show that rounding as a difference of function.
-    own = pair.rounding and specs[0] == specs[1]
-    x = draw_input(specs[0], probe)
-    states = [None, draw_state(specs[0], probe)] if isinstance(specs[0], Recurrent) else [None]
+    own = pair.rounding and params[0].keys() == params[1].keys()
+    given_inputs = list(inputs(_most_called(specs), "layer", params[0], draw_input(specs[0], probe), probe))
+    shown = margins_of(given_inputs, "float64")
     checks: list[Check] = []
-    inputs = [Input("layer", specs[0], params[0], x, state) for state in states]
-    shown = {given.title: margins(given, "float64") for given in inputs if given.shows_most}
     for dtype in dict.fromkeys(("float64", *kinds)):
-        for subject, spec, blocks, kind in zip((first, second), specs, params, kinds, strict=True):
+        for subject, blocks, kind in zip((first, second), params, kinds, strict=True):
             if dtype not in ("float64", kind):
                 continue
-            if dtype != kind:
+            # A stateful layer is left in peace: running it would change its states.
+            if dtype != kind or getattr(subject.adapter.spec(subject.native), "stateful", False):
                 subject = replace(subject, native=subject.adapter.clone(subject.native, dtype))
-            for given in inputs:
-                against = replace(given, spec=spec, params=blocks) if own else given
+            for given in given_inputs:
+                against = replace(given, params=blocks) if own else given
                 power_of = shown.get(given.title, {}) if dtype == "float64" else {}
                 checks += judge(subject, against, against.noise(dtype), dtype, power_of)
-    notes = [f"The layers differ in {text}." for text in _option_differences(specs[0], specs[1])]
-    return _verdict(specs[0], adapters, {}, [pair], checks, power(inputs, shown), probe, notes)
+    notes = [_difference(name, one, other) for name, one, other in _option_differences(specs[0], specs[1])]
+    return _verdict(specs[0], adapters, {}, [pair], checks, power(given_inputs, shown), probe, notes)
+
+
+def _told_of_masks(subjects: Sequence[Subject], mask: str | None) -> list[Layer]:
+    """What the layers do with the masks that they will be given: those of one that makes its own, if no others."""
+    specs = [s.adapter.spec(s.native, mask) for s in subjects]
+    made = next((m for spec in specs if (m := getattr(spec, "mask", None))), None)
+    return [s.adapter.spec(s.native, mask or made) for s in subjects]
+
+
+def _most_called(specs: Sequence[Layer]) -> Layer:
+    """The first spec, and stateful if one of them is: else a second call, in which they differ, would not be made."""
+    first, stateful = specs[0], next((s for s in specs if getattr(s, "stateful", False)), None)
+    if isinstance(first, Recurrent) and isinstance(stateful, Recurrent):
+        return replace(first, stateful=True, batch_size=stateful.batch_size)
+    return first
 
 
 def _misfit(a: Layer, b: Layer) -> str:
     """In which sizes two layers differ, or nothing."""
-    sizes = ("cell", "input_size", "hidden_size", "num_layers", "num_directions", "state_size")
-    return ", ".join(
+    sizes = ("cell", "input_size", "hidden_size", "num_layers", "num_directions", "state_size", "output_size")
+    found = [
         f"{name} {getattr(a, name)} and {getattr(b, name)}" for name in sizes if getattr(a, name) != getattr(b, name)
-    )
+    ]
+    if not found and layout.states(a) != layout.states(b):
+        found = [f"backward {a.part(1)} and {b.part(1)}"]
+    return ", ".join(found)
 
 
-def _option_differences(a: Layer, b: Layer) -> Iterator[str]:
+def _option_differences(a: Layer, b: Layer) -> Iterator[tuple[str, Any, Any]]:
     theirs = b.options()
     for name, value in a.options().items():
         if theirs[name] != value:
-            yield f"{name}: {value} and {theirs[name]}"
+            yield name, value, theirs[name]
+
+
+def _difference(name: str, one: Any, other: Any) -> str:
+    """A sentence about an option in which two layers differ."""
+    meaning = {
+        "masked_output": "; valid steps and final states do not depend on it",
+        "stateful": "; the other one begins each call with zero states unless it is given some",
+        "batch_size": "",
+        "form": "",
+    }
+    without = "; no dropout acts at inference" if name.endswith("dropout") else ""
+    return f"The layers differ in {name}: {one} and {other}{meaning.get(name, without)}."
 
 
 def _verdict(
@@ -305,7 +350,8 @@ def _conclude(adapters: Sequence[Adapter], checks: Sequence[Check], power: Power
     ratio = max((c.noise_ratio for c in checks if c.noise_ratio is not None), default=0.0)
     same = "compute the same function" if len(adapters) > 1 else "computes what the reference computes"
     if not any(c.dtype == "float64" for c in checks):
-        same = f"agree{'s' if len(adapters) == 1 else ''} with the reference in float32 (the function was not judged in float64)"
+        kinds = " and ".join(dict.fromkeys(c.dtype for c in checks))
+        same = f"agree{'s' if len(adapters) == 1 else ''} with the reference in {kinds} (the function was not judged in float64)"
     return "equivalent", (
         f"{names} {same}: all {len(checks)} outputs are within {ratio:.2g} times the rounding noise of the NumPy reference "
         f"(limit {LIMIT:g})."

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from xframe import mistakes, noise
+from xframe import mistakes, noise, reference
 from xframe.adapters.base import Adapter
-from xframe.cells import get_cell
-from xframe.layout import Key
+from xframe.layout import Key, folds
 from xframe.packing import Parameters
-from xframe.reference import Outputs
+from xframe.reference import Given, Outputs
 from xframe.spec import Layer, Recurrent, Sequential
 from xframe.verdict import Check, ParameterCheck, Power
 
@@ -22,6 +21,8 @@ __all__ = ["LIMIT", "Input", "Subject", "judge", "judge_outputs", "margins", "pa
 
 # In units of the noise of an element. The README shows how near correct layers come to it (scripts/calibrate.py).
 LIMIT = 10.0
+# A mistake after which a number is not finite; JSON has no infinity.
+_CERTAIN = 1e30
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,20 @@ class Input:
     layer: str
     spec: Layer | Sequential
     params: Any
-    x: np.ndarray
-    state: Mapping[str, np.ndarray] | None
+    given: Given
+    number: int = 1
 
     @property
     def initial_state(self) -> str:
-        return "zero" if self.state is None else "given"
+        """``zero``, ``given`` or ``carried`` over from a call before, and which mask, if there is one."""
+        start = "zero" if self.given.state is None else "given"
+        start = "carried" if self.given.before is not None else start
+        return start if self.given.mask is None else f"{start}, mask {self.number}"
 
     @property
     def shows_most(self) -> bool:
-        """Whether this input is the one to try mistakes on: initial states hide none, and show some more."""
-        return self.state is not None or not isinstance(self.spec, Recurrent)
+        """Whether this input is one to try mistakes on: initial states hide none, and show some more."""
+        return self.initial_state != "zero" or not isinstance(self.spec, Recurrent)
 
     @property
     def title(self) -> str:
@@ -63,10 +67,10 @@ class Input:
     @cached_property
     def exact(self) -> noise.Noise:
         """The truth for float64, which several judgements need."""
-        return noise.measure(self.spec, self.params, self.x, self.state, "float64")
+        return noise.measure(self.spec, self.params, self.given, "float64")
 
     def noise(self, dtype: str) -> noise.Noise:
-        return self.exact if dtype == "float64" else noise.measure(self.spec, self.params, self.x, self.state, dtype)
+        return self.exact if dtype == "float64" else noise.measure(self.spec, self.params, self.given, dtype)
 
 
 def parameter_check(
@@ -94,8 +98,7 @@ def parameter_check(
 def _is_folded(key: Key, params: Parameters) -> bool:
     """Whether an effective bias is the sum of two that are not zero."""
     other = key._replace(role="recurrent_bias")
-    folds = get_cell(params.spec.cell).folds(params.spec)
-    return key.role == "bias" and key.gate in folds and other in params and bool(np.any(params[other]))
+    return key.role == "bias" and folds(params.spec, key) and other in params and bool(np.any(params[other]))
 
 
 def _magnitude(key: Key, params: Parameters) -> np.ndarray:
@@ -108,9 +111,17 @@ def judge(
     subject: Subject, given: Input, truth: noise.Noise, dtype: str, shown: Mapping[str, Mapping[str, float]]
 ) -> Iterator[Check]:
     """Every output of one native layer on one input."""
-    state = given.state and {k: v.astype(dtype) for k, v in given.state.items()}
-    outputs = subject.adapter.run(subject.native, given.x.astype(dtype), state)
-    yield from judge_outputs(subject, given, outputs, truth, dtype, shown)
+    yield from judge_outputs(subject, given, _run(subject, given.given, dtype), truth, dtype, shown)
+
+
+def _run(subject: Subject, given: Given, dtype: str) -> Outputs:
+    """Run a native layer on what is given, after the call before it, or after none."""
+    if given.before is None:
+        subject.adapter.reset(subject.native)
+    else:
+        _run(subject, given.before, dtype)
+    own = given.astype("float32" if dtype == "bfloat16" else dtype)  # NumPy has no bfloat16; the numbers are the same
+    return subject.adapter.run(subject.native, own.x, own.state, own.mask)
 
 
 def judge_outputs(
@@ -124,6 +135,10 @@ def judge_outputs(
     got = outputs.named()
     for output, clean in truth.clean.items():
         status, reason, max_abs, ratio, worst = _judge_one(got.get(output), clean, truth.deviation[output])
+        if status == "different" and worst is not None and ratio is None and _overflows(given, output, dtype):
+            status, reason = "inconclusive", f"the reference overflows too, in {dtype}"
+        if status == "different" and output == "sequence" and ratio is not None:
+            reason += _only_masked(given, noise.ratio(got[output], clean, truth.deviation[output]))
         yield Check(
             given.layer,
             subject.adapter.name,
@@ -148,10 +163,11 @@ def _judge_one(
         return "different", "the framework gives no such output", None, None, None
     if got.shape != clean.shape:
         return "different", f"shape {got.shape} instead of {clean.shape}", None, None, None
-    for values, whose in ((got, "the framework's output"), (clean, "the reference")):
-        if not np.isfinite(values).all():
-            where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-            return "different", f"{whose} is {values[where]} at {where}", None, None, where
+    for values, what in ((clean, "the reference"), (deviation, "the rounding noise")):
+        if where := _not_finite(values):
+            return "inconclusive", f"{what} is {values[where]} at {where}", None, None, where
+    if where := _not_finite(got):
+        return "different", f"the framework's output is {got[where]} at {where}", None, None, where
     ratios = noise.ratio(got, clean, deviation)
     worst = tuple(int(i) for i in np.unravel_index(np.argmax(ratios), ratios.shape))
     ratio, max_abs = float(ratios[worst]), float(np.abs(got - clean).max())
@@ -162,15 +178,46 @@ def _judge_one(
     return "equivalent", "", max_abs, ratio, worst
 
 
+def _overflows(given: Input, output: str, dtype: str) -> bool:
+    """Whether the reference, computed in the dtype that is judged, puts out something that is not finite."""
+    narrow = given.given.astype("float32" if dtype == "bfloat16" else dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        out = reference.run_given(given.spec, given.params, narrow)
+    return _not_finite(out.named()[output]) is not None
+
+
+def _not_finite(values: np.ndarray) -> tuple[int, ...] | None:
+    """Where the first number stands that is not finite."""
+    wrong = np.argwhere(~np.isfinite(values))
+    return tuple(int(i) for i in wrong[0]) if len(wrong) else None
+
+
+def _only_masked(given: Input, ratios: np.ndarray) -> str:
+    """What to add where every valid time step is right."""
+    mask, spec = given.given.mask, given.spec
+    if mask is None or not isinstance(spec, Recurrent):
+        return ""
+    # A layer that reads backwards, and is not flipped back, puts the masked steps at the other end.
+    valid = mask[:, ::-1] if spec.go_backwards and not spec.bidirectional else mask
+    if not valid.any() or ratios[valid].max() > LIMIT:
+        return ""
+    return f", but only at masked time steps, where it should be {_MASKED[str(spec.masked_output)]}"
+
+
+_MASKED = {"repeat": "the output before (zeros before the first valid step)", "zero": "zero"}
+
+
 def margins(given: Input, dtype: str) -> dict[str, dict[str, float]]:
     """By output and mistake: how many times over the limit that output would have been, judged in ``dtype``."""
-    spec, params = given.spec, given.params
     truth = given.noise(dtype)
     found: dict[str, dict[str, float]] = {name: {} for name in truth.clean}
-    for variation in mistakes.variations(spec, params, given.state is not None):  # type: ignore[arg-type]
-        for output, values in mistakes.run(variation, given.x, given.state).named().items():
+    for variation in mistakes.variations(given.spec, given.params, given.given):  # type: ignore[arg-type]
+        with np.errstate(over="ignore", invalid="ignore"):  # a mistake may well overflow, which everybody would see
+            outputs = mistakes.run(variation).named()
+        for output, values in outputs.items():
             ratios = noise.ratio(values, truth.clean[output], truth.deviation[output])
-            found[output][variation.name] = float(np.nanmax(ratios)) / LIMIT
+            seen = np.where(np.isfinite(values), np.minimum(ratios, _CERTAIN), _CERTAIN)
+            found[output][variation.name] = float(seen.max()) / LIMIT
     return found
 
 

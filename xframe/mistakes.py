@@ -7,7 +7,7 @@ a mistake that changes the layer without changing what the probe shows would hav
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -15,9 +15,9 @@ import numpy as np
 
 from xframe import reference
 from xframe.cells import get_cell
-from xframe.layout import Key, has_role
+from xframe.layout import Key, folds, has_role
 from xframe.packing import Parameters
-from xframe.reference import Outputs, Plain
+from xframe.reference import Given, Outputs
 from xframe.spec import Layer, Recurrent
 
 __all__ = ["Variation", "run", "variations"]
@@ -30,69 +30,111 @@ class Variation:
     Attributes:
         name: what people call the mistake.
         spec, params: the layer that results.
-        activations: activation functions that are taken for others.
-        reverse_time: the input is read backwards.
-        states: what becomes of the initial states: ``kept``, ``ignored``, or ``exchanged``.
+        given: what it is run on instead.
+        after: what becomes of its outputs.
     """
 
     name: str
     spec: Layer
     params: Mapping[Key, np.ndarray]
-    activations: Mapping[str, str] = field(default_factory=dict)
-    reverse_time: bool = False
-    states: str = "kept"
+    given: Given
+    after: Callable[[Outputs], Outputs] | None = None
 
 
-class _Mistaken(Plain):
-    """Arithmetic that takes one activation function for another."""
-
-    def __init__(self, activations: Mapping[str, str]) -> None:
-        self._activations = activations
-
-    def activate(self, name: str, a: np.ndarray, out: np.ndarray) -> np.ndarray:
-        wrong = self._activations.get(name, name)
-        if wrong == "hard_sigmoid":
-            return np.clip(0.2 * a + 0.5, 0, 1, out=out)
-        return super().activate(wrong, a, out)
-
-
-def run(variation: Variation, x: np.ndarray, state: Mapping[str, np.ndarray] | None) -> Outputs:
+def run(variation: Variation) -> Outputs:
     """The reference with the mistake made."""
-    if variation.reverse_time:
-        x = x[:, ::-1]
-    if variation.states == "ignored":
-        state = None
-    elif variation.states == "exchanged" and state is not None:
-        state = {"h": state["c"], "c": state["h"]}
-    return reference.run(variation.spec, variation.params, x, state, _Mistaken(variation.activations))
+    out = reference.run_given(variation.spec, variation.params, variation.given)
+    return variation.after(out) if variation.after else out
 
 
-def variations(spec: Layer, params: Parameters, given_state: bool) -> Iterator[Variation]:
-    """Every mistake of the catalogue that makes this layer another one."""
-    for name, changed in _parameter_mistakes(spec, params):
-        if any(not np.array_equal(block, params[key]) for key, block in changed.items()):
-            yield Variation(name, spec, params.replaced(changed))
-    if isinstance(spec, Recurrent):
-        yield from _other_functions(spec, params)
-        if given_state:
-            yield Variation("initial state ignored", spec, params, states="ignored")
-            if spec.cell == "lstm" and not spec.proj_size:
-                yield Variation("states h and c exchanged", spec, params, states="exchanged")
+def variations(spec: Layer, params: Parameters, given: Given) -> Iterator[Variation]:
+    """Every mistake of the catalogue that makes this layer, or what it does with what it is given, another one.
 
-
-def _other_functions(spec: Recurrent, params: Parameters) -> Iterator[Variation]:
-    """Mistakes in what is done with the right parameters."""
-    yield Variation("time reversed", spec, params, reverse_time=True)
-    if spec.activation == "relu":
-        yield Variation("tanh instead of relu", spec, params, {"relu": "tanh"})
+    With a mask, and in a second call, those that have to do with the mask and with the states that are carried over: the
+    others show at the first call without a mask as well.
+    """
+    if isinstance(spec, Recurrent) and given.mask is not None:
+        yield from _mask_mistakes(spec, params, given)
+    elif given.before is not None:
+        yield Variation("state not carried to the next call", spec, params, replace(given, before=None))
     else:
-        yield Variation("relu instead of tanh", spec, params, {"tanh": "relu"})
-    if spec.recurrent_activation:
-        yield Variation("hard_sigmoid instead of sigmoid", spec, params, {"sigmoid": "hard_sigmoid"})
+        for name, changed in _parameter_mistakes(spec, params):
+            if any(not np.array_equal(block, params[key]) for key, block in changed.items()):
+                yield Variation(name, spec, params.replaced(changed), given)
+        if isinstance(spec, Recurrent):
+            yield from _other_functions(spec, params, given)
+            yield from _time_mistakes(spec, params, given)
+            yield from _state_mistakes(spec, params, given)
+
+
+def _mask_mistakes(spec: Recurrent, params: Parameters, given: Given) -> Iterator[Variation]:
+    mask = np.asarray(given.mask)
+    late = np.concatenate([np.ones_like(mask[:, :1]), mask[:, :-1]], axis=1)
+    wrong = {"mask ignored": None, "mask from the wrong side (left for right)": mask[:, ::-1], "mask off by one": late}
+    for name, other in wrong.items():
+        if other is None or not np.array_equal(other, mask):
+            yield Variation(name, replace(spec, mask="any"), params, replace(given, mask=other))
+    # Where the padding is read first, there is no output to repeat, and beside a factor of zero none shows.
+    one_way = spec.go_backwards and not spec.bidirectional
+    if spec.mask == "right" and (one_way or spec.merge_mode == "mul"):
+        return
+    instead = "repeat" if spec.masked_output == "zero" else "zero"
+    yield Variation(f"masked steps: {instead} instead", replace(spec, masked_output=instead), params, given)
+
+
+# What an activation function is taken for.
+_SLIPS = {
+    "tanh": ("relu",),
+    "relu": ("tanh",),
+    "sigmoid": ("hard_sigmoid", "hard_sigmoid_keras2"),
+    "hard_sigmoid": ("hard_sigmoid_keras2", "sigmoid"),
+    "hard_sigmoid_keras2": ("hard_sigmoid", "sigmoid"),
+}
+
+
+def _other_functions(spec: Recurrent, params: Parameters, given: Given) -> Iterator[Variation]:
+    """Other functions of the right parameters."""
+    for option in ("activation", "recurrent_activation"):
+        name = getattr(spec, option)
+        for slip in _SLIPS.get(name, ("tanh",)) if name else ():
+            yield _with_options(f"{slip} instead of {name}", spec, params, given, **{option: slip})
     if spec.reset_after is not None:
-        other = replace(spec, reset_after=not spec.reset_after)
         name = "reset gate before the product" if spec.reset_after else "reset gate after the product"
-        yield Variation(name, other, Parameters(other, dict(params)))
+        yield _with_options(name, spec, params, given, reset_after=not spec.reset_after)
+    if spec.bidirectional and spec.merge_mode not in ("concat", None):
+        for other in ("sum", "mul", "ave"):
+            if other != spec.merge_mode:
+                name = f"merge_mode {other} instead of {spec.merge_mode}"
+                yield _with_options(name, spec, params, given, merge_mode=other)
+
+
+def _with_options(name: str, spec: Recurrent, params: Parameters, given: Given, **options: Any) -> Variation:
+    other = replace(spec, **options)
+    return Variation(name, other, Parameters(other, dict(params)), given)
+
+
+def _time_mistakes(spec: Recurrent, params: Parameters, given: Given) -> Iterator[Variation]:
+    yield Variation("time reversed", spec, params, replace(given, x=given.x[:, ::-1]))
+    if spec.go_backwards and not spec.bidirectional:
+        yield Variation("output flipped back", spec, params, given, lambda out: _flipped(out, slice(None)))
+    if spec.bidirectional and spec.merge_mode in ("concat", None):
+        backward = slice(spec.state_size, None)
+        yield Variation("backward output not flipped back", spec, params, given, lambda out: _flipped(out, backward))
+
+
+def _flipped(out: Outputs, features: slice) -> Outputs:
+    sequence = out.sequence.copy()
+    sequence[..., features] = sequence[:, ::-1, features]
+    return replace(out, sequence=sequence)
+
+
+def _state_mistakes(spec: Recurrent, params: Parameters, given: Given) -> Iterator[Variation]:
+    state = given.state
+    if state is not None:
+        yield Variation("initial state ignored", spec, params, replace(given, state=None))
+        if {"h", "c"} <= set(state) and state["h"].shape == state["c"].shape:
+            exchanged = {**state, "h": state["c"], "c": state["h"]}
+            yield Variation("states h and c exchanged", spec, params, replace(given, state=exchanged))
 
 
 Changes = dict[Key, np.ndarray]
@@ -102,6 +144,8 @@ def _parameter_mistakes(spec: Layer, params: Parameters) -> Iterator[tuple[str, 
     """Mistakes in where the numbers go, as (name, changed blocks)."""
     cell = get_cell(spec.cell)
     for one, other in combinations(cell.gates, 2):
+        if (one, other) == ("i", "g") and _one_function(spec):
+            continue  # a product of the same function of both
         yield f"gates {one} and {other} swapped", _swapped(params, "gate", one, other)
     for role, name in (("kernel", "kernel"), ("recurrent_kernel", "recurrent kernel")):
         yield f"{name} not transposed", _changed(params, role, _square(lambda w: w.T))
@@ -110,14 +154,23 @@ def _parameter_mistakes(spec: Layer, params: Parameters) -> Iterator[tuple[str, 
         yield "bias dropped", _changed(params, "bias", np.zeros_like)
         if has_recurrent_bias(spec):
             yield from _two_biases(spec, params)
-    if spec.cell == "lstm" and spec.bias:
+    if spec.cell == "lstm" and spec.bias and getattr(spec, "recurrent_activation", "") not in _SHIFTED:
         forget = {k: v + 1 for k, v in params.items() if (k.role, k.gate) == ("bias", "f")}
         yield "forget bias of 1 added", forget
     if spec.num_directions == 2:
         yield "directions swapped", _swapped(params, "direction", 0, 1)
     if spec.num_layers > 1:
-        same = {k: v for k, v in _swapped(params, "layer", 0, 1).items() if v.shape == params[k].shape}
-        yield "layers swapped", same
+        yield "layers swapped", _swapped(params, "layer", 0, 1)
+
+
+# Adding one number to all units changes nothing.
+_SHIFTED = ("softmax", "log_softmax")
+
+
+def _one_function(spec: Layer) -> bool:
+    """Whether the gates and the candidate have the same activation function."""
+    names = {getattr(spec, option, "") for option in ("activation", "recurrent_activation")}
+    return len(names) == 1 or names == {"elu", "celu"}
 
 
 def has_recurrent_bias(spec: Layer) -> bool:
@@ -132,7 +185,7 @@ def _two_biases(spec: Layer, params: Parameters) -> Iterator[tuple[str, Changes]
     for key, other in biases:
         both[key] = both[other] = params[key] + params[other]
     yield "both biases added on both sides", both
-    inner = [pair for pair in biases if pair[0].gate not in get_cell(spec.cell).folds(spec)]
+    inner = [pair for pair in biases if not folds(spec, pair[0])]
     if inner:
         folded: Changes = {}
         for key, other in inner:
@@ -141,13 +194,14 @@ def _two_biases(spec: Layer, params: Parameters) -> Iterator[tuple[str, Changes]
 
 
 def _swapped(params: Parameters, what: str, one: object, other: object) -> Changes:
-    """Exchange all blocks that differ only in one part of their address."""
+    """Exchange all blocks that differ only in one part of their address and have one shape."""
     other_way = {one: other, other: one}
     return {
         key: params[partner]
         for key in params
         if getattr(key, what) in other_way
         and (partner := _readdressed(key, what, other_way[getattr(key, what)])) in params
+        and params[partner].shape == params[key].shape
     }
 
 

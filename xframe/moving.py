@@ -23,10 +23,14 @@ _OPTIONS = (
     "reset_after",
     "activation",
     "recurrent_activation",
+    "merge_mode",
+    "go_backwards",
+    "backward",
+    "masked_output",
 )
 
 
-def transfer(source: Any, target: Any) -> None:
+def transfer(source: Any, target: Any, mask: str | None = None) -> None:
     """Copy the weights of a native layer into another native layer of the same kind, in any framework.
 
     Both may be layers that the user made with the framework's own classes. Where the source keeps two biases and the
@@ -38,6 +42,9 @@ def transfer(source: Any, target: Any) -> None:
     Args:
         source: the layer to read; it is not changed.
         target: the layer to write; its weights exist and are overwritten.
+        mask: which masks the layers will be given, ``"right"`` or ``"any"`` as of `Recurrent`; they must then do the same
+            at masked steps. None for none. Dropout, and whether a layer keeps its states between calls, are the target's
+            own affair.
 
     Raises:
         UnsupportedError: a layer or an option is not understood, or the target has no place for a non-zero block.
@@ -45,12 +52,16 @@ def transfer(source: Any, target: Any) -> None:
         LayoutError: a weight is not finite, or too large for the target's float type.
     """
     reader, writer = adapter_of(source), adapter_of(target)
-    theirs, mine = reader.spec(source), writer.spec(target)
+    theirs = reader.spec(source, mask)
+    # A source that makes its mask itself gives one without being asked.
+    mine = writer.spec(target, mask or getattr(theirs, "mask", None))
     reader.dtype(source)  # refuses what NumPy has no type for
     for option in _OPTIONS:
         a, b = getattr(theirs, option, None), getattr(mine, option, None)
-        # A layer without biases fits one with biases, which are then zero.
-        if a != b and not (option == "bias" and b):
+        # A layer without biases fits one with biases, which are then zero; one that is given no masks fits any.
+        if a != b and not (option == "bias" and b) and not (option == "masked_output" and a is None):
+            if option == "backward":
+                a, b = str(a), str(b)
             raise SpecError(
                 f"The {reader.title} layer has {option}={a!r} and the {writer.title} layer has {option}={b!r}; "
                 "build the target with the source's options."

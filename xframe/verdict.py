@@ -20,7 +20,7 @@ class Check:
         layer: which layer, or ``model`` for the whole chain.
         framework: short name.
         weights: how the weights got there.
-        initial_state: ``zero`` or ``given``.
+        initial_state: ``zero``, ``given`` or ``carried`` over from a call before; with a mask, which one.
         output: ``sequence``, ``last``, ``state h``, ... or ``output``.
         dtype: float type of the framework's layer; the reference is always in float64.
         status: ``equivalent``, ``different`` or ``inconclusive``.
@@ -136,6 +136,11 @@ class Verdict:
     probe: Mapping[str, Any]
     notes: tuple[str, ...]
     environment: Mapping[str, str]
+
+    @property
+    def counted(self) -> tuple[LayerReport, ...]:
+        """The layers, each that stands in several places of the model once."""
+        return tuple({id(layer.spec): layer for layer in reversed(self.layers)}.values())[::-1]
 
     def __bool__(self) -> bool:
         return self.status == "equivalent"
