@@ -93,19 +93,30 @@ def test_markdown_of_compare(capsys: pytest.CaptureFixture[str]) -> None:
     assert "**VERDICT: equivalent." in out
 
 
-def test_reset_before_is_compared_where_it_exists(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ("compare", "gru", "--units", "4", "--input-size", "3", "--reset-before")
+def test_a_layer_is_compared_where_it_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = "compare gru --units 4 --input-size 3 --bidirectional --mask right --masked-output repeat".split()
     status, out, _ = run(capsys, *arguments)
     assert status == 0
-    assert "Not compared: PyTorch has no GRU that applies the reset gate before the product" in " ".join(out.split())
+    assert "Not compared: Keras has no bidirectional layer with masked_output='repeat'" in " ".join(out.split())
     status, out, err = run(capsys, *arguments, "--frameworks", "keras,torch")
     assert (status, out) == (2, "")
-    assert "PyTorch has no GRU" in err
+    assert "Keras has no bidirectional layer" in err
+
+
+def test_a_layer_of_xframe_is_named_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, *"compare gru --units 4 --input-size 3 --reset-before".split())
+    assert status == 0
+    text = " ".join(out.split())
+    assert "PyTorch: xframe.torch.Recurrent, because torch.nn.GRU applies the reset gate after the product." in text
 
 
 def test_every_option_reaches_the_layer(capsys: pytest.CaptureFixture[str]) -> None:
-    options = "--hidden 4 --features 3 --layers 2 --bidirectional --no-bias --reset-before --activation tanh"
-    _, out, _ = run(capsys, "explain", "gru", *options.split(), "--recurrent-activation", "sigmoid", "--format", "json")
+    options = (
+        "--hidden 4 --features 3 --layers 2 --bidirectional --merge ave --go-backwards --no-bias --reset-before "
+        "--activation gelu --recurrent-activation hard_sigmoid_keras2 --mask any --masked-output zero "
+        "--input-dropout 0.1 --recurrent-dropout 0.2 --dropout 0.3 --format json"
+    )
+    _, out, _ = run(capsys, "explain", "gru", *options.split())
     assert json.loads(out)["spec"] == {
         "cell": "gru",
         "input_size": 3,
@@ -114,10 +125,29 @@ def test_every_option_reaches_the_layer(capsys: pytest.CaptureFixture[str]) -> N
         "bidirectional": True,
         "bias": False,
         "reset_after": False,
-        "activation": "tanh",
-        "recurrent_activation": "sigmoid",
+        "activation": "gelu",
+        "recurrent_activation": "hard_sigmoid_keras2",
         "proj_size": 0,
+        "merge_mode": "ave",
+        "go_backwards": True,
+        "mask": "any",
+        "masked_output": "zero",
+        "stateful": False,
+        "batch_size": None,
+        "input_dropout": 0.1,
+        "recurrent_dropout": 0.2,
+        "dropout": 0.3,
+        "form": "layer",
+        "backward": None,
     }
+    for flags, option, value in (
+        ("compare rnn --stateful --batch 3", "batch_size", 3),
+        ("explain rnn --bare-cell", "form", "cell"),
+        ("explain rnn --bidirectional --merge none", "merge_mode", None),
+    ):
+        _, out, _ = run(capsys, *flags.split(), "--hidden", "4", "--features", "3", "--format", "json")
+        content = json.loads(out)
+        assert content.get("spec", content.get("layers", [{}])[0].get("spec", {}))[option] == value
 
 
 def test_probe_options_reach_the_probe(capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,7 +166,7 @@ def test_not_equivalent_exits_with_1(capsys: pytest.CaptureFixture[str], monkeyp
 
     right = TorchAdapter.run
 
-    def wrong(self: TorchAdapter, layer: object, x: object, state: object = None) -> Outputs:
+    def wrong(self: TorchAdapter, layer: object, x: object, state: object = None, mask: object = None) -> Outputs:
         out = right(self, layer, x, state)  # type: ignore[arg-type]
         return Outputs(out.sequence * 1.001, out.last, out.states)
 
@@ -159,8 +189,7 @@ def test_the_suite_is_one_table(capsys: pytest.CaptureFixture[str]) -> None:
     content = json.loads(out)
     assert (status, err) == (0, "")
     assert len(content["configurations"]) >= 24
-    assert len(content["left_out"]) == 6
-    assert all("reset_after=False" in reason for reason in content["left_out"].values())
+    assert not content["left_out"]
 
 
 def test_number_and_demonstrate(capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,8 +221,16 @@ BAD = {
         "explain lstm --hidden 3 --features 2 --reset-before",
         "--reset-before is an option of the gru",
     ),
-    "activation": ("explain gru --hidden 3 --features 2 --activation relu", "activation of the gru must be 'tanh'"),
-    "dtype": ("compare --dtype float16", "not 'float16'"),
+    "activation": ("explain gru --hidden 3 --features 2 --activation rleu", "did you mean 'relu'?"),
+    "dtype": ("compare --dtype int8", "not 'int8'"),
+    "mask": ("compare gru --hidden 3 --features 2 --mask left", "mask must be None or 'right' or 'any', not 'left'"),
+    "masked output without a mask": ("compare gru --hidden 3 --features 2 --masked-output zero", "goes with a mask"),
+    "merge": ("compare gru --hidden 3 --features 2 --merge sum", "goes with bidirectional=True"),
+    "dropout of one layer": ("compare gru --hidden 3 --features 2 --dropout 0.1", "acts between the layers"),
+    "rate": ("compare gru --hidden 3 --features 2 --input-dropout 1.5", "a rate from 0 to less than 1"),
+    "stateful without a cell": ("compare --stateful", "--stateful needs a CELL"),
+    "suite and steps": ("compare --suite full --steps 9", "--suite full brings its own batch sizes and steps"),
+    "suite": ("compare --suite everything", "'everything' is not one of 'standard', 'full'"),
     "framework": ("compare --frameworks jax", "There is no adapter for 'jax'"),
     "counted only": ("compare --frameworks onnx", "counts its parameters but does not run it"),
     "suite and cell": ("compare lstm --suite", "--suite brings its own layers"),

@@ -19,7 +19,7 @@ from xframe.errors import (
 from xframe.spec import Dense, Recurrent, Sequential
 
 if TYPE_CHECKING:
-    from xframe import adapters, noise, probe, reference
+    from xframe import adapters, keras, masks, noise, probe, reference, torch
     from xframe.comparison import compare
     from xframe.counts import count
     from xframe.explanation import explain
@@ -47,12 +47,16 @@ __all__ = [
     "compare",
     "count",
     "explain",
+    "keras",
+    "masks",
     "noise",
     "probe",
     "reference",
+    "torch",
     "transfer",
 ]
 
+_MODULES = ("adapters", "keras", "masks", "noise", "probe", "reference", "torch")
 _LAZY = {
     "Key": "layout",
     "Parameters": "packing",
@@ -67,6 +71,6 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(f"xframe.{_LAZY[name]}"), name)
-    if name in ("adapters", "noise", "probe", "reference"):
+    if name in _MODULES:
         return importlib.import_module(f"xframe.{name}")
     raise AttributeError(f"module 'xframe' has no attribute {name!r}")

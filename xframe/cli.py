@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,8 +17,14 @@ from xframe.errors import FileError, SpecError, XframeError
 from xframe.report import FORMATS, render
 from xframe.spec import Dense, Recurrent, Sequential
 
+if TYPE_CHECKING:
+    from xframe.suite import Configuration
+
 __all__ = ["main"]
 
+# Kept here, because the module that has them needs NumPy.
+SUITES = ("standard", "full")
+_BATCH = 2
 _STATUS = {"equivalent": 0, "done": 0, "different": 1, "inconclusive": 2, "error": 2}
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,12 +46,24 @@ _spec_options = _options(
     click.option("--hidden", "--units", type=int, metavar="N", help="Hidden units."),
     click.option("--features", "--input-size", type=int, metavar="D", help="Input features at each time step."),
     click.option("--layers", type=int, metavar="L", help="Layers stacked on each other.  [default: 1]"),
-    click.option("--bidirectional", is_flag=True, help="Both directions of time, outputs concatenated."),
+    click.option("--bidirectional", is_flag=True, help="Both directions of time."),
+    click.option("--merge", metavar="M", help="Both directions as concat, sum, mul, ave or none.  [default: concat]"),
+    click.option("--go-backwards", is_flag=True, help="Read time from the end; the output is not flipped back."),
     click.option("--no-bias", is_flag=True, help="Without biases."),
     click.option("--reset-before", is_flag=True, help="GRU: reset gate before the product (reset_after=False)."),
-    click.option("--activation", metavar="A", help="rnn: tanh or relu; lstm and gru: tanh.  [default: tanh]"),
-    click.option("--recurrent-activation", metavar="A", help="lstm and gru: sigmoid.  [default: sigmoid]"),
+    click.option("--activation", metavar="A", help="Any of Keras's, or hard_sigmoid_keras2.  [default: tanh]"),
+    click.option(
+        "--recurrent-activation", metavar="A", help="The same for the gates of lstm and gru.  [default: sigmoid]"
+    ),
     click.option("--proj-size", type=int, metavar="P", help="LSTM: size of the projected state."),
+    click.option("--mask", metavar="K", help="Masked time steps: right (padding at the end) or any."),
+    click.option("--masked-output", metavar="O", help="At a masked step: repeat (the output before) or zero."),
+    click.option("--input-dropout", type=float, metavar="R", help="Rate on the inputs, in training (Keras: dropout)."),
+    click.option("--recurrent-dropout", type=float, metavar="R", help="Rate on the state h, in training."),
+    click.option(
+        "--dropout", type=float, metavar="R", help="Rate between stacked layers, in training (PyTorch: dropout)."
+    ),
+    click.option("--bare-cell", is_flag=True, help="The cell alone, called step by step."),
 )
 
 _output_options = _options(
@@ -71,17 +89,24 @@ def cli() -> None:
 @cli.command()
 @_spec_options
 @click.option("--steps", type=int, metavar="T", help="Time steps of the probe.  [default: 5, without CELL 3]")
-@click.option("--batch", type=int, default=2, show_default=True, metavar="N", help="Sequences in the probe.")
+@click.option("--batch", type=int, default=_BATCH, show_default=True, metavar="N", help="Sequences in the probe.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Seed of weights, inputs and states.")
 @click.option(
     "--dtype",
     default="float64,float32",
     show_default=True,
     metavar="LIST",
-    help="Float types: float64 judges the function, float32 the numerics.",
+    help="Float types: float64 judges the function, float32, float16 and bfloat16 the numerics.",
 )
 @click.option("--frameworks", metavar="LIST", help="Frameworks to compare.  [default: keras,torch]")
-@click.option("--suite", is_flag=True, help="The standard grid of configurations, one row each.")
+@click.option("--stateful", is_flag=True, help="States are kept from call to call; the batch size is that of --batch.")
+@click.option(
+    "--suite",
+    type=click.Choice(SUITES),
+    is_flag=False,
+    flag_value=SUITES[0],
+    help="A grid of configurations: standard (one row each; what --suite alone means), or full (all pairs of options).",
+)
 @_output_options
 def compare(
     cell: str | None,
@@ -90,7 +115,8 @@ def compare(
     seed: int,
     dtype: str,
     frameworks: str | None,
-    suite: bool,
+    stateful: bool,
+    suite: str | None,
     format_: str,
     output: str | None,
     quiet: bool,
@@ -106,10 +132,16 @@ def compare(
     Examples:
       xframe compare
       xframe compare lstm --hidden 64 --features 16 --layers 2 --bidirectional
+      xframe compare gru --hidden 8 --features 3 --mask any --masked-output zero
       xframe compare --suite
     """
+    if stateful and cell is None:
+        raise click.UsageError("--stateful needs a CELL: rnn, lstm or gru.")
+    spec["batch_size"] = batch if stateful else None
     if suite and (cell or any(spec.values())):
         raise click.UsageError("--suite brings its own layers; leave out CELL and its options.")
+    if suite == "full" and (steps is not None or batch != _BATCH):
+        raise click.UsageError("--suite full brings its own batch sizes and steps; leave out --batch and --steps.")
     model = _model(cell, spec)
     check_output(output)
     names = _list(frameworks) if frameworks is not None else None
@@ -126,7 +158,7 @@ def compare(
     result: Any
     with silenced():
         if suite:
-            result = run_suite(probe, names, _list(dtype), _bar if not quiet else iter)
+            result = run_suite(probe, names, _list(dtype), _bar if not quiet else iter, suite)
         else:
             result = compare_spec(model, names, _list(dtype), probe, strict=names is not None)
     _deliver(result, format_, output, quiet)
@@ -207,7 +239,10 @@ def _model(cell: str | None, given: dict[str, Any]) -> Recurrent | Sequential:
         raise click.UsageError(f"{cell} needs {' and '.join(missing)}: xframe ... {cell} --hidden 8 --features 3.")
     if given["reset_before"] and cell in ("rnn", "lstm"):
         raise click.UsageError(f"--reset-before is an option of the gru, not of the {cell}; leave it out.")
-    optional = {"num_layers": given["layers"], "proj_size": given["proj_size"]}
+    plain = ("proj_size", "mask", "masked_output", "input_dropout", "recurrent_dropout", "dropout")
+    optional = {"num_layers": given["layers"], **{name: given[name] for name in plain}}
+    if merge := given["merge"]:
+        optional["merge_mode"] = None if merge == "none" else merge
     return Recurrent(
         cell,
         given["features"],
@@ -217,7 +252,11 @@ def _model(cell: str | None, given: dict[str, Any]) -> Recurrent | Sequential:
         reset_after=False if given["reset_before"] else None,
         activation=given["activation"],
         recurrent_activation=given["recurrent_activation"],
-        **{name: value for name, value in optional.items() if value is not None},
+        go_backwards=given["go_backwards"],
+        form="cell" if given["bare_cell"] else "layer",
+        stateful=given.get("batch_size") is not None,
+        batch_size=given.get("batch_size"),
+        **{name: value for name, value in optional.items() if value is not None or name == "merge_mode"},
     )
 
 
@@ -225,7 +264,7 @@ def _list(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _bar(specs: Sequence[Recurrent]) -> Iterable[Recurrent]:
+def _bar(specs: Sequence[Configuration]) -> Iterable[Configuration]:
     """A progress bar on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         yield from specs

@@ -12,6 +12,7 @@ from xframe.assumptions import NumberSearch
 from xframe.counts import Count
 from xframe.explanation import Explanation
 from xframe.layout import Native
+from xframe.spec import plural
 
 if TYPE_CHECKING:
     from xframe.demonstration import Demonstration
@@ -196,6 +197,8 @@ def _verdict(v: Verdict) -> Iterator[Block]:
     if len(v.layers) > 1:
         yield Heading("The model")
         yield Paragraph("; ".join(_total(v, name) for name in v.layers[0].counts) + ".")
+        if len(v.counted) < len(v.layers):
+            yield Paragraph("A layer that stands in several places has one set of weights and is counted once.")
     yield Heading("Do they compute the same?")
     yield Paragraph(_how(v))
     if v.checks:
@@ -205,8 +208,8 @@ def _verdict(v: Verdict) -> Iterator[Block]:
 
 
 def _total(v: Verdict, name: str) -> str:
-    stored = [layer.counts[name].stored for layer in v.layers if name in layer.counts]
-    effective = [layer.counts[name].effective for layer in v.layers if name in layer.counts]
+    stored = [layer.counts[name].stored for layer in v.counted if name in layer.counts]
+    effective = [layer.counts[name].effective for layer in v.counted if name in layer.counts]
     title = v.layers[0].counts[name].packing.title
     return f"{title} stores {_added(stored)}, of which {_added(effective)} are effective"
 
@@ -217,8 +220,13 @@ def _added(numbers: Sequence[int]) -> str:
 
 def _how(v: Verdict) -> str:
     shape = f"{v.probe['batch']} sequences of {v.probe['steps']} time steps"
+    starts = {c.initial_state for c in v.checks}
+    masks = {s.partition(", ")[2] for s in starts} - {""}
+    also = f", without a mask and with {plural(len(masks), 'mask')}" if masks else ""
+    also += ", and a second call that carries the states on" if any(s.startswith("carried") for s in starts) else ""
     return (
-        f"Probe: {shape}, seed {v.probe['seed']}, initial states zero and given, every number distinct and away from zero. "
+        f"Probe: {shape}, seed {v.probe['seed']}, initial states zero and given{also}, every number distinct and away from "
+        "zero. "
         "Measured against the NumPy reference in float64 with the same parameters: the largest absolute difference over "
         f"all outputs, and the largest in units of the rounding noise of that element (limit {v.limit:g})."
     )
@@ -282,7 +290,33 @@ def _findings(v: Verdict) -> Iterator[str]:
 
 
 def _suite(s: Suite) -> Iterator[Block]:
-    yield Heading(f"The standard grid: {len(s.verdicts)} configurations", 1)
+    yield Heading(f"The {s.name} grid: {len(s.verdicts)} configurations", 1)
+    yield from _by_value(s) if any(s.values) else _by_configuration(s)
+    yield Items(tuple(s.notes))
+    yield Paragraph(f"VERDICT: {s.status}. {s.reason}", strong=True)
+
+
+def _by_value(s: Suite) -> Iterator[Block]:
+    """One row for each value of each option, over all configurations that have it."""
+    groups: dict[tuple[str, str], list[Verdict]] = {}
+    for values, verdict in zip(s.values, s.verdicts, strict=True):
+        for pair in values.items():
+            groups.setdefault(pair, []).append(verdict)
+    from xframe.suite import OPTIONS  # which needs NumPy
+
+    rows = []
+    for option, value in [(o, v) for o, values in OPTIONS.items() for v in values if (o, v) in groups]:
+        verdicts = groups[option, value]
+        outputs = sum(len(v.checks) for v in verdicts)
+        worst = [_figures([c for v in verdicts for c in v.checks if c.dtype == d])[1] for d in ("float64", "float32")]
+        status = _worst_status(c for v in verdicts for c in v.checks)
+        status = status if status != "equivalent" or all(verdicts) else "inconclusive"
+        rows.append((option, value, f"{len(verdicts):,}", f"{outputs:,}", *worst, status))
+    headers = ("option", "value", "configurations", "outputs", "float64 x noise", "float32 x noise", "status")
+    yield Table(headers, tuple(rows), frozenset(headers[2:-1]))
+
+
+def _by_configuration(s: Suite) -> Iterator[Block]:
     titles = list(dict.fromkeys(c.packing.title for v in s.verdicts for c in v.layers[0].counts.values()))
     headers = ("configuration", *titles, "effective", "float64 x noise", "float32 x noise", "status")
     rows = []
@@ -293,8 +327,6 @@ def _suite(s: Suite) -> Iterator[Block]:
         stored = [f"{counts[t].stored:,}" if t in counts else "no" for t in titles]
         rows.append((str(v.model), *stored, f"{effective:,}", *worst, v.status))
     yield Table(headers, tuple(rows), frozenset(headers[1:-1]))
-    yield Items(tuple(s.notes))
-    yield Paragraph(f"VERDICT: {s.status}. {s.reason}", strong=True)
 
 
 def _demonstration(d: Demonstration) -> Iterator[Block]:

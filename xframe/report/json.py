@@ -54,7 +54,10 @@ def _head(command: str, status: str, environment: Mapping[str, str] | None = Non
 
 
 def _spec(spec: Layer) -> dict[str, Any]:
-    return {"cell": spec.cell, **spec.options()}
+    options = spec.options()
+    if backward := options.get("backward"):
+        options["backward"] = _spec(backward)
+    return {"cell": spec.cell, **options}
 
 
 def _counts(counts: Mapping[str, Count]) -> dict[str, Any]:
@@ -122,7 +125,7 @@ def _verdict(v: Verdict) -> dict[str, Any]:
             for report in v.layers
         ],
         "totals": {
-            name: sum(report.counts[name].stored for report in v.layers)
+            name: sum(report.counts[name].stored for report in v.counted)
             for name in v.layers[0].counts
             if all(name in report.counts for report in v.layers)
         },
