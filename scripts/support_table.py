@@ -1,16 +1,27 @@
-"""Which framework has which layer: the table in the README, derived from the layout tables.
+"""Which framework has which layer: the tables in the README, derived from the layout tables.
 
-"run" means that xframe builds, runs and moves the layer; "count" that it counts and explains it; "no" that the framework does
-not have it.
+Without an argument: the layers in every framework. "run" means that xframe builds, runs and moves the layer; "count" that it
+counts and explains it; "no" that the framework does not have it.
+
+    python scripts/support_table.py [options]
+
+With ``options``: every option of a recurrent layer in the frameworks that xframe runs. "exact" means that the framework's own
+layer does it, "module" that xframe gives a layer written in that framework, "no" that it is refused, "-" that the cell has no
+such option. The numbers lead to the reasons below the table.
 """
 
 from __future__ import annotations
+
+import re
+import sys
+from typing import Any
 
 from tabulate import tabulate
 
 from xframe import Recurrent
 from xframe.adapters import known_adapters, known_packings
-from xframe.errors import UnsupportedError
+from xframe.cells import get_cell, known_cells
+from xframe.errors import SpecError, UnsupportedError
 from xframe.layout import Packing
 
 LAYERS = {
@@ -22,8 +33,38 @@ LAYERS = {
     "without biases": Recurrent("lstm", 3, 5, bias=False),
 }
 
+BOTH: dict[str, Any] = {"bidirectional": True}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "without biases": {"bias": False},
+    "reset gate before the product": {"reset_after": False},
+    "projected": {"proj_size": 2},
+    "activation relu": {"activation": "relu"},
+    "any other activation": {"activation": "gelu"},
+    "any other recurrent_activation": {"recurrent_activation": "hard_sigmoid"},
+    "hard_sigmoid of Keras 1 and 2": {"recurrent_activation": "hard_sigmoid_keras2"},
+    "stacked": {"num_layers": 2},
+    "bidirectional, concat": BOTH,
+    "bidirectional, sum, mul, ave": {**BOTH, "merge_mode": "sum"},
+    "bidirectional, not merged": {**BOTH, "merge_mode": None},
+    "bidirectional, backward differs": {**BOTH, "backward": Recurrent("lstm", 3, 4)},
+    "go_backwards": {"go_backwards": True},
+    "stateful": {"stateful": True, "batch_size": 2},
+    "padding on the right, zero": {"mask": "right", "masked_output": "zero"},
+    "padding on the right, repeat": {"mask": "right", "masked_output": "repeat"},
+    "any mask, zero": {"mask": "any", "masked_output": "zero"},
+    "any mask, repeat": {"mask": "any", "masked_output": "repeat"},
+    "bidirectional, padding, zero": {**BOTH, "mask": "right", "masked_output": "zero"},
+    "bidirectional, padding, repeat": {**BOTH, "mask": "right", "masked_output": "repeat"},
+    "dropout on the inputs": {"input_dropout": 0.2},
+    "dropout on the state": {"recurrent_dropout": 0.2},
+    "dropout between layers": {"num_layers": 2, "dropout": 0.2},
+    "bare cell": {"form": "cell"},
+    "bare cell, other activation": {"form": "cell", "activation": "gelu"},
+}
 
-def support(packing: Packing, spec: Recurrent) -> str:
+
+def layer_support(packing: Packing, spec: Recurrent) -> str:
     try:
         packing.layout(spec)
     except UnsupportedError:
@@ -31,11 +72,49 @@ def support(packing: Packing, spec: Recurrent) -> str:
     return "run" if packing.name in known_adapters() else "count"
 
 
-def main() -> None:
+def layers() -> str:
     packings = known_packings().values()
-    rows = [[name, *(support(p, spec) for p in packings)] for name, spec in LAYERS.items()]
-    print(tabulate(rows, ["layer", *(p.title for p in packings)], tablefmt="github"))
+    rows = [[name, *(layer_support(p, spec) for p in packings)] for name, spec in LAYERS.items()]
+    return tabulate(rows, ["layer", *(p.title for p in packings)], tablefmt="github")
+
+
+def spec_of(cell: str, option: str) -> Recurrent | None:
+    """The layer of one place in the table; None where the cell has no such option."""
+    try:
+        return Recurrent(cell, 3, 5, **OPTIONS[option])
+    except SpecError:
+        return None
+
+
+def option_support(packing: Packing, spec: Recurrent) -> tuple[str, str]:
+    """The word for the table, and why it is not ``exact``."""
+    try:
+        packing.layout(spec)
+    except UnsupportedError as error:
+        return "no", re.sub(r"\btorch\.nn\.\w+", "torch.nn's cell", str(error).replace(f" for {spec}", ""))
+    if why := packing.why_ours(spec):
+        # The same reason holds for all cells.
+        return "module", re.sub(r"\btorch\.nn\.\w+", "torch.nn's layer", f"{packing.ours}, because {why}.")
+    return "exact", ""
+
+
+def options() -> str:
+    cells = [name for name, cell in known_cells().items() if cell.recurrent]
+    packings = [known_packings()[name] for name in known_adapters()]
+    reasons: dict[str, int] = {}
+    rows = []
+    for option in OPTIONS:
+        row = [option]
+        for packing in packings:
+            for cell in cells:
+                spec = spec_of(cell, option)
+                word, why = option_support(packing, spec) if spec else ("-", "")
+                row.append(f"{word} ({reasons.setdefault(why, len(reasons) + 1)})" if why else word)
+        rows.append(row)
+    headers = ["option", *(f"{p.title} {get_cell(cell).title}" for p in packings for cell in cells)]
+    notes = [f"{number}. {why}" for why, number in reasons.items()]
+    return "\n".join([tabulate(rows, headers, tablefmt="github"), "", *notes])
 
 
 if __name__ == "__main__":
-    main()
+    print(options() if sys.argv[1:] == ["options"] else layers())

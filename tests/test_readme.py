@@ -56,6 +56,11 @@ def test_the_figures_that_take_long_are_there() -> None:
 
 
 def test_the_code_works(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
-    assert capsys.readouterr().out == "(2, 9, 14) 1554\nLSTM(8) on 3 features\n"
+    printed = []
+    for code in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
+        exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+        printed.append(capsys.readouterr().out)
+    assert printed == [
+        "(2, 9, 14) 1554\nLSTM(8) on 3 features\n",
+        "Recurrent GRU(6) on 4 features, reset after, gates hard_sigmoid, mask any (zero)\n",
+    ]
