@@ -73,9 +73,18 @@ def folding(spec: Layer) -> str:
     return "rz" if getattr(spec, "reset_after", None) else "".join(GATES[spec.cell])
 
 
-def parts(spec: Recurrent) -> list[Recurrent]:
-    """What describes the cell of each direction."""
-    return [spec, spec.backward or spec] if spec.bidirectional else [spec]
+def parts(spec: Recurrent) -> list[list[Recurrent]]:
+    """For each direction what describes the cells that run inside it."""
+    halves = [spec, spec.backward or spec] if spec.bidirectional else [spec]
+    columns = [[half, *half.stacked] for half in halves]
+    if spec.backward:
+        columns[1] *= spec.backward.num_layers
+    return columns
+
+
+def output(part: Recurrent) -> int:
+    """Size of a cell's state h."""
+    return part.proj_size or part.hidden_size
 
 
 def shapes(spec: Layer) -> dict[Key, tuple[int, ...]]:
@@ -84,33 +93,44 @@ def shapes(spec: Layer) -> dict[Key, tuple[int, ...]]:
         found: dict[Key, tuple[int, ...]] = {Key(0, 0, "kernel", ""): (spec.input_size, spec.units)}
         return found | ({Key(0, 0, "bias", ""): (spec.units,)} if spec.bias else {})
     found = {}
-    outputs = [part.proj_size or part.hidden_size for part in parts(spec)]
+    outputs = [output(column[-1]) for column in parts(spec)]
     merged = sum(outputs) if spec.merge_mode in ("concat", None) else outputs[0]
     for layer in range(spec.num_layers):
-        d = merged if layer else spec.input_size
-        for direction, part in enumerate(parts(spec)):
-            n, h = part.hidden_size, outputs[direction]
-            for gate in GATES[part.cell]:
-                found[Key(layer, direction, "kernel", gate)] = (d, n)
-                found[Key(layer, direction, "recurrent_kernel", gate)] = (h, n)
-                if part.bias:
-                    found[Key(layer, direction, "bias", gate)] = (n,)
-                    found[Key(layer, direction, "recurrent_bias", gate)] = (n,)
-            if part.proj_size:
-                found[Key(layer, direction, "projection", "")] = (n, h)
+        for direction, column in enumerate(parts(spec)):
+            d = merged if layer else spec.input_size
+            for level, part in enumerate(column, layer):
+                n, h = part.hidden_size, output(part)
+                for gate in GATES[part.cell]:
+                    found[Key(level, direction, "kernel", gate)] = (d, n)
+                    found[Key(level, direction, "recurrent_kernel", gate)] = (h, n)
+                    if part.bias:
+                        found[Key(level, direction, "bias", gate)] = (n,)
+                        found[Key(level, direction, "recurrent_bias", gate)] = (n,)
+                if part.proj_size:
+                    found[Key(level, direction, "projection", "")] = (n, h)
+                d = h
     return found
 
 
 def state_shapes(spec: Recurrent, batch: int) -> dict[str, tuple[int, ...]]:
-    """The states of a layer by name, written out; those of a backward layer that has others stand apart."""
-    each = [
-        {"h": part.proj_size or part.hidden_size} | ({"c": part.hidden_size} if part.cell == "lstm" else {})
-        for part in parts(spec)
-    ]
+    """The states of a layer by name, written out; those that are not like the others stand apart."""
+    each = [[{"h": output(p)} | ({"c": p.hidden_size} if p.cell == "lstm" else {}) for p in c] for c in parts(spec)]
+    alike = [all(sizes == column[0] for sizes in column) for column in each]
+    layers = spec.num_layers
     if each[0] == each[-1]:
-        return {name: (spec.num_layers, len(each), batch, size) for name, size in each[0].items()}
-    both = zip(("", "backward "), each, strict=True)
-    return {words + name: (1, 1, batch, size) for words, sizes in both for name, size in sizes.items()}
+        d = len(each)
+        if alike[0]:
+            return {name: (layers * len(each[0]), d, batch, size) for name, size in each[0][0].items()}
+        return {f"layer {k} {n}": (1, d, batch, size) for k, sizes in enumerate(each[0]) for n, size in sizes.items()}
+    both = list(zip(("", "backward "), each, strict=True))
+    if all(alike):
+        return {words + n: (len(column), 1, batch, size) for words, column in both for n, size in column[0].items()}
+    return {
+        f"{words}layer {k} {name}": (1, 1, batch, size)
+        for words, column in both
+        for k, sizes in enumerate(column)
+        for name, size in sizes.items()
+    }
 
 
 def whole_numbers(spec: Layer, seed: int) -> Blocks:

@@ -139,6 +139,7 @@ def test_every_option_reaches_the_layer(capsys: pytest.CaptureFixture[str]) -> N
         "dropout": 0.3,
         "form": "layer",
         "backward": None,
+        "stacked": [],
     }
     for flags, option, value in (
         ("compare rnn --stateful --batch 3", "batch_size", 3),

@@ -95,7 +95,13 @@ _BACKWARD = {
     "gru": Recurrent("gru", FEATURES, 5, reset_after=False),
     "lstm": Recurrent("lstm", FEATURES, UNITS, activation="softsign", bias=False, recurrent_dropout=0.25),
     "projected": Recurrent("lstm", FEATURES, 8, proj_size=2, recurrent_activation="hard_sigmoid"),
+    "stack": Recurrent("gru", FEATURES, 6, num_layers=3),
 }
+# On UNITS, two cells that put out 4 and 6.
+_ABOVE = (
+    Recurrent("lstm", UNITS, 8, proj_size=4, recurrent_activation="hard_sigmoid_keras2"),
+    Recurrent("gru", 4, 6, reset_after=False, input_dropout=0.25),
+)
 SPECS: dict[str, tuple[str, dict[str, Any]]] = {
     "rnn-go-backwards": ("rnn", {"go_backwards": True}),
     "lstm-go-backwards-stack": ("lstm", {"go_backwards": True, "num_layers": 3}),
@@ -128,6 +134,18 @@ SPECS: dict[str, tuple[str, dict[str, Any]]] = {
         "lstm",
         {"bidirectional": True, "backward": Recurrent("rnn", FEATURES, UNITS), "merge_mode": "mul"},
     ),
+    "stacked": ("lstm", {"stacked": _ABOVE}),
+    "stacked-backwards": ("lstm", {"stacked": _ABOVE, "go_backwards": True}),
+    "stacked-alike-backwards": ("rnn", {"stacked": (Recurrent("rnn", UNITS, UNITS),) * 2, "go_backwards": True}),
+    "stacked-both": ("gru", {"stacked": _ABOVE, "bidirectional": True, "merge_mode": "mul"}),
+    "stacked-alike-both": ("gru", {"stacked": (Recurrent("gru", UNITS, UNITS),), "bidirectional": True}),
+    "stacked-both-backwards": ("rnn", {"stacked": _ABOVE, "bidirectional": True, "go_backwards": True}),
+    "stacked-backward-stack": (
+        "lstm",
+        {"stacked": _ABOVE, "bidirectional": True, "merge_mode": "sum", "backward": _BACKWARD["stack"]},
+    ),
+    "backward-stack": ("lstm", {"bidirectional": True, "backward": _BACKWARD["stack"], "go_backwards": True}),
+    "stacked-backward-one": ("rnn", {"stacked": _ABOVE, "bidirectional": True, "backward": _BACKWARD["gru"]}),
     "dropped": ("gru", {"input_dropout": 0.25, "recurrent_dropout": 0.5, "dropout": 0.125, "num_layers": 3}),
     "keras2": ("gru", {"recurrent_activation": "hard_sigmoid_keras2", "activation": "relu6", "reset_after": False}),
     "rnn-cell": ("rnn", {"form": "cell", "activation": "sigmoid"}),
@@ -248,6 +266,15 @@ OWN: dict[str, Callable[[Any, Any], Any]] = {
     "stacked-unroll": lambda k, _: k.RNN([k.GRUCell(UNITS) for _ in range(2)], unroll=True, return_state=True),
     "stacked-simple": lambda k, _: k.RNN([k.SimpleRNNCell(UNITS) for _ in range(2)], return_sequences=True),
     "stacked-projected": lambda k, own: k.RNN([own.ProjectedLSTMCell(UNITS, PROJECTED) for _ in range(2)]),
+    "stacked-unlike": lambda k, _: k.RNN([k.LSTMCell(UNITS), k.GRUCell(6, reset_after=False), k.SimpleRNNCell(4)]),
+    "stacked-unlike-unroll": lambda k, _: k.RNN([k.SimpleRNNCell(UNITS), k.GRUCell(6)], unroll=True, go_backwards=True),
+    "stacked-backwards": lambda k, _: k.RNN([k.LSTMCell(UNITS), k.LSTMCell(UNITS)], go_backwards=True),
+    "both-stacked": lambda k, _: k.Bidirectional(
+        k.RNN([k.LSTMCell(UNITS), k.GRUCell(6)], return_sequences=True), merge_mode="sum"
+    ),
+    "both-stacked-differ": lambda k, _: k.Bidirectional(
+        k.RNN([k.GRUCell(UNITS), k.GRUCell(6)]), backward_layer=k.LSTM(4, go_backwards=True)
+    ),
     "both": lambda k, _: k.Bidirectional(k.RNN(k.LSTMCell(UNITS), return_sequences=True), merge_mode="ave"),
     "both-projected": lambda k, own: k.Bidirectional(k.RNN(own.ProjectedLSTMCell(UNITS, PROJECTED))),
     "both-apart": lambda k, _: k.Bidirectional(k.GRU(UNITS, return_sequences=True), merge_mode=None),
@@ -256,7 +283,7 @@ OWN: dict[str, Callable[[Any, Any], Any]] = {
         k.GRU(UNITS, go_backwards=True), backward_layer=k.SimpleRNN(UNITS), merge_mode="sum"
     ),
 }
-DIFFERENT = ("both-differ",)  # in the number of states
+DIFFERENT = ("both-differ", "both-stacked-differ")  # in the number of states
 
 
 def own_layer(name: str, keras: Any, ours: Any, dtype: str = "float64") -> Any:
@@ -267,6 +294,16 @@ def own_layer(name: str, keras: Any, ours: Any, dtype: str = "float64") -> Any:
         return built(OWN[name](keras.layers, ours))
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def states_at(state: dict[str, Any], layer: int, direction: int) -> list[Any]:
+    """The states of one cell, h first, out of arrays for all layers and directions, or for one layer."""
+    found = []
+    for name, array in state.items():
+        only = int(name.split()[1]) if name.startswith("layer") else None
+        if only in (None, layer):
+            found.append(array[layer if only is None else 0, direction])
+    return found
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -287,11 +324,13 @@ class TestOwn:
         state = None if name in DIFFERENT else start(spec)
         initial = None
         if state is not None:
-            names = list(state)
-            flat = [state[n][k, d] for d in range(spec.num_directions) for k in range(spec.num_layers) for n in names]
-            initial = keras.tree.map_structure(keras.ops.convert_to_tensor, flat)
-            if name.startswith("stacked"):
-                initial = [initial[i : i + len(names)] for i in range(0, len(initial), len(names))]
+            halves = [getattr(layer, n) for n in ("forward_layer", "backward_layer") if hasattr(layer, n)] or [layer]
+            initial = []
+            for d, half in enumerate(halves):
+                cells = getattr(half.cell, "cells", [half.cell])
+                nested = [states_at(state, k, d) for k in range(len(cells))]
+                initial += nested if len(cells) > 1 else nested[0]
+            initial = keras.tree.map_structure(keras.ops.convert_to_tensor, initial)
         out = layer(x, initial_state=initial, mask=array)
         flat = [np.array(one) for one in keras.tree.flatten(out)]
         got = np.concatenate(flat[:2], axis=-1) if spec.merge_mode is None else flat[0]
@@ -629,15 +668,12 @@ REFUSED: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "glu": (lambda k, _: k.LSTM(2, activation="glu"), "activation of the Keras layer 'lstm.*'glu': it halves"),
     "threshold": (lambda k, _: k.GRU(2, recurrent_activation="threshold"), "recurrent_activation of .*threshold"),
     "other-cell": (lambda k, _: k.RNN(type("Mine", (k.LSTMCell,), {})(2)), "Mine is not modelled; the cells are"),
-    "two-kinds": (lambda k, _: k.RNN([k.LSTMCell(2), k.GRUCell(2)]), "Layer 1 of the stack.*StackedRNNCells"),
-    "two-sizes": (lambda k, _: k.RNN([k.LSTMCell(2), k.LSTMCell(3)]), "Layer 1 of the stack.*StackedRNNCells"),
-    "stacked-backwards": (
-        lambda k, _: k.RNN([k.LSTMCell(2), k.LSTMCell(2)], go_backwards=True),
-        "StackedRNNCells with go_backwards=True",
-    ),
-    "stacked-both": (
-        lambda k, _: k.Bidirectional(k.RNN([k.LSTMCell(2), k.LSTMCell(2)])),
-        "StackedRNNCells in keras.layers.Bidirectional",
+    "two-kinds": (lambda k, _: [k.LSTM(2), k.GRU(2)], "Layer 1 of the stack.*not of one kind.*one by one"),
+    "stacked-in-a-stack": (lambda k, _: [k.RNN([k.LSTMCell(4), k.LSTMCell(2)]), k.LSTM(2)], "of the stack.*cells"),
+    "stacked-above": (lambda k, _: [k.LSTM(2), k.RNN([k.LSTMCell(4), k.LSTMCell(2)])], "Layer 1 of the stack"),
+    "stacked-both-in-a-stack": (
+        lambda k, _: [k.Bidirectional(k.RNN([k.LSTMCell(1), k.LSTMCell(1)])) for _ in range(2)],
+        "of the stack.*cells",
     ),
     "stacked-one": (lambda k, _: k.RNN([k.LSTMCell(2)], unroll=True), "one cell in keras.layers.StackedRNNCells"),
     "twice": (lambda k, _: [k.LSTM(2)] * 2, "stands twice"),

@@ -206,7 +206,10 @@ def slip(spec: Recurrent, **options: Any) -> xframe.Verdict:
 
 
 BOTH = Recurrent("lstm", 3, 5, bidirectional=True, merge_mode="sum")
+STACK = Recurrent("gru", 3, 5, bidirectional=True, stacked=(Recurrent("lstm", 5, 4), Recurrent("rnn", 4, 6)))
 SLIPS: dict[str, tuple[Recurrent, dict[str, Any]]] = {
+    "stacked cells": (STACK, {"stacked": (STACK.stacked[0], Recurrent("rnn", 4, 6, activation="relu"))}),
+    "stacked cells, merge_mode": (replace(STACK, merge_mode="sum"), {"merge_mode": "ave"}),
     "merge_mode": (BOTH, {"merge_mode": "ave"}),
     "merge_mode of a product": (BOTH, {"merge_mode": "mul"}),
     "hard_sigmoid of another Keras": (
@@ -247,6 +250,10 @@ MISTAKES: dict[str, tuple[Recurrent, set[str]]] = {
     "merges": (BOTH, {"merge_mode mul instead of sum", "merge_mode ave instead of sum", "directions swapped"}),
     "directions": (Recurrent("rnn", 3, 5, bidirectional=True), {"backward output not flipped back"}),
     "go_backwards": (Recurrent("rnn", 3, 5, go_backwards=True), {"output flipped back", "time reversed"}),
+    "stacked": (
+        Recurrent("rnn", 3, 5, bidirectional=True, stacked=(Recurrent("rnn", 5, 5, activation="relu"),)),
+        {"layers swapped", "directions swapped", "backward output not flipped back", "recurrent kernel not transposed"},
+    ),
     "activations": (
         Recurrent("gru", 3, 5, recurrent_activation="hard_sigmoid"),
         {"hard_sigmoid_keras2 instead of hard_sigmoid", "sigmoid instead of hard_sigmoid", "relu instead of tanh"},
@@ -446,7 +453,7 @@ def test_the_full_grid_has_all_pairs_that_are_possible() -> None:
         # A bare cell knows no time, and PyTorch's have no options.
         *both("form", "cell", "direction", options["direction"][1:]),
         *both("form", "cell", "mask", options["mask"][1:]),
-        *both("form", "cell", "layers", ["2", "3"]),
+        *both("form", "cell", "layers", options["layers"][1:]),
         *both("form", "cell", "stateful", ["yes"]),
         *both("form", "cell", "dropout", options["dropout"][1:]),
         *both("form", "cell", "cell", ["lstm, projected", "gru, reset before"]),
@@ -456,7 +463,7 @@ def test_the_full_grid_has_all_pairs_that_are_possible() -> None:
         *both("direction", "both, not merged", "layers", ["2", "3"]),
         *both("direction", "both, backward differs", "layers", ["2", "3"]),
         *both("dropout", "between layers", "direction", ["both, not merged", "both, backward differs"]),
-        *both("dropout", "between layers", "layers", ["1"]),
+        *both("dropout", "between layers", "layers", ["1", "stacked cells", "stacked cells that differ"]),
     }
     for mask in ("right, repeat", "any, repeat"):
         # Keras's Bidirectional writes zeros.

@@ -26,6 +26,11 @@ def both(cell: str = "lstm", **options: Any) -> Recurrent:
     return layer(cell, bidirectional=True, **options)
 
 
+def above(cell: str = "gru", features: int = UNITS, units: int = 4, **options: Any) -> Recurrent:
+    """A cell that stands on one of `UNITS`."""
+    return Recurrent(cell, features, units, **options)
+
+
 # ---- What is filled in.
 
 
@@ -43,6 +48,7 @@ def test_defaults_by_cell(
     plain = {"num_layers": 1, "bidirectional": False, "bias": True, "proj_size": 0, "merge_mode": "concat"}
     plain |= {"go_backwards": False, "mask": None, "masked_output": None, "stateful": False, "batch_size": None}
     plain |= {"input_dropout": 0.0, "recurrent_dropout": 0.0, "dropout": 0.0, "form": "layer", "backward": None}
+    plain |= {"stacked": ()}
     plain |= {"reset_after": reset_after, "activation": activation, "recurrent_activation": recurrent_activation}
     assert spec.options() == plain | {"cell": cell, "input_size": 3, "hidden_size": 5}
     # What was filled in is what could have been given.
@@ -176,10 +182,35 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"backward": "gru", "bidirectional": True}, "backward must be a Recurrent, not 'gru'"),
     ({"backward": Dense(3, 5), "bidirectional": True}, "backward must be a Recurrent, not Dense"),
+    # Stacked cells.
+    ({"stacked": [above()]}, "stacked must be a tuple of Recurrents, not .*Recurrent"),
+    ({"stacked": ("gru",)}, "stacked must be a tuple of Recurrents"),
+    ({"stacked": (Dense(5, 4),)}, "stacked must be a tuple of Recurrents"),
+    ({"stacked": (above(),), "num_layers": 2}, "two ways to stack; use num_layers=1"),
+    ({"stacked": (layer("gru"),)}, "A stacked cell has input_size=3, .*give 5 there"),
+    ({"stacked": (above(), above())}, "A stacked cell has input_size=5, .*give 4 there"),
+    ({"proj_size": 2, "stacked": (above(),)}, "A stacked cell has input_size=5, .*give 2 there"),
+    (
+        {"stacked": (above(go_backwards=True),)},
+        "A stacked cell has go_backwards=True, which cannot differ from the rest",
+    ),
+    ({"stacked": (above(mask="any"),), "mask": "any"}, "A stacked cell has mask='any'"),
+    ({"stacked": (above(num_layers=2),)}, "A stacked cell has num_layers=2"),
+    ({"stacked": (above(stacked=(Recurrent("rnn", 4, 2),)),)}, "A stacked cell has stacked="),
+    ({"stacked": (above(),), "form": "cell"}, "A bare cell has no stacked="),
+    ({"stacked": (above(),), "dropout": 0.5}, "dropout acts between the layers"),
+    ({"stacked": (above(),) * 1_000}, "num_layers, with the stacked cells, must be from 1 to 1,000"),
+    (
+        {"stacked": (above(),), "bidirectional": True, "merge_mode": "sum", "backward": layer("gru")},
+        "merge_mode='sum' needs directions of one size, not 4 and 5",
+    ),
+    (
+        {"bidirectional": True, "backward": layer("gru", num_layers=2, dropout=0.5)},
+        "backward has dropout=0.5, which cannot differ",
+    ),
 ]
 # What the backward layer has from the forward one.
 for options in (
-    {"num_layers": 2},
     {"bidirectional": True},
     {"go_backwards": True},
     {"mask": "any"},
@@ -229,6 +260,11 @@ def test_sizes(name: str, value: Any) -> None:
         {"form": "cell", "input_dropout": 0.5, "recurrent_dropout": 0.5, "bias": False, "activation": "relu"},
         {"proj_size": 4, "num_layers": 2, "bidirectional": True, "merge_mode": "mul"},
         {"bidirectional": True, "merge_mode": "sum", "backward": layer("lstm", 9, proj_size=5), "mask": "any"},
+        {"stacked": (above(), above("lstm", 4, 7)), "mask": "any", "stateful": True, "batch_size": 2},
+        {"stacked": (above("lstm", 5, 5),), "go_backwards": True},
+        {"stacked": (above("lstm", 5, 5),), "bidirectional": True, "merge_mode": None},
+        {"stacked": (above("lstm", 5, 5, bias=False),)},
+        {"stacked": (above(),), "bidirectional": True, "merge_mode": "mul", "backward": layer("rnn", 4, num_layers=3)},
     ],
     ids=str,
 )
@@ -238,10 +274,43 @@ def test_accepted(options: dict[str, Any]) -> None:
     assert Recurrent(**spec.options()) == spec
 
 
+def test_a_one_way_stack_of_like_cells_is_a_number_of_layers() -> None:
+    like = Recurrent("lstm", 5, 5, input_dropout=0.5)
+    assert layer(input_dropout=0.5, stacked=(like, like)) == layer(input_dropout=0.5, num_layers=3)
+    projected = Recurrent("lstm", 2, 5, proj_size=2)
+    assert layer(proj_size=2, stacked=(projected,)) == layer(proj_size=2, num_layers=2)
+    assert layer(stacked=(like,)).stacked == (like,)
+
+
+def test_a_backward_stack_that_does_not_differ_is_none() -> None:
+    like = Recurrent("lstm", 5, 5)
+    spec = both(stacked=(like, like))
+    assert both(stacked=(like, like), backward=layer(num_layers=3)) == spec
+    assert both(stacked=(like, like), backward=layer(num_layers=2)).backward == layer(num_layers=2)
+    assert both(backward=layer(num_layers=2)).backward == layer(num_layers=2)
+    unlike = both(stacked=(above(),), backward=layer(stacked=(above(),)))
+    assert unlike == both(stacked=(above(),))
+
+
+def test_columns_and_places() -> None:
+    spec = both(stacked=(above(),), backward=layer("gru", num_layers=3))
+    assert [spec.depth(d) for d in (0, 1)] == [2, 3]
+    assert list(spec.places) == [(0, 0), (1, 0), (0, 1), (1, 1), (2, 1)]
+    assert [spec.part(0, k).cell for k in range(2)] == ["lstm", "gru"]
+    assert [spec.part(1, k) for k in (1, 2)] == [Recurrent("gru", 5, 5)] * 2
+    assert [spec.layer_input_size(k, 1) for k in range(3)] == [3, 5, 5]
+    assert list(both(num_layers=2).places) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({}, "LSTM(5) on 3 features"),
+        (
+            {"stacked": (above(), above("rnn", 4, 2)), "go_backwards": True},
+            "LSTM(5) on 3 features, stacked with GRU(4) on 5 features, reset after, stacked with SimpleRNN(2) on 4 features, "
+            "go_backwards",
+        ),
         ({"bidirectional": True, "merge_mode": None}, "LSTM(5) on 3 features, bidirectional (not merged)"),
         ({"bidirectional": True, "merge_mode": "ave"}, "LSTM(5) on 3 features, bidirectional (ave)"),
         ({"go_backwards": True, "mask": "any"}, "LSTM(5) on 3 features, go_backwards, mask any (repeat)"),
@@ -306,20 +375,55 @@ def test_what_each_layer_reads(spec: Recurrent, inputs: list[int]) -> None:
 @pytest.mark.parametrize(
     ("spec", "wanted"),
     [
-        (layer("gru"), {"h": State("h", (0,), 5)}),
-        (layer(proj_size=2), {"h": State("h", (0,), 2), "c": State("c", (0,), 5)}),
-        (both("rnn", merge_mode="sum"), {"h": State("h", (0, 1), 5)}),
-        (both(), {"h": State("h", (0, 1), 5), "c": State("c", (0, 1), 5)}),
+        (layer("gru"), {"h": State("h", (0,), (0,), 5)}),
+        (layer(proj_size=2), {"h": State("h", (0,), (0,), 2), "c": State("c", (0,), (0,), 5)}),
+        (both("rnn", merge_mode="sum"), {"h": State("h", (0,), (0, 1), 5)}),
+        (both(), {"h": State("h", (0,), (0, 1), 5), "c": State("c", (0,), (0, 1), 5)}),
         # Of one size and kind: the states of both directions stand together.
-        (both("gru", backward=layer("rnn")), {"h": State("h", (0, 1), 5)}),
-        (both("gru", backward=layer("gru", 4)), {"h": State("h", (0,), 5), "backward h": State("h", (1,), 4)}),
+        (both("gru", backward=layer("rnn")), {"h": State("h", (0,), (0, 1), 5)}),
+        (
+            both("gru", backward=layer("gru", 4)),
+            {"h": State("h", (0,), (0,), 5), "backward h": State("h", (0,), (1,), 4)},
+        ),
         (
             both(backward=layer("gru")),
-            {"h": State("h", (0,), 5), "c": State("c", (0,), 5), "backward h": State("h", (1,), 5)},
+            {"h": State("h", (0,), (0,), 5), "c": State("c", (0,), (0,), 5), "backward h": State("h", (0,), (1,), 5)},
         ),
         (
             both("rnn", backward=layer("lstm", 7, proj_size=3)),
-            {"h": State("h", (0,), 5), "backward h": State("h", (1,), 3), "backward c": State("c", (1,), 7)},
+            {
+                "h": State("h", (0,), (0,), 5),
+                "backward h": State("h", (0,), (1,), 3),
+                "backward c": State("c", (0,), (1,), 7),
+            },
+        ),
+        (layer("gru", num_layers=3), {"h": State("h", (0, 1, 2), (0,), 5)}),
+        # Of one size: the states of all cells stand together.
+        (layer("gru", stacked=(Recurrent("rnn", 5, 5),)), {"h": State("h", (0, 1), (0,), 5)}),
+        (both("gru", stacked=(Recurrent("rnn", 5, 5),)), {"h": State("h", (0, 1), (0, 1), 5)}),
+        (
+            layer("gru", stacked=(above("lstm"),)),
+            {
+                "layer 0 h": State("h", (0,), (0,), 5),
+                "layer 1 h": State("h", (1,), (0,), 4),
+                "layer 1 c": State("c", (1,), (0,), 4),
+            },
+        ),
+        (
+            both("gru", stacked=(above(),)),
+            {"layer 0 h": State("h", (0,), (0, 1), 5), "layer 1 h": State("h", (1,), (0, 1), 4)},
+        ),
+        (
+            both("gru", backward=layer("gru", num_layers=2)),
+            {"h": State("h", (0,), (0,), 5), "backward h": State("h", (0, 1), (1,), 5)},
+        ),
+        (
+            both("gru", stacked=(above(),), backward=layer("rnn", 6)),
+            {
+                "layer 0 h": State("h", (0,), (0,), 5),
+                "layer 1 h": State("h", (1,), (0,), 4),
+                "backward layer 0 h": State("h", (0,), (1,), 6),
+            },
         ),
         (Dense(3, 5), {}),
     ],
@@ -367,6 +471,12 @@ COUNTS = [
     (both("gru", backward=layer("rnn"), merge_mode="mul"), 195, 200, 185),
     # 3(25 + 15 + 10), and 3(25 + 15 + 5) where the reset comes before the product; PyTorch stores two biases for both.
     (both("gru", backward=layer("gru", reset_after=False)), 285, 300, 275),
+    # Stacked cells: 4(25 + 15 + b), and 3(16 + 20 + 8) on it; effective 180 and 3(16 + 20) + 16.
+    (layer(stacked=(above(),)), 312, 332, 304),
+    (both(stacked=(above(),), merge_mode="sum"), 624, 664, 608),
+    # 4(25 + 15 + b) and 4(25 + 25 + b): each cell reads one direction. Beside it 3(9 + 9 + 6) and again.
+    (both(stacked=(Recurrent("lstm", 5, 5),)), 800, 880, 800),
+    (both(stacked=(Recurrent("lstm", 5, 5),), backward=layer("gru", 3, num_layers=2)), 544, 584, 532),
     # What changes nothing.
     (layer("gru", go_backwards=True, mask="any", stateful=True, batch_size=2), 150, 150, 140),
     (layer("gru", form="cell"), 150, 150, 140),

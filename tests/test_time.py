@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import helpers
 import numpy as np
 import pytest
 from helpers import GATES, Blocks, away_from_zero
@@ -250,6 +251,87 @@ def agree(spec: Recurrent, blocks: Blocks, given: Given, wanted: Mapping[str, np
         assert off < 1e-12, f"{name} is off by {off:.3g}"
 
 
+# ---- Stacked cells: at each time step through all of them, before the next time step.
+
+_ON = (Recurrent("lstm", UNITS, 9, proj_size=3), Recurrent("gru", 3, 7, reset_after=False))
+_LIKE = (Recurrent("lstm", UNITS, UNITS),)
+Where = Callable[[str, int, int], tuple[str, int, int]]
+
+
+def _layer_by_layer(name: str, k: int, d: int) -> tuple[str, int, int]:
+    return f"layer {k} {name}", 0, d
+
+
+def _all_apart(name: str, k: int, d: int) -> tuple[str, int, int]:
+    return f"{'backward ' * d}layer {k} {name}", 0, 0
+
+
+# The spec, and where a state of one layer and direction stands: the name of the array, and the place in it.
+STACKS: dict[str, tuple[Recurrent, Where]] = {
+    "one way": (layer("gru", stacked=_ON), _layer_by_layer),
+    "both": (layer("gru", stacked=_ON, bidirectional=True, merge_mode="mul"), _layer_by_layer),
+    "alike, both": (layer("lstm", stacked=_LIKE, bidirectional=True), lambda name, k, d: (name, k, d)),
+    "a taller backward stack": (
+        layer("rnn", stacked=_ON[:1], bidirectional=True, backward=layer("gru", 4, num_layers=3), merge_mode=None),
+        _all_apart,
+    ),
+    "a lower backward layer": (
+        layer("rnn", stacked=_ON, bidirectional=True, backward=layer("lstm", 7), merge_mode="sum"),
+        _all_apart,
+    ),
+}
+
+
+def stack_by_hand(spec: Recurrent, where: Where, blocks: Blocks, given: Given) -> dict[str, np.ndarray]:
+    """All outputs by name, one row after the other."""
+    states = {name: array.copy() for name, array in (given.state or {}).items()}
+    halves, ends, steps = [], [], given.x.shape[1]
+    for d, column in enumerate(helpers.parts(spec)):
+        half = np.zeros((BATCH, steps, helpers.output(column[-1])))
+        end = np.empty((BATCH, half.shape[2]))
+        for row in range(BATCH):
+            held = [
+                {s: states[n][i, j, row] for s in sizes(p) for n, i, j in [where(s, k, d)]}
+                for k, p in enumerate(column)
+            ]
+            for read in range(steps):
+                t = steps - 1 - read if bool(d) != spec.go_backwards else read
+                put = steps - 1 - read if d else read
+                if given.mask is None or given.mask[row, t]:
+                    value = given.x[row, t]
+                    for k, (part, own) in enumerate(zip(column, held, strict=True)):
+                        value, c = step(part, blocks, (k, d), value, own["h"].copy(), own.get("c", np.zeros(0)).copy())
+                        own["h"][...] = value
+                        if "c" in own:
+                            own["c"][...] = c
+                    half[row, put] = value
+                elif read and spec.masked_output == "repeat":
+                    half[row, put] = half[row, put + (1 if d else -1)]
+            end[row] = held[-1]["h"]
+        halves.append(half)
+        ends.append(end)
+    sequence = [
+        [merge(spec.merge_mode, [half[row, t] for half in halves]) for t in range(steps)] for row in range(BATCH)
+    ]
+    last = [merge(spec.merge_mode, [end[row] for end in ends]) for row in range(BATCH)]
+    return {"sequence": np.array(sequence), "last": np.array(last), **{f"state {n}": a for n, a in states.items()}}
+
+
+@pytest.mark.parametrize("masked_output", [None, "repeat", "zero"])
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("name", STACKS)
+def test_stacked_cells(name: str, backwards: bool, masked_output: str | None) -> None:
+    plain, where = STACKS[name]
+    spec = replace(plain, go_backwards=backwards)
+    if masked_output:
+        spec = replace(spec, mask="any", masked_output=masked_output)
+    blocks, state = helpers.weights(spec), helpers.start(spec, batch=BATCH)
+    given = Given(signal(), state, MASK if masked_output else None)
+    agree(spec, blocks, given, stack_by_hand(spec, where, blocks, given))
+    zeros = replace(given, state={name: np.zeros_like(array) for name, array in state.items()})
+    agree(spec, blocks, replace(given, state=None), stack_by_hand(spec, where, blocks, zeros))
+
+
 # ---- The reference against it.
 
 
@@ -401,15 +483,15 @@ class _StateBeforeFirst(reference._Held):
 real_over_time, real_merged, real_run = reference._over_time, reference._merged, reference.run
 
 
-def _flipped(spec: Recurrent, direction: int, cell: Any, x: Any, out: np.ndarray, *rest: Any) -> None:
-    real_over_time(spec, direction, cell, x, out, *rest)
-    if spec.go_backwards and not direction:
+def _flipped(spec: Recurrent, at: tuple[int, int], cell: Any, x: Any, out: np.ndarray, *rest: Any) -> None:
+    real_over_time(spec, at, cell, x, out, *rest)
+    if spec.go_backwards and not at[1]:
         out[...] = out[:, ::-1].copy()
 
 
-def _not_flipped(spec: Recurrent, direction: int, cell: Any, x: Any, out: np.ndarray, *rest: Any) -> None:
-    real_over_time(spec, direction, cell, x, out, *rest)
-    if direction:
+def _not_flipped(spec: Recurrent, at: tuple[int, int], cell: Any, x: Any, out: np.ndarray, *rest: Any) -> None:
+    real_over_time(spec, at, cell, x, out, *rest)
+    if at[1]:
         out[...] = out[:, ::-1].copy()
 
 

@@ -40,6 +40,11 @@ def _spec(cell: str, **options: Any) -> Recurrent:
 _BOTH: dict[str, Any] = {"bidirectional": True}
 _STACK: dict[str, Any] = {"num_layers": 3, "bidirectional": True}
 _KEPT: dict[str, Any] = {"stateful": True, "batch_size": BATCH}
+# On UNITS, two cells that put out 4 and 6.
+_ABOVE = (
+    Recurrent("lstm", UNITS, 8, proj_size=4, recurrent_activation="hard_sigmoid_keras2"),
+    Recurrent("gru", 4, 6, reset_after=False, input_dropout=0.25),
+)
 _OTHER = Recurrent("gru", FEATURES, 5, reset_after=False, recurrent_activation="hard_sigmoid")
 
 # What PyTorch's own layers and cells compute, and the class that does.
@@ -88,6 +93,20 @@ MODULES: dict[str, tuple[Recurrent, str]] = {
     "another backward": (_spec("lstm", backward=_OTHER, **_BOTH), "torch.nn.LSTM has two directions of one kind"),
     "another backward, masked": (
         _spec("lstm", backward=_OTHER, mask="any", **_BOTH, **_KEPT),
+        "two directions of one kind",
+    ),
+    "stacked": (_spec("lstm", stacked=_ABOVE, mask="any"), "torch.nn.LSTM has layers of one kind and size"),
+    "stacked, go backwards": (
+        _spec("gru", stacked=_ABOVE, go_backwards=True, mask="any", **_KEPT),
+        "one kind and size",
+    ),
+    "stacked, both": (
+        _spec("gru", stacked=(Recurrent("gru", UNITS, UNITS),), **_BOTH),
+        "torch.nn.GRU merges its directions after each of its layers",
+    ),
+    "stacked, both go backwards": (_spec("rnn", stacked=_ABOVE, go_backwards=True, **_BOTH), "one kind and size"),
+    "stacked, another backward stack": (
+        _spec("lstm", stacked=_ABOVE, backward=Recurrent("gru", FEATURES, 6, num_layers=3), mask="any", **_BOTH),
         "two directions of one kind",
     ),
     "gaps": (_spec("lstm", mask="any"), "a packed sequence has its padding on the right"),

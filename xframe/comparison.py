@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from xframe import layout, noise, reference
+from xframe import noise, reference
 from xframe.adapters import adapter_of, get_adapter, known_adapters
 from xframe.adapters.base import DTYPES, FLOATS, Adapter
 from xframe.counts import count, unsupported
@@ -26,7 +26,7 @@ from xframe.moving import transfer
 from xframe.packing import Parameters
 from xframe.probe import Probe, draw_input
 from xframe.reference import Given
-from xframe.spec import Dense, Layer, Recurrent, Sequential
+from xframe.spec import Dense, Layer, Recurrent, Sequential, described
 from xframe.verdict import Check, LayerReport, ParameterCheck, Power, Verdict
 
 __all__ = ["compare", "compare_spec", "environment"]
@@ -275,16 +275,23 @@ def _misfit(a: Layer, b: Layer) -> str:
     found = [
         f"{name} {getattr(a, name)} and {getattr(b, name)}" for name in sizes if getattr(a, name) != getattr(b, name)
     ]
-    if not found and layout.states(a) != layout.states(b):
-        found = [f"backward {a.part(1)} and {b.part(1)}"]
+    if not found and _cells(a) != _cells(b):
+        found = [f"{a} and {b}"]
     return ", ".join(found)
+
+
+def _cells(spec: Layer) -> dict[tuple[int, int], tuple[str, int, int]]:
+    """Cell and sizes of every layer and direction."""
+    parts = {place: spec.part(place[1], place[0]) for place in spec.places}
+    return {place: (part.cell, part.hidden_size, part.state_size) for place, part in parts.items()}
 
 
 def _option_differences(a: Layer, b: Layer) -> Iterator[tuple[str, Any, Any]]:
     theirs = b.options()
     for name, value in a.options().items():
         if theirs[name] != value:
-            yield name, value, theirs[name]
+            one, other = value, theirs[name]
+            yield (name, described(one), described(other)) if name == "stacked" else (name, one, other)
 
 
 def _difference(name: str, one: Any, other: Any) -> str:

@@ -77,7 +77,7 @@ def count_in(packing: Packing, spec: Layer | Sequential) -> Count:
     natives = packing.natives(spec)
     stored = sum(native.count for native in natives)
     leaves = [leaf for native in natives for leaf in native.leaves]
-    redundant = sum(spec.part(leaf.direction).hidden_size for leaf in redundant_biases(leaves, spec))
+    redundant = sum(spec.part(leaf.direction, leaf.layer).hidden_size for leaf in redundant_biases(leaves, spec))
     symbols, numbers = _formula(leaves, spec)
     return Count(
         packing,
@@ -128,29 +128,32 @@ def _total(packing: Packing, parts: list[Count]) -> Count:
 def _formula(leaves: list[Leaf], spec: Layer) -> tuple[str, str]:
     """The count in symbols and in numbers.
 
-    One summand for the first layer and one for all that follow, each for one direction and then doubled; where the
-    directions differ, one for each.
+    One summand for the first layer and one for all that follow, each for one direction and then doubled; one for each
+    stacked cell; and where the directions differ, one for each.
     """
-    differ = spec.part(1) != spec.part(0)
+    differ = getattr(spec, "backward", None) is not None
     symbols, numbers = [], []
-    for layer, times in ((0, 1), (1, spec.num_layers - 1)):
-        for direction in (0, 1) if differ else (0,):
-            if times:
-                here = [leaf for leaf in leaves if (leaf.layer, leaf.direction) == (layer, direction)]
-                one = formula(polynomial(here, spec))
-                factor = "".join(f"{n}*" for n in (times, 1 if differ else spec.num_directions) if n > 1)
-                symbols.append(factor + one)
-                numbers.append(factor + _numbers(one, spec, spec.part(direction)))
+    for layer, direction in spec.places:
+        # What follows the first layer of a plain stack is like the second.
+        times = spec.num_layers - 1 if layer and spec.num_layers > 1 else 1
+        if (direction and not differ) or (layer > 1 and spec.num_layers > 1):
+            continue
+        here = [leaf for leaf in leaves if (leaf.layer, leaf.direction) == (layer, direction)]
+        one = formula(polynomial(here, spec))
+        factor = "".join(f"{n}*" for n in (times, 1 if differ else spec.num_directions) if n > 1)
+        symbols.append(factor + one)
+        numbers.append(factor + _numbers(one, spec, layer, direction))
     return " + ".join(symbols), " + ".join(numbers)
 
 
-def _numbers(symbols: str, spec: Layer, part: Layer) -> str:
+def _numbers(symbols: str, spec: Layer, layer: int, direction: int) -> str:
     """A formula with the sizes put in."""
+    part = spec.part(direction, layer)
     values = {
         "hidden": part.hidden_size,
         "units": part.hidden_size,
         "features": spec.input_size,
         "proj": part.state_size,
-        "below": spec.output_size,
+        "below": spec.layer_input_size(layer, direction),
     }
     return re.sub(r"[a-z]+", lambda m: str(values[m.group()]), symbols)

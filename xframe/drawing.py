@@ -119,7 +119,7 @@ def _is_common(layer: Layer) -> bool:
     """Whether all activation functions are those that every framework has."""
     if not isinstance(layer, Recurrent):
         return True
-    parts = [(part, get_cell(part.cell)) for part in map(layer.part, range(layer.num_directions))]
+    parts = [(part := layer.part(d, k), get_cell(part.cell)) for k, d in layer.places]
     return all(
         part.activation in cell.activations and part.recurrent_activation in (None, *cell.recurrent_activations)
         for part, cell in parts

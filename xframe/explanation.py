@@ -74,11 +74,9 @@ def _needed(spec: Layer, one: Count) -> str:
     if not isinstance(spec, Recurrent):
         bias = ", and one bias a unit" if spec.bias else ""
         return f"A dense layer has one weight for each input and unit{bias}: {_sum(sizes)}."
-    if spec.backward:
+    if spec.backward or spec.stacked:
         kept = [leaf for leaf in leaves if leaf.key not in spare]
-        each = [_sum(terms((leaf for leaf in kept if leaf.direction == d), spec)) for d in (0, 1)]
-        titles = [get_cell(spec.part(d).cell).title for d in (0, 1)]
-        return f"The forward {titles[0]} needs {each[0]} numbers, the backward {titles[1]} {each[1]}."
+        return _needed_apart(spec, kept)
     cell = get_cell(spec.cell)
     gates = f", for each of its {len(cell.gates)} gates ({' '.join(cell.gates)})" if len(cell.gates) > 1 else ""
     parts = [
@@ -95,6 +93,19 @@ def _needed(spec: Layer, one: Count) -> str:
         f"One step of {_article(cell.title)} needs {', '.join(parts[:-1])} and {parts[-1]}{gates}: {_sum(sizes)}. "
         "The number of time steps does not matter, because every step uses the same weights."
     )
+
+
+def _needed_apart(spec: Recurrent, leaves: list[Leaf]) -> str:
+    """The same where cells differ: of each by itself."""
+    found: list[str] = []
+    for layer, direction in spec.places:
+        part = spec.part(direction, layer)
+        where = ("backward " if direction else "forward ") * spec.bidirectional
+        size = f"({part.hidden_size})" * bool(spec.stacked)
+        numbers = _sum(terms((leaf for leaf in leaves if leaf.key[:2] == (layer, direction)), spec))
+        found.append(f"the {where}{get_cell(part.cell).title}{size} {'' if found else 'needs '}{numbers}")
+    found[0] = found[0].replace("the", "The", 1) + " numbers"
+    return ", ".join(found) + "."
 
 
 def _not_counted(spec: Recurrent) -> Iterator[str]:
@@ -131,6 +142,11 @@ def _stacking(spec: Recurrent) -> Iterator[str]:
         yield f"Bidirectional means two complete layers, and here the backward one is another: {spec.backward}."
     elif spec.bidirectional:
         yield "Bidirectional means two complete layers, one for each direction of time, so everything is there twice."
+    if spec.stacked:
+        yield (
+            "Stacked cells run one after the other at each time step, inside a direction; each later one reads the state h of "
+            "the one before it."
+        )
     if spec.bidirectional and spec.merge_mode not in ("concat", None):
         yield f"merge_mode={spec.merge_mode!r} makes one output of {spec.output_size} features of both directions."
     if spec.num_layers > 1:
@@ -150,9 +166,9 @@ def _two_biases(spec: Recurrent, counts: dict[str, Count]) -> Iterator[str]:
         spare = redundant_biases(leaves, spec)
         if not spare:
             continue
-        first = [leaf for leaf in spare if leaf.layer == 0]
+        first = [leaf for leaf in spare if leaf.layer == spare[0].layer]
         folds = get_cell(spec.cell).folds(spec)
-        everywhere = spec.backward or len(folds) == len(get_cell(spec.cell).gates)
+        everywhere = spec.backward or spec.stacked or len(folds) == len(get_cell(spec.cell).gates)
         where = "" if everywhere else f" of the gates {' and '.join(folds)}"
         why = (
             f" ({one.packing.why_two_biases[0].upper()}{one.packing.why_two_biases[1:]}.)"
@@ -175,9 +191,10 @@ def _bias_names(one: Count, spare: Leaf) -> str:
 
 
 def _inside_reset(spec: Recurrent, counts: dict[str, Count]) -> Iterator[str]:
-    cell = get_cell(spec.cell)
-    if spec.bias and set(cell.folds(spec)) != set(cell.gates):
-        yield cell.why_not_folded
+    parts = [(part := spec.part(direction, layer), get_cell(part.cell)) for layer, direction in spec.places]
+    yield from dict.fromkeys(
+        cell.why_not_folded for part, cell in parts if part.bias and set(cell.folds(part)) != set(cell.gates)
+    )
     if spec.reset_after is not None:
         other = Recurrent(**{**spec.options(), "reset_after": not spec.reset_after})
         for name, changed in count(other).items():

@@ -12,11 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from itertools import product
 from math import gcd, prod
 from typing import Any, NamedTuple
 
 from xframe.cells import get_cell
 from xframe.errors import UnsupportedError
+from xframe.spec import described
 
 __all__ = [
     "ANY",
@@ -32,6 +34,7 @@ __all__ = [
     "folds",
     "gates",
     "keys",
+    "places",
     "states",
 ]
 
@@ -173,6 +176,7 @@ _COMMON: dict[str, tuple[Any, ...]] = {
     "go_backwards": (False,),
     "form": ("layer",),
     "backward": (None,),
+    "stacked": ((),),
 }
 
 
@@ -198,12 +202,12 @@ class Packing:
     ours: str = ""
 
     def layout(self, spec: Any) -> Layout:
-        """The row for a spec (for its forward direction, where the two differ).
+        """The row for a spec (for the first cell of its forward direction, where cells differ).
 
         Raises:
             UnsupportedError: this framework has no such layer; the sentence says which option it is.
         """
-        rows = [self._row(spec.part(direction)) for direction in range(spec.num_directions)]
+        rows = [self._row(spec.part(direction, layer)) for layer, direction in spec.places]
         return rows[0]
 
     def _row(self, part: Any) -> Layout:
@@ -222,8 +226,7 @@ class Packing:
         for option, allowed in {**common, **row.options}.items():
             value = getattr(part, option, None)
             if allowed and value not in allowed and hasattr(part, option):
-                given = str(value) if option == "backward" else repr(value)
-                raise UnsupportedError(f"{self.title} has no {cell.title} with {option}={given}.")
+                raise UnsupportedError(f"{self.title} has no {cell.title} with {option}={described(value)}.")
         return row
 
     def layer_name(self, spec: Any) -> str:
@@ -243,24 +246,23 @@ class Packing:
         """
         self.layout(spec)
         found = []
-        for layer in range(spec.num_layers):
-            for tensor, directions in self._places(spec):
-                part = spec.part(directions[0])
-                trees = [_address(t, layer, d) for d in directions if (t := _pruned(tensor.tree, part))]
-                if trees:
-                    tree = Stack(tuple(trees)) if tensor.stack_directions else trees[0]
-                    name = self.naming(spec, layer, directions[0], tensor.name)
-                    found.append(Native(name, tree, node_shape(tree, spec), _symbols(tree, spec)))
+        for tensor, layer, directions in self._tensors(spec):
+            part = spec.part(directions[0], layer)
+            trees = [_address(t, layer, d) for d in directions if (t := _pruned(tensor.tree, part))]
+            if trees:
+                tree = Stack(tuple(trees)) if tensor.stack_directions else trees[0]
+                name = self.naming(spec, layer, directions[0], tensor.name)
+                found.append(Native(name, tree, node_shape(tree, spec), _symbols(tree, spec)))
         return found
 
-    def _places(self, spec: Any) -> Iterator[tuple[Tensor, list[int]]]:
-        """The tensors of one layer with the directions that each holds, in native order."""
-        directions = list(range(spec.num_directions))
-        row = self.layout(spec)
-        if any(t.stack_directions for t in row.tensors):
-            yield from ((t, directions) for t in row.tensors)
-        else:
-            yield from ((t, [d]) for d in directions for t in self._row(spec.part(d)).tensors)
+    def _tensors(self, spec: Any) -> Iterator[tuple[Tensor, int, list[int]]]:
+        """The tensors of a layer, each with the layer and the directions that it holds, in native order."""
+        for layer, direction in spec.places:
+            for tensor in self._row(spec.part(direction, layer)).tensors:
+                if not tensor.stack_directions:
+                    yield tensor, layer, [direction]
+                elif not direction:
+                    yield tensor, layer, list(range(spec.num_directions))
 
 
 def row_name(spec: Any) -> str:
@@ -270,11 +272,10 @@ def row_name(spec: Any) -> str:
 
 def keys(spec: Any) -> list[Key]:
     """The addresses of all canonical blocks of a layer."""
-    parts = [(direction, part := spec.part(direction), get_cell(part.cell)) for direction in range(spec.num_directions)]
+    parts = [(k, d, part := spec.part(d, k), get_cell(part.cell)) for k, d in spec.places]
     return [
         Key(layer, direction, role.name, gate)
-        for layer in range(spec.num_layers)
-        for direction, part, cell in parts
+        for layer, direction, part, cell in parts
         for role in cell.roles
         if has_role(part, role.name)
         for gate in (cell.gates if role.gated else ("",))
@@ -282,30 +283,72 @@ def keys(spec: Any) -> list[Key]:
 
 
 class State(NamedTuple):
-    """One state of a layer: its name in the cell, the directions that have it, and its size."""
+    """One state of a layer: its name in the cell, the layers and the directions that have it, and its size."""
 
     cell_name: str
+    layers: tuple[int, ...]
     directions: tuple[int, ...]
     size: int
+
+    @property
+    def axes(self) -> tuple[int, int]:
+        """The first two axes of its array: how many layers, how many directions."""
+        return len(self.layers), len(self.directions)
+
+    def place(self, layer: int, direction: int) -> tuple[int, int]:
+        """Where one layer and direction stands on these axes."""
+        return self.layers.index(layer), self.directions.index(direction)
 
 
 def states(spec: Any) -> dict[str, State]:
     """The states of a layer by name; arrays of them are (layers, directions, batch, size).
 
-    Where the two directions have different states, those of the backward one stand apart: ``h`` and ``backward h``.
+    Where the two directions have different states, those of the backward one stand apart: ``h`` and ``backward h``. So do
+    those of each layer where stacked cells have different ones: ``layer 0 h`` and ``layer 1 h``.
     """
-    parts = [spec.part(d) for d in range(spec.num_directions)]
-    each = [{name: c.state_size(part, name) for name in c.states} for part in parts for c in [get_cell(part.cell)]]
-    if all(one == each[0] for one in each):
-        return {name: State(name, tuple(range(len(parts))), size) for name, size in each[0].items()}
+    each = {place: _cell_states(spec.part(place[1], place[0])) for place in spec.places}
+    layers, directions = (tuple(sorted({place[axis] for place in each})) for axis in (0, 1))
+    if _alike(each, layers, directions):
+        groups = {"": (layers, directions)}
+    else:
+        columns = {d: tuple(layer for layer in layers if (layer, d) in each) for d in directions}
+        if all(_alike(each, column, (d,)) for d, column in columns.items()):
+            groups = {"backward " * d: (column, (d,)) for d, column in columns.items()}
+        elif all(_alike(each, (layer,), directions) for layer in layers):
+            groups = {f"layer {layer} ": ((layer,), directions) for layer in layers}
+        else:
+            groups = {f"{'backward ' * d}layer {layer} ": ((layer,), (d,)) for layer, d in each}
     return {
-        ("backward " if d else "") + name: State(name, (d,), size) for d in (0, 1) for name, size in each[d].items()
+        before + name: State(name, *group, size)
+        for before, group in groups.items()
+        for name, size in each[group[0][0], group[1][0]].items()
     }
+
+
+def _cell_states(part: Any) -> dict[str, int]:
+    """The sizes of a cell's states by name."""
+    cell = get_cell(part.cell)
+    return {name: cell.state_size(part, name) for name in cell.states}
+
+
+def _alike(each: Mapping[tuple[int, int], Any], layers: Iterable[int], directions: Iterable[int]) -> bool:
+    """Whether all these places are there and have the same states."""
+    found = [each.get(place) for place in product(layers, directions)]
+    return all(one is not None and one == found[0] for one in found)
+
+
+def places(slots: Mapping[str, State], layer: int, direction: int) -> list[tuple[str, str, tuple[int, int]]]:
+    """The states of one layer and direction: (name, name in the cell, place on the first two axes)."""
+    return [
+        (name, slot.cell_name, slot.place(layer, direction))
+        for name, slot in slots.items()
+        if layer in slot.layers and direction in slot.directions
+    ]
 
 
 def folds(spec: Any, key: Key) -> bool:
     """Whether the two biases of the block's gate are only ever used as their sum."""
-    part = spec.part(key.direction)
+    part = spec.part(key.direction, key.layer)
     return key.gate in get_cell(part.cell).folds(part)
 
 
@@ -318,8 +361,12 @@ def has_role(spec: Any, role: str) -> bool:
 
 def block_shape(spec: Any, key: Key) -> tuple[int, ...]:
     """Shape of one canonical block: kernel (input, hidden), recurrent_kernel (state, hidden), biases (hidden,)."""
-    part = spec.part(key.direction)
-    sizes = {"input": spec.layer_input_size(key.layer), "state": part.state_size, "hidden": part.hidden_size}
+    part = spec.part(key.direction, key.layer)
+    sizes = {
+        "input": spec.layer_input_size(key.layer, key.direction),
+        "state": part.state_size,
+        "hidden": part.hidden_size,
+    }
     return tuple(int(sizes[dim]) for dim in get_cell(part.cell).role(key.role).dims)
 
 
@@ -367,7 +414,7 @@ def _address(node: Node, layer: int, direction: int) -> Node:
 
 def _dims(spec: Any, leaf: Leaf) -> tuple[str, ...]:
     """The axes of a block by the names that formulas use."""
-    part = spec.part(leaf.direction)
+    part = spec.part(leaf.direction, leaf.layer)
     return tuple(_symbol(part, dim, leaf.layer) for dim in get_cell(part.cell).role(leaf.role).dims)
 
 

@@ -118,7 +118,7 @@ def _time_mistakes(spec: Recurrent, params: Parameters, given: Given) -> Iterato
     if spec.go_backwards and not spec.bidirectional:
         yield Variation("output flipped back", spec, params, given, lambda out: _flipped(out, slice(None)))
     if spec.bidirectional and spec.merge_mode in ("concat", None):
-        backward = slice(spec.state_size, None)
+        backward = slice(spec.column(0)[-1].state_size, None)
         yield Variation("backward output not flipped back", spec, params, given, lambda out: _flipped(out, backward))
 
 
@@ -159,7 +159,7 @@ def _parameter_mistakes(spec: Layer, params: Parameters) -> Iterator[tuple[str, 
         yield "forget bias of 1 added", forget
     if spec.num_directions == 2:
         yield "directions swapped", _swapped(params, "direction", 0, 1)
-    if spec.num_layers > 1:
+    if any(layer for layer, _ in spec.places):
         yield "layers swapped", _swapped(params, "layer", 0, 1)
 
 

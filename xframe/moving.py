@@ -7,6 +7,7 @@ from typing import Any
 from xframe.adapters import adapter_of
 from xframe.errors import SpecError
 from xframe.packing import Blocks
+from xframe.spec import described
 
 __all__ = ["transfer"]
 
@@ -26,6 +27,7 @@ _OPTIONS = (
     "merge_mode",
     "go_backwards",
     "backward",
+    "stacked",
     "masked_output",
 )
 
@@ -60,10 +62,8 @@ def transfer(source: Any, target: Any, mask: str | None = None) -> None:
         a, b = getattr(theirs, option, None), getattr(mine, option, None)
         # A layer without biases fits one with biases, which are then zero; one that is given no masks fits any.
         if a != b and not (option == "bias" and b) and not (option == "masked_output" and a is None):
-            if option == "backward":
-                a, b = str(a), str(b)
             raise SpecError(
-                f"The {reader.title} layer has {option}={a!r} and the {writer.title} layer has {option}={b!r}; "
-                "build the target with the source's options."
+                f"The {reader.title} layer has {option}={described(a)} and the {writer.title} layer has "
+                f"{option}={described(b)}; build the target with the source's options."
             )
     writer.load(target, Blocks(reader.packing, theirs, reader.read(source), wanted=mine))

@@ -159,7 +159,7 @@ def measure(
 
 def _single(spec: Layer | Sequential) -> bool:
     """Whether an activation function has a constant that is exact to float32 only."""
-    parts = [layer.part(d) for layer in getattr(spec, "layers", [spec]) for d in range(layer.num_directions)]
+    parts = [layer.part(d, k) for layer in getattr(spec, "layers", [spec]) for k, d in layer.places]
     names = {getattr(part, option, None) for part in parts for option in ("activation", "recurrent_activation")}
     return any(ACTIVATIONS[name].single for name in names if name)
 

@@ -52,7 +52,7 @@ class Probe:
 
     def check_size(self, spec: Layer) -> None:
         """Refuse what would not fit into an ordinary machine's memory."""
-        parts = [spec.part(direction) for direction in range(spec.num_directions)]
+        parts = [spec.part(direction, layer) for layer, direction in spec.places]
         widest = max(spec.input_size, *(len(get_cell(part.cell).gates) * part.hidden_size for part in parts))
         if self.batch * self.steps * widest > MAX_INPUT:
             raise SpecError(
@@ -115,9 +115,7 @@ def draw_state(spec: Recurrent, probe: Probe) -> dict[str, np.ndarray]:
     """Random initial states by name, each (layers, directions, batch, size)."""
     random = np.random.default_rng([probe.seed, 3])
     return {
-        name: _away_from_zero(
-            random, (spec.num_layers, len(state.directions), probe.batch, state.size), 0.8, probe.dtype
-        )
+        name: _away_from_zero(random, (*state.axes, probe.batch, state.size), 0.8, probe.dtype)
         for name, state in states(spec).items()
     }
 

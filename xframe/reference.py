@@ -163,7 +163,8 @@ def handed_on(chain: Sequential, i: int, out: Outputs) -> np.ndarray:
 def last_output(spec: Recurrent, states: Mapping[str, np.ndarray], ops: Arithmetic | None = None) -> np.ndarray:
     """The output that goes with the final states h of the last layer: (batch, features)."""
     found = layout.states(spec)
-    halves = [states[name][-1, i] for name, s in found.items() if s.cell_name == "h" for i in range(len(s.directions))]
+    tops = [layout.places(found, spec.depth(d) - 1, d) for d in range(spec.num_directions)]
+    halves = [states[name][place] for slots in tops for name, own, place in slots if own == "h"]
     if len(halves) == 1 or spec.merge_mode in ("concat", None):
         return np.concatenate(halves, axis=-1)
     return _merged(spec, halves[0].T, halves[1].T, np.empty_like(halves[0].T), ops or Plain()).T
@@ -196,7 +197,7 @@ def check_state(spec: Layer, state: Mapping[str, np.ndarray] | None, batch: int)
     if set(state) != set(found):
         raise SpecError(f"The states of {spec} are {' and '.join(found)}, not {' and '.join(state) or 'none'}.")
     for name, value in state.items():
-        shape = (spec.num_layers, len(found[name].directions), batch, found[name].size)
+        shape = (*found[name].axes, batch, found[name].size)
         if value.shape != shape:
             raise SpecError(f"State {name} must be (layers, directions, batch, size) = {shape}, not {value.shape}.")
         _finite(value, f"State {name}")
@@ -244,28 +245,34 @@ def _recurrent(
 ) -> Outputs:
     batch, steps, _ = x.shape
     slots = layout.states(spec)
-    final = {name: np.empty((spec.num_layers, len(s.directions), batch, s.size), x.dtype) for name, s in slots.items()}
-    sizes = [spec.part(d).state_size for d in range(spec.num_directions)]
+    final = {name: np.empty((*slot.axes, batch, slot.size), x.dtype) for name, slot in slots.items()}
+    columns = [spec.column(d) for d in range(spec.num_directions)]
+    sizes = [column[-1].state_size for column in columns]
     for layer in range(spec.num_layers):
         # The memory is (time, size, batch), as the steps make it; the axes are as everywhere outside.
         out = np.empty((steps, sum(sizes), batch), x.dtype).transpose(2, 0, 1)
-        for d in range(spec.num_directions):
-            step = _prepare(spec, params, (layer, d), x, ops)
-            # Where this direction's states stand in those of the layer.
-            places = [(n, s.cell_name, s.directions.index(d)) for n, s in slots.items() if d in s.directions]
-            for name, own, i in places:
-                step.states[own][...] = 0 if state is None else state[name][layer, i].T
-            half = out[:, :, sum(sizes[:d]) : sum(sizes[: d + 1])]
-            _over_time(spec, d, step, x, half, ops, mask)
-            for name, own, i in places:
-                final[name][layer, i] = step.states[own].T
+        for d, column in enumerate(columns):
+            below = x
+            for level, part in enumerate(column):
+                if level + 1 == len(column):
+                    half = out[:, :, sum(sizes[:d]) : sum(sizes[: d + 1])]
+                else:
+                    half = np.empty((steps, part.state_size, batch), x.dtype).transpose(2, 0, 1)
+                step = _prepare(spec, params, (layer + level, d), below, ops)
+                held = layout.places(slots, layer + level, d)
+                for name, own, place in held:
+                    step.states[own][...] = 0 if state is None else state[name][place].T
+                _over_time(spec, (layer + level, d), step, below, half, ops, mask)
+                for name, own, place in held:
+                    final[name][place] = step.states[own].T
+                below = half
         x = out if len(sizes) == 1 or spec.merge_mode in ("concat", None) else _merge_halves(spec, out, ops)
     return Outputs(x, last_output(spec, final, ops), final)
 
 
 def _over_time(
     spec: Recurrent,
-    direction: int,
+    at: tuple[int, int],
     step: Step,
     x: np.ndarray,
     out: np.ndarray,
@@ -273,14 +280,16 @@ def _over_time(
     mask: np.ndarray | None,
 ) -> None:
     """The loop over time of one layer and direction; x (batch, time, features) in, out (batch, time, state) filled."""
-    cell, steps, h = get_cell(spec.part(direction).cell), x.shape[1], step.states["h"]
-    backwards = spec.go_backwards != bool(direction)
+    layer, direction = at
+    cell, steps, h = get_cell(spec.part(direction, layer).cell), x.shape[1], step.states["h"]
+    backwards, above = spec.go_backwards != bool(direction), layer and spec.num_layers == 1
     held = None if mask is None else _Held(step.states, mask, spec.masked_output == "repeat")
     for k in range(steps):
         t = steps - 1 - k if backwards else k
         # Only the backward half of a bidirectional layer is flipped back.
         place = steps - 1 - k if direction else k
-        step.x[:-1] = x[:, t].T
+        # A stacked cell reads what the one below it has put out at this very step.
+        step.x[:-1] = x[:, place if above else t].T
         if held is None:
             cell.step(ops, step)
             out[:, place] = h.T
@@ -315,7 +324,7 @@ class _Held:
 
 def _merge_halves(spec: Recurrent, out: np.ndarray, ops: Arithmetic) -> np.ndarray:
     """(batch, time, 2 * state), forward beside backward -> (batch, time, state), step by step, as `ops` wants columns."""
-    n = spec.state_size
+    n = out.shape[-1] // 2
     merged = np.empty((out.shape[1], n, out.shape[0]), out.dtype)
     for t, columns in enumerate(merged):
         _merged(spec, out[:, t, :n].T, out[:, t, n:].T, columns, ops)
@@ -326,7 +335,7 @@ def _prepare(
     spec: Recurrent, params: Mapping[Key, np.ndarray], place: tuple[int, int], x: np.ndarray, ops: Arithmetic
 ) -> Step:
     """Weights and buffers for one layer and direction, ``place``; x (batch, time, features) is what it reads."""
-    part, (batch, _, features) = spec.part(place[1]), x.shape
+    part, (batch, _, features) = spec.part(place[1], place[0]), x.shape
     cell, n = get_cell(part.cell), part.hidden_size
     xh = np.ones((features + 1 + part.state_size + 1, batch), x.dtype)
     h = xh[features + 1 :]
@@ -359,7 +368,7 @@ def _weight(
     ops: Arithmetic,
 ) -> Any:
     """What multiplies [x; 1; h; 1], or its half, in one product: (gates * n, ...), the gates one above the other."""
-    part = spec.part(place[1])
+    part = spec.part(place[1], place[0])
     n, sizes = part.hidden_size, {"x": x.shape[-1], "h": part.state_size}
     w = np.zeros((len(product.gates) * n, sum(sizes[term] + 1 for term in product.terms)), x.dtype)
     ones, start = [], 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
 
@@ -77,8 +77,13 @@ class Recurrent:
         dropout: rate at which, in training, outputs are dropped on their way to the next layer of the stack, each time
             step by itself (in PyTorch: ``dropout``). No dropout acts at inference.
         form: ``"layer"``, or ``"cell"``: the bare cell, which computes one time step at a call.
-        backward: the backward layer, where it differs from the forward one in its cell, sizes, biases, activations or
-            dropout; a `Recurrent` of one layer and direction.
+        backward: the backward layer, where it differs from the forward one in its cell, sizes, biases, activations,
+            dropout or stacked cells; a `Recurrent` of one direction.
+        stacked: further cells, each a `Recurrent` of one layer and direction, through which every time step goes before the
+            next one begins: each reads the state h of the one before it (keras.layers.StackedRNNCells). The stack stands
+            inside a direction: both directions are merged above its last cell, and with ``go_backwards`` the whole of it
+            goes backwards. A one-way stack of like cells that reads time forwards is what ``num_layers`` says, and becomes
+            that; in ``backward``, either says the same.
 
     Raises:
         SpecError: a value is of the wrong type, out of range, or makes no sense for the cell.
@@ -105,6 +110,7 @@ class Recurrent:
     dropout: float = 0.0
     form: str = "layer"
     backward: Recurrent | None = None
+    stacked: tuple[Recurrent, ...] = ()
 
     def __post_init__(self) -> None:
         cell = get_cell(self.cell)
@@ -134,9 +140,11 @@ class Recurrent:
             _check_rate(name, getattr(self, name))
         if self.dropout and self.num_layers == 1:
             raise SpecError("dropout acts between the layers of a stack, and this one has one layer; leave it out.")
-        self._check_form()
+        self._check_stacked()
         if self.backward is not None:
             self._check_backward(self.backward)
+        self._check_form()
+        self._check_merge()
 
     def _default(self, name: str, known: tuple[Any, ...]) -> None:
         """Fill an option left at None with the cell's default; refuse one that the cell does not have."""
@@ -172,27 +180,59 @@ class Recurrent:
                 if getattr(self, name) != plain:
                     raise SpecError(f"A bare cell has no {name}={getattr(self, name)!r}; use form='layer'.")
 
+    def _check_stacked(self) -> None:
+        if not isinstance(self.stacked, tuple) or not all(isinstance(one, Recurrent) for one in self.stacked):
+            raise SpecError(f"stacked must be a tuple of Recurrents, not {self.stacked!r}.")
+        _check_size("num_layers, with the stacked cells,", self.num_layers + len(self.stacked), MAX_LAYERS)
+        if self.stacked and self.num_layers > 1:
+            raise SpecError("num_layers and stacked are two ways to stack; use num_layers=1 with stacked cells.")
+        for below, one in pairwise((self, *self.stacked)):
+            _check_part("A stacked cell", one, below.state_size, OF_A_CELL)
+        one_way = not self.bidirectional and not self.go_backwards
+        if self.stacked and one_way and all(_same_cell(one, self) for one in self.stacked):
+            object.__setattr__(self, "num_layers", 1 + len(self.stacked))
+            object.__setattr__(self, "stacked", ())
+
     def _check_backward(self, other: Recurrent) -> None:
         if not isinstance(other, Recurrent):
             raise SpecError(f"backward must be a Recurrent, not {other!r}.")
         if not self.bidirectional or self.num_layers > 1:
             raise SpecError("backward, a backward layer that differs, goes with bidirectional=True and num_layers=1.")
-        for name, value in other.options().items():
-            if name not in _PER_DIRECTION and value != (plain := _DEFAULTS.get(name, self.input_size)):
-                raise SpecError(
-                    f"backward has {name}={value!r}, which cannot differ between directions; give {plain!r} there."
-                )
-        if self.merge_mode in ("sum", "mul", "ave") and other.state_size != self.state_size:
-            raise SpecError(
-                f"merge_mode={self.merge_mode!r} needs directions of one size, not {self.state_size} and "
-                f"{other.state_size}."
-            )
-        if all(getattr(other, name) == getattr(self, name) for name in _PER_DIRECTION):
+        _check_part("backward", other, self.input_size, (*OF_A_CELL, "num_layers", "stacked"))
+        forward, backward = self.column(0), self.column(1)
+        if len(forward) == len(backward) and all(map(_same_cell, forward, backward)):
             object.__setattr__(self, "backward", None)
 
-    def part(self, direction: int) -> Recurrent:
-        """What describes the cell of one direction: the spec itself, or ``backward`` where that differs."""
-        return self.backward if direction and self.backward else self
+    def _check_merge(self) -> None:
+        """Directions that are merged number by number have one size."""
+        sizes = [self.column(d)[-1].state_size for d in range(self.num_directions)]
+        if self.merge_mode in ("sum", "mul", "ave") and sizes[0] != sizes[1]:
+            raise SpecError(
+                f"merge_mode={self.merge_mode!r} needs directions of one size, not {sizes[0]} and {sizes[1]}."
+            )
+
+    def column(self, direction: int) -> tuple[Recurrent, ...]:
+        """What describes the cells that run inside one direction, from the input on: one, or a stack."""
+        if not direction or self.backward is None:
+            return (self, *self.stacked)
+        other = self.backward
+        above = replace(other, input_size=other.state_size, num_layers=1) if other.num_layers > 1 else other
+        return (other, *other.stacked, *[above] * (other.num_layers - 1))
+
+    def depth(self, direction: int) -> int:
+        """Number of layers that one direction has."""
+        return self.num_layers if self.num_layers > 1 else len(self.column(direction))
+
+    def part(self, direction: int, layer: int = 0) -> Recurrent:
+        """What describes the cell of one direction and layer: the spec itself, or a part of it where that differs."""
+        return self if self.num_layers > 1 else self.column(direction)[layer]
+
+    @property
+    def places(self) -> Iterator[tuple[int, int]]:
+        """Every (layer, direction) in the order in which they run."""
+        for layer in range(self.num_layers):
+            for d in range(self.num_directions):
+                yield from ((layer + level, d) for level in range(len(self.column(d))))
 
     @property
     def num_directions(self) -> int:
@@ -201,18 +241,20 @@ class Recurrent:
 
     @property
     def state_size(self) -> int:
-        """Size of the state h: proj_size where there is a projection, else hidden_size."""
+        """Size of the state h of the (first) cell: proj_size where there is a projection, else hidden_size."""
         return self.proj_size or self.hidden_size
 
     @property
     def output_size(self) -> int:
         """Number of features that the layer puts out at each time step."""
         if self.merge_mode in ("concat", None):
-            return sum(self.part(d).state_size for d in range(self.num_directions))
-        return self.state_size
+            return sum(self.column(d)[-1].state_size for d in range(self.num_directions))
+        return self.column(0)[-1].state_size
 
-    def layer_input_size(self, layer: int) -> int:
+    def layer_input_size(self, layer: int, direction: int = 0) -> int:
         """Number of features that layer number ``layer`` (from 0) reads."""
+        if self.num_layers == 1:
+            return self.column(direction)[layer].input_size
         return self.input_size if layer == 0 else self.output_size
 
     def options(self) -> dict[str, Any]:
@@ -243,6 +285,8 @@ class Recurrent:
             yield f"gates {self.recurrent_activation}"
         if self.proj_size:
             yield f"projected to {self.proj_size}"
+        for one in self.stacked:
+            yield f"stacked with {one}"
         if self.backward:
             yield f"backward {self.backward}"
         if self.go_backwards:
@@ -258,11 +302,25 @@ class Recurrent:
 
 MERGE_MODES = ("concat", "sum", "mul", "ave", None)
 _DEFAULTS = {f.name: f.default for f in fields(Recurrent) if f.default is not MISSING}
-# What may differ between the two directions of one layer, and what a bare cell does not have.
-_PER_DIRECTION = (
+# What may differ between the two directions of one layer and between stacked cells, and what a bare cell does not have.
+OF_A_CELL = (
     "cell hidden_size bias reset_after activation recurrent_activation proj_size input_dropout recurrent_dropout"
 ).split()
-_CELL_HAS_NOT = {name: _DEFAULTS[name] for name in ("num_layers", "bidirectional", "go_backwards", "mask", "stateful")}
+_CELL_HAS_NOT = {
+    name: _DEFAULTS[name] for name in ("num_layers", "bidirectional", "go_backwards", "mask", "stateful", "stacked")
+}
+
+
+def _same_cell(one: Recurrent, other: Recurrent) -> bool:
+    """Whether two parts are equal but for what they read."""
+    return all(getattr(one, name) == getattr(other, name) for name in OF_A_CELL)
+
+
+def _check_part(what: str, part: Recurrent, input_size: int, own: Sequence[str]) -> None:
+    """Refuse a part of a layer that has other options than its ``own``, or that reads another number of features."""
+    for name, value in part.options().items():
+        if name not in own and value != (plain := _DEFAULTS.get(name, input_size)):
+            raise SpecError(f"{what} has {name}={value!r}, which cannot differ from the rest; give {plain!r} there.")
 
 
 @dataclass(frozen=True)
@@ -291,7 +349,9 @@ class Dense:
         _check_size("units", self.units)
         _check_flag("bias", self.bias)
 
-    def part(self, direction: int) -> Dense:
+    places = ((0, 0),)
+
+    def part(self, direction: int, layer: int = 0) -> Dense:
         """The layer itself, which has one direction."""
         return self
 
@@ -310,7 +370,7 @@ class Dense:
         """Number of output features."""
         return self.units
 
-    def layer_input_size(self, layer: int) -> int:
+    def layer_input_size(self, layer: int, direction: int = 0) -> int:
         """Number of input features."""
         return self.input_size
 
@@ -360,6 +420,13 @@ class Sequential:
 
     def __str__(self) -> str:
         return ", then ".join(str(layer) for layer in self.layers)
+
+
+def described(value: Any) -> str:
+    """An option's value as a sentence names it; layers by what they are."""
+    if isinstance(value, tuple):
+        return ", then ".join(map(str, value)) or "none"
+    return str(value) if isinstance(value, Recurrent) else repr(value)
 
 
 def plural(number: int, noun: str) -> str:

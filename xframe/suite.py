@@ -23,7 +23,7 @@ from xframe.adapters.base import DTYPES
 from xframe.comparison import compare_spec
 from xframe.errors import SpecError, UnsupportedError
 from xframe.probe import Probe
-from xframe.spec import Recurrent, plural
+from xframe.spec import OF_A_CELL, Recurrent, plural
 from xframe.verdict import Verdict
 
 __all__ = ["OPTIONS", "Configuration", "Suite", "full_grid", "grid", "run_suite"]
@@ -196,7 +196,13 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "any, zero": {"mask": "any", "masked_output": "zero"},
         "any, repeat": {"mask": "any", "masked_output": "repeat"},
     },
-    "layers": {"1": {}, "2": {"num_layers": 2}, "3": {"num_layers": 3}},
+    "layers": {
+        "1": {},
+        "2": {"num_layers": 2},
+        "3": {"num_layers": 3},
+        "stacked cells": {"stacked": "alike"},
+        "stacked cells that differ": {"stacked": "unlike"},
+    },
     "stateful": {"no": {}, "yes": {"stateful": True}},
     "dropout": {
         "none": {},
@@ -276,10 +282,16 @@ def _spec(row: Row, number: int, batch: int) -> Recurrent:
     if told.get("stateful"):
         told["batch_size"] = batch
     sizes: dict[str, Any] = {"input_size": (3, 4, 6)[number % 3], "hidden_size": 7 + number % 5}
+    # Another cell, another size.
+    other = "lstm" if told["cell"] == "gru" else "gru"
     if told.get("backward"):
-        # Another cell, another size.
-        other = "lstm" if told["cell"] == "gru" else "gru"
         told["backward"] = Recurrent(other, sizes["input_size"], sizes["hidden_size"] + 1)
+    below = told.get("proj_size", sizes["hidden_size"])
+    if (stacked := told.pop("stacked", None)) == "alike":
+        of_a_cell = {name: value for name, value in told.items() if name in OF_A_CELL}
+        told["stacked"] = (Recurrent(input_size=below, hidden_size=sizes["hidden_size"], **of_a_cell),)
+    elif stacked:
+        told["stacked"] = (Recurrent(other, below, sizes["hidden_size"] + 2),)
     return Recurrent(**sizes, **told)
 
 

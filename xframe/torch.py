@@ -180,7 +180,7 @@ class Recurrent(torch.nn.Module):  # type: ignore[misc]
             raise SpecError("xframe.torch.Recurrent is a layer, not a bare cell; give a spec with form='layer'.")
         self.spec = spec
         self._slots = layout.states(spec)
-        self._plain = [not TORCH.why_ours(_alone(spec.part(d))) for d in range(spec.num_directions)]
+        self._plain = {(k, d): not TORCH.why_ours(_alone(spec.part(d, k))) for k, d in spec.places}
         for native in TORCH.natives(spec):
             empty = torch.empty(native.shape, dtype=dtype, device=device)
             self.register_parameter(native.name, torch.nn.Parameter(empty))
@@ -192,9 +192,10 @@ class Recurrent(torch.nn.Module):  # type: ignore[misc]
 
     def reset_parameters(self) -> None:
         """Draw all parameters from U(-1/sqrt(n), 1/sqrt(n)), with n hidden units."""
-        for name, parameter in self.named_parameters(recurse=False):
-            bound = self.spec.part(int(name.endswith("_reverse"))).hidden_size ** -0.5
-            torch.nn.init.uniform_(parameter, -bound, bound)
+        for native in TORCH.natives(self.spec):
+            leaf = native.leaves[0]
+            bound = self.spec.part(leaf.direction, leaf.layer).hidden_size ** -0.5
+            torch.nn.init.uniform_(getattr(self, native.name), -bound, bound)
 
     def reset(self) -> None:
         """Set the states that a stateful layer keeps to zero."""
@@ -239,7 +240,7 @@ class Recurrent(torch.nn.Module):  # type: ignore[misc]
 
     def _state_shape(self, name: str, batch: tuple[Any, ...]) -> tuple[Any, ...]:
         slot = self._slots[name]
-        return (self.spec.num_layers, len(slot.directions), *batch, slot.size)
+        return (*slot.axes, *batch, slot.size)
 
     def _check(self, x: Tensor, state: Mapping[str, Tensor] | None, mask: Tensor | None) -> None:
         spec, dtype = self.spec, self.weight_ih_l0.dtype
@@ -295,29 +296,35 @@ class Recurrent(torch.nn.Module):  # type: ignore[misc]
     def _stack(self, x: Tensor, first: Mapping[str, Tensor], mask: Tensor | None) -> tuple[Tensor, States]:
         """All layers; x (batch, time, features)."""
         spec = self.spec
-        ends: dict[str, list[Tensor]] = {name: [] for name in self._slots}
+        # By (layer, direction), which is the order of the states' first two axes as well.
+        ends: dict[str, dict[tuple[int, int], Tensor]] = {name: {} for name in self._slots}
         for layer in range(spec.num_layers):
             if layer:
                 x = functional.dropout(x, spec.dropout, self.training)
             halves = []
             for d in range(spec.num_directions):
-                # Where this direction's states stand in those of the layer.
-                own = {s.cell_name: (n, s.directions.index(d)) for n, s in self._slots.items() if d in s.directions}
-                states = {name: first[slot][layer, i] for name, (slot, i) in own.items()}
-                half, states = self._over_time(x, layer, d, states, mask)
+                half = x
+                for level in range(layer, layer + len(spec.column(d))):
+                    held = layout.places(self._slots, level, d)
+                    states = {own: first[name][place] for name, own, place in held}
+                    half, states = self._over_time(half, level, d, states, mask)
+                    for name, own, place in held:
+                        ends[name][place] = states[own]
                 halves.append(half)
-                for name, (slot, _) in own.items():
-                    ends[slot].append(states[name])
             x = self._merged(halves)
-        return x, {n: torch.stack(found).unflatten(0, (spec.num_layers, -1)) for n, found in ends.items()}
+        stacked = {name: torch.stack([found[place] for place in sorted(found)]) for name, found in ends.items()}
+        return x, {name: value.unflatten(0, self._slots[name].axes) for name, value in stacked.items()}
 
     def _over_time(
         self, x: Tensor, layer: int, direction: int, states: States, mask: Tensor | None
     ) -> tuple[Tensor, States]:
         """One layer and direction: its output (batch, time, size) and its final states."""
         spec, place = self.spec, self._place(x, layer, direction)
+        if layer and spec.num_layers == 1 and spec.go_backwards:
+            # A stacked cell reads what the one below it has put out at the same step, in the order of the steps.
+            x = x.flip(1)
         # The kernels of nn.LSTM and the like do whole sequences at once; compilers do as well with the loop, and take it.
-        if self._plain[direction] and mask is None and place.drop is None and not torch.compiler.is_compiling():
+        if self._plain[layer, direction] and mask is None and place.drop is None and not torch.compiler.is_compiling():
             return self._at_once(x, layer, direction, states)
         step, gates = _STEPS[place.part.cell], self._inputs(x, layer, direction).unbind(1)
         times, out = range(x.shape[1]), []
@@ -337,7 +344,7 @@ class Recurrent(torch.nn.Module):  # type: ignore[misc]
 
     def _at_once(self, x: Tensor, layer: int, direction: int, states: States) -> tuple[Tensor, States]:
         """The same by the function behind torch.nn.RNN, LSTM or GRU."""
-        part, backwards = self.spec.part(direction), self.spec.go_backwards != bool(direction)
+        part, backwards = self.spec.part(direction, layer), self.spec.go_backwards != bool(direction)
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
         weights = [w for name in names if (w := self._named(name, layer, direction)) is not None]
         if (drop := self._drop(x, part.input_dropout, (x.shape[0], 1, x.shape[2]))) is not None:
@@ -360,13 +367,13 @@ class Recurrent(torch.nn.Module):  # type: ignore[misc]
 
     def _inputs(self, x: Tensor, layer: int, direction: int) -> Tensor:
         """x W^T + b of all gates at all time steps, (batch, time, gates * units)."""
-        part, kernel = self.spec.part(direction), self._named("weight_ih", layer, direction)
+        part, kernel = self.spec.part(direction, layer), self._named("weight_ih", layer, direction)
         masks = len(kernel) // part.hidden_size if part.recurrent_dropout else 1
         drop = self._drop(x, part.input_dropout, (masks, x.shape[0], 1, x.shape[2]))
         return _product(x, kernel, self._named("bias_ih", layer, direction), drop)
 
     def _place(self, x: Tensor, layer: int, direction: int) -> _Place:
-        part, kernel = self.spec.part(direction), self._named("weight_hh", layer, direction)
+        part, kernel = self.spec.part(direction, layer), self._named("weight_hh", layer, direction)
         masks = len(kernel) // part.hidden_size
         drop = self._drop(x, part.recurrent_dropout, (masks, x.shape[0], part.state_size))
         bias, projection = (self._named(name, layer, direction) for name in ("bias_hh", "weight_hr"))
@@ -390,18 +397,9 @@ class Recurrent(torch.nn.Module):  # type: ignore[misc]
 
 
 def _alone(part: specs.Recurrent) -> specs.Recurrent:
-    """The cell of one direction as a layer by itself."""
-    names = (
-        "cell",
-        "input_size",
-        "hidden_size",
-        "bias",
-        "reset_after",
-        "activation",
-        "recurrent_activation",
-        "proj_size",
-    )
-    return specs.Recurrent(**{name: getattr(part, name) for name in names})
+    """The cell of one layer and direction as a layer by itself, without its dropout."""
+    options = {name: getattr(part, name) for name in specs.OF_A_CELL if not name.endswith("dropout")}
+    return specs.Recurrent(input_size=part.input_size, **options)
 
 
 def _buffer(state: str) -> str:

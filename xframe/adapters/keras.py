@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version as distribution_version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,7 @@ from xframe.activations import ACTIVATIONS, check_activation
 from xframe.adapters.base import Adapter, check_dtype, check_mask_kind, one_dtype
 from xframe.cells import get_cell
 from xframe.errors import LayoutError, SpecError, UnsupportedError
-from xframe.layout import ANY, Join, Layout, Leaf, Packing, Stack, Tensor, gates, states
+from xframe.layout import ANY, Join, Layout, Leaf, Packing, Stack, Tensor, gates, places, states
 from xframe.spec import Dense, Layer, Recurrent, plural
 
 if TYPE_CHECKING:
@@ -24,27 +25,51 @@ _SNAKE = {"rnn": "simple_rnn", "lstm": "lstm", "gru": "gru"}
 
 def _names(spec: Any, layer: int, direction: int) -> tuple[str, str, str]:
     """What Keras calls, in a fresh process, the wrapper, the layer and the cell of one place in a stack."""
-    part, number, prefix = spec.part(direction), layer, ""
+    column = spec.column(direction)
+    # Stacked cells are all in one layer, the first.
+    number, prefix = 0 if len(column) > 1 else layer, ""
+    wrapper = f"bidirectional{_suffix(number)}"
     if spec.bidirectional:
         prefix = "backward_" if direction else "forward_"
     if _has_backward_layer(spec):
         # A backward layer that is given keeps its name, and may be another of the same kind.
         prefix = "" if direction else prefix
-        number = 2 * layer + direction if _kind(part) == _kind(spec) else layer
-    suffix = f"_{number}" if number else ""
-    # SimpleRNN, LSTM and GRU make their cells themselves and number none.
-    cell = f"projected_lstm_cell{suffix}" if part.proj_size else f"{_SNAKE[part.cell]}_cell"
-    return f"bidirectional_{layer}" if layer else "bidirectional", f"{prefix}{_kind(part)}{suffix}", cell
+        number = 2 * number + direction if _kind(column) == _kind(spec.column(0)) else number
+    return wrapper, f"{prefix}{_kind(column)}{_suffix(number)}", _cell_name(spec, layer, direction)
+
+
+def _cell_name(spec: Any, layer: int, direction: int) -> str:
+    """The name of a cell, with that of the StackedRNNCells that it is in."""
+    mine, column = _cell_kind(spec.part(direction, layer)), spec.column(direction)
+    if _kind(column) != "rnn":
+        return mine  # SimpleRNN, LSTM and GRU make their cells themselves and number none
+    # Those that are made apart, and before this one. A backward layer that is not given is a copy, with the same names.
+    places = [p for p in spec.places if _has_backward_layer(spec) or p[1] == direction]
+    earlier = [p for p in places[: places.index((layer, direction))] if _kind(spec.column(p[1])) == "rnn"]
+    name = mine + _suffix(sum(_cell_kind(spec.part(d, k)) == mine for k, d in earlier))
+    if len(column) == 1:
+        return name
+    another = direction and _has_backward_layer(spec) and len(spec.column(0)) > 1
+    return f"stacked_rnn_cells{_suffix(int(another))}/{name}"
+
+
+def _suffix(number: int) -> str:
+    return f"_{number}" if number else ""
+
+
+def _cell_kind(part: Any) -> str:
+    """A cell in Keras's names of layers."""
+    return "projected_lstm_cell" if part.proj_size else f"{_SNAKE[part.cell]}_cell"
+
+
+def _kind(column: Sequence[Any]) -> str:
+    """The layer that runs such cells, in Keras's names of layers."""
+    return "rnn" if len(column) > 1 or column[0].proj_size else _SNAKE[column[0].cell]
 
 
 def _has_backward_layer(spec: Any) -> bool:
     """Whether Bidirectional must be given its backward layer; else it makes one, which reads from last to first."""
     return spec.backward is not None or (spec.bidirectional and spec.go_backwards)
-
-
-def _kind(part: Any) -> str:
-    """The layer that runs a cell, in Keras's names of layers."""
-    return "rnn" if part.proj_size else _SNAKE[part.cell]
 
 
 def _name(spec: Any, layer: int, direction: int, name: str) -> str:
@@ -56,13 +81,20 @@ def _name(spec: Any, layer: int, direction: int, name: str) -> str:
     return "/".join([*([wrapper] if spec.bidirectional else []), inner, cell, name])
 
 
+def _parts_of(spec: Any) -> list[Any]:
+    """What describes each cell."""
+    return [spec.part(direction, layer) for layer, direction in spec.places]
+
+
 def _why_ours(spec: Any) -> str:
-    parts = [spec.part(direction) for direction in range(spec.num_directions)]
-    return "keras.layers.LSTM has no projection" if any(getattr(p, "proj_size", 0) for p in parts) else ""
+    projected = any(getattr(part, "proj_size", 0) for part in _parts_of(spec))
+    return "keras.layers.LSTM has no projection" if projected else ""
 
 
 # What every recurrent layer of Keras can be told.
-_OPTIONS = dict.fromkeys(("activation", "recurrent_activation", "merge_mode", "go_backwards", "backward", "form"), ANY)
+_OPTIONS = dict.fromkeys(
+    ("activation", "recurrent_activation", "merge_mode", "go_backwards", "backward", "stacked", "form"), ANY
+)
 
 
 def _row(
@@ -109,12 +141,13 @@ class _KerasPacking(Packing):
                 "Keras has no bidirectional layer with masked_output='repeat': keras.layers.Bidirectional writes zeros at "
                 "masked steps; use masked_output='zero'."
             )
-        return super().layout(spec)
+        row = super().layout(spec)
+        stacked = isinstance(spec, Recurrent) and any(len(spec.column(d)) > 1 for d in range(spec.num_directions))
+        return replace(row, layer="keras.layers.RNN(keras.layers.StackedRNNCells)") if stacked else row
 
     def notes(self, spec: Any) -> list[str]:
         found = super().notes(spec)
-        parts = [spec.part(direction) for direction in range(spec.num_directions)]
-        if any("hard_sigmoid_keras2" in p.options().values() for p in parts):
+        if any("hard_sigmoid_keras2" in part.options().values() for part in _parts_of(spec)):
             found.append(
                 "hard_sigmoid_keras2 is xframe.keras.hard_sigmoid_keras2, a registered function, because Keras 3 has only the "
                 "hard_sigmoid of slope 1/6."
@@ -281,7 +314,7 @@ class KerasAdapter(Adapter):
 
     def _build_half(self, spec: Recurrent, k: int, direction: int, dtype: str, initializers: Mapping[str, str]) -> Any:
         """One direction of a layer, not built yet."""
-        part, (_, name, cell_name) = spec.part(direction), _names(spec, k, direction)
+        column, (_, name, _) = spec.column(direction), _names(spec, k, direction)
         options = {
             "return_sequences": True,
             "go_backwards": spec.go_backwards != bool(direction),
@@ -290,11 +323,22 @@ class KerasAdapter(Adapter):
             "name": name.removeprefix("forward_"),  # which Bidirectional adds
             "dtype": dtype,
         }
-        if part.proj_size:
-            cell = self._build_cell(part, cell_name, dtype, initializers)
-            return self._keras.layers.RNN(cell, **options)
+        if _kind(column) == "rnn":
+            return self._keras.layers.RNN(self._build_cells(spec, k, direction, dtype, initializers), **options)
+        part = column[0]
         kind = next(c for c, name in self._layers.items() if name == part.cell)
         return kind(part.hidden_size, **self._cell_options(part), **initializers, **options)
+
+    def _build_cells(self, spec: Recurrent, k: int, direction: int, dtype: str, initializers: Mapping[str, str]) -> Any:
+        """The cell of one layer and direction, or its stack of cells, not built yet."""
+        paths = [_cell_name(spec, k + level, direction).split("/") for level in range(len(spec.column(direction)))]
+        cells = [
+            self._build_cell(part, path[-1], dtype, initializers)
+            for part, path in zip(spec.column(direction), paths, strict=True)
+        ]
+        if len(cells) == 1:
+            return cells[0]
+        return self._keras.layers.StackedRNNCells(cells, name=paths[0][0], dtype=dtype)
 
     def _build_cell(self, part: Recurrent, name: str, dtype: str, initializers: Mapping[str, str]) -> Any:
         """A bare cell, not built yet."""
@@ -327,20 +371,26 @@ class KerasAdapter(Adapter):
             return self._dense_spec(chain.layers[0], mask)
         if chain.masking is not None:
             mask = mask or "any"
-        specs = [found for one in chain.layers for found in self._layer_specs(one, mask)]
+        specs = [self._layer_spec(one, mask) for one in chain.layers]
         self._check_last(chain.layers[-1], mask)
-        first = specs[0]
-        stack = self._recurrent(
-            chain.layers[0], {**first.options(), "num_layers": len(specs), "dropout": self._dropout(chain, specs)}
-        )
+        return specs[0] if len(specs) == 1 else self._stack(chain, specs)
+
+    def _stack(self, chain: _Chain, specs: list[Recurrent]) -> Recurrent:
+        """What several layers are, one above the other."""
+        first, count = specs[0], sum(one.num_layers for one in specs)
+        options = {**first.options(), "num_layers": count, "dropout": self._dropout(chain, count)}
+        stack = None if first.stacked or first.backward else self._recurrent(chain.layers[0], options)
+        level = 0
         for k, one in enumerate(specs):
-            wanted = {**first.options(), "input_size": stack.layer_input_size(k)}
-            if one.options() != wanted:
+            wanted = None if stack is None else {**options, "input_size": stack.layer_input_size(level)}
+            if {**one.options(), "num_layers": count, "dropout": options["dropout"]} != wanted:
                 raise UnsupportedError(
-                    f"Layer {k} of the stack ({one}) is not of one kind with the first ({first}); "
-                    "compare or transfer the layers one by one (each cell of keras.layers.StackedRNNCells in a "
-                    "keras.layers.RNN of its own)."
+                    f"Layer {k} of the stack ({one}) cannot be described together with the first ({first}), because they are "
+                    "not of one kind, or because cells or directions within them differ; compare or transfer the layers "
+                    "one by one."
                 )
+            level += one.num_layers
+        assert stack is not None
         return stack
 
     def _chain(self, layer: Any) -> _Chain:
@@ -402,11 +452,11 @@ class KerasAdapter(Adapter):
                     "compare or transfer it once, by itself."
                 )
 
-    def _dropout(self, chain: _Chain, specs: list[Recurrent]) -> float:
+    def _dropout(self, chain: _Chain, count: int) -> float:
         """The rate between the layers of a stack."""
         rates = [0.0 if gap is None else float(gap.rate) for gap in chain.gaps]
         # Between the cells of keras.layers.StackedRNNCells nothing is dropped.
-        rates += [0.0] * (len(specs) - 1 - len(rates))
+        rates += [0.0] * (count - 1 - len(rates))
         if len(set(rates)) > 1:
             raise UnsupportedError(
                 f"The dropout rates between the layers of this stack differ ({', '.join(f'{r:g}' for r in rates)}), which is "
@@ -427,24 +477,22 @@ class KerasAdapter(Adapter):
         self._check_options(layer, _FREE | {"lora_rank", "quantization_config"})
         return Dense(int(layer.kernel.shape[0]), layer.units, bool(layer.use_bias))
 
-    def _layer_specs(self, layer: Any, mask: str | None) -> list[Recurrent]:
-        """The specs of one Keras layer: one, or as many as it has stacked cells."""
+    def _layer_spec(self, layer: Any, mask: str | None) -> Recurrent:
+        """The spec of one Keras layer."""
         if type(layer) is not self._keras.layers.Bidirectional:
-            return self._half_specs(layer, mask)
+            return self._recurrent(layer, self._half_options(layer, mask))
         self._check_options(layer)
-        if any(len(_cells(half)) > 1 for half in _halves(layer)):
-            self._refuse_stacked(layer, "in keras.layers.Bidirectional")
-        forward, backward = (self._half_specs(half, mask, zeros=True)[0] for half in _halves(layer))
-        options = {**forward.options(), "bidirectional": True, "merge_mode": layer.merge_mode}
+        forward, backward = (self._half_options(half, mask, zeros=True) for half in _halves(layer))
         plain = {"go_backwards": False, "mask": None, "masked_output": None, "stateful": False, "batch_size": None}
-        return [
-            self._recurrent(layer, {**options, "backward": self._recurrent(layer, {**backward.options(), **plain})})
-        ]
+        other = self._recurrent(layer, {**backward, **plain})
+        return self._recurrent(
+            layer, {**forward, "bidirectional": True, "merge_mode": layer.merge_mode, "backward": other}
+        )
 
-    def _half_specs(self, layer: Any, mask: str | None, zeros: bool = False) -> list[Recurrent]:
-        """The specs of what runs in one direction: a layer, or a bare cell. ``zeros``: it is in Bidirectional."""
+    def _half_options(self, layer: Any, mask: str | None, zeros: bool = False) -> dict[str, Any]:
+        """The options of what runs in one direction: a layer, or a bare cell. ``zeros``: it is in Bidirectional."""
         if type(layer) in self._cells:
-            return [self._recurrent(layer, {**self._cell_spec(layer, layer), "mask": mask, "form": "cell"})]
+            return {**self._cell_spec(layer, layer), "mask": mask, "form": "cell"}
         self._check_class(layer, alone=False)
         self._check_built(layer)
         self._check_options(layer)
@@ -458,17 +506,8 @@ class KerasAdapter(Adapter):
         }
         if mask is not None:
             options["masked_output"] = "zero" if zeros else "repeat"
-        cells = _cells(layer)
-        if len(cells) > 1 and layer.go_backwards:
-            self._refuse_stacked(layer, "with go_backwards=True")
-        return [self._recurrent(layer, {**self._cell_spec(cell, layer), **options}) for cell in cells]
-
-    def _refuse_stacked(self, layer: Any, where: str) -> None:
-        raise UnsupportedError(
-            f"{_label(layer)} runs several cells of keras.layers.StackedRNNCells {where}, which is not modelled, because all "
-            "of them then go through time in one direction at once; use cells one above the other in a Sequential of "
-            "keras.layers.RNN, which is another function, or one cell."
-        )
+        first, *others = (self._cell_spec(cell, layer) for cell in _cells(layer))
+        return {**first, **options, "stacked": tuple(self._recurrent(layer, other) for other in others)}
 
     def _check_loop(self, layer: Any, mask: str | None, zeros: bool) -> None:
         """Refuse what Keras itself gets wrong or cannot run."""
@@ -666,7 +705,7 @@ class KerasAdapter(Adapter):
         found = _States(spec, x.shape[0], _numpy_type(dtype))
         for one, gap in zip(chain.layers, [*chain.gaps, None], strict=True):
             places = found.places(one)
-            given = None if state is None else [call.tensor(state[name][k, i]) for name, k, i in places]
+            given = None if state is None else [call.tensor(state[name][place]) for name, place in places]
             run = call.cell if spec.form == "cell" else call.layer
             sequence, final = run(one, sequence, given)
             found.put(places, [call.numpy(value) for value in final])
@@ -741,7 +780,7 @@ class _Call:
         ops, found, final = self._keras.ops, [], []
         with _everything_returned(layer):
             for half, nested in zip(_halves(layer), initial, strict=True):
-                sequence, ended = self.layer(half, x, nested)
+                sequence, ended = self.layer(half, x, self._keras.tree.flatten(nested))
                 found.append(sequence)
                 final += ended
         forward, backward = found[0], ops.flip(found[1], axis=1)
@@ -765,28 +804,25 @@ class _States:
     def __init__(self, spec: Recurrent, batch: int, dtype: str) -> None:
         import numpy as np
 
-        self._spec, self._slots, self._layer = spec, states(spec), 0
+        self._slots, self._layer = states(spec), 0
         self.arrays: dict[str, np.ndarray] = {
-            name: np.empty((spec.num_layers, len(slot.directions), batch, slot.size), dtype)
-            for name, slot in self._slots.items()
+            name: np.empty((*slot.axes, batch, slot.size), dtype) for name, slot in self._slots.items()
         }
 
-    def places(self, layer: Any) -> list[tuple[str, int, int]]:
-        """(name, layer, place of the direction) of each state of the next native layer: forward ones, then backward ones."""
-        count = len(_cells(_halves(layer)[0]))
-        levels = range(self._layer, self._layer + count)
-        self._layer += count
+    def places(self, layer: Any) -> list[tuple[str, tuple[int, int]]]:
+        """Where each state of the next native layer stands: the name of the array, and the place in it."""
+        depths, first = [len(_cells(half)) for half in _halves(layer)], self._layer
+        self._layer += depths[0]
         return [
-            (name, k, slot.directions.index(d))
-            for d in range(self._spec.num_directions)
-            for k in levels
-            for name, slot in self._slots.items()
-            if d in slot.directions
+            (name, place)
+            for d, depth in enumerate(depths)
+            for k in range(first, first + depth)
+            for name, _, place in places(self._slots, k, d)
         ]
 
-    def put(self, places: list[tuple[str, int, int]], values: list[np.ndarray]) -> None:
-        for (name, k, i), value in zip(places, values, strict=True):
-            self.arrays[name][k, i] = value
+    def put(self, places: list[tuple[str, tuple[int, int]]], values: list[np.ndarray]) -> None:
+        for (name, place), value in zip(places, values, strict=True):
+            self.arrays[name][place] = value
 
 
 class _Given:

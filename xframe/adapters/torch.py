@@ -37,7 +37,7 @@ def _row(order: str, layer: str, *extra: Tensor) -> Layout:
             *extra,
         ),
         options=dict.fromkeys(
-            ("activation", "recurrent_activation", "merge_mode", "go_backwards", "backward", "form"), ANY
+            ("activation", "recurrent_activation", "merge_mode", "go_backwards", "backward", "stacked", "form"), ANY
         ),
         layer=layer,
     )
@@ -73,6 +73,10 @@ def _differences(spec: Any) -> Iterator[str]:
         yield f"{own} has no dropout on its states"
     if spec.backward:
         yield f"{own} has two directions of one kind"
+    if any(part.cell != spec.cell or part.hidden_size != spec.hidden_size for part in spec.stacked):
+        yield f"{own} has layers of one kind and size"
+    elif spec.stacked and spec.bidirectional:
+        yield f"{own} merges its directions after each of its layers"
     if spec.merge_mode is None:
         yield f"{own} hands back its two directions as one tensor"
     elif spec.merge_mode != "concat":

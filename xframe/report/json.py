@@ -57,6 +57,8 @@ def _spec(spec: Layer) -> dict[str, Any]:
     options = spec.options()
     if backward := options.get("backward"):
         options["backward"] = _spec(backward)
+    if stacked := options.get("stacked"):
+        options["stacked"] = [_spec(one) for one in stacked]
     return {"cell": spec.cell, **options}
 
 
