@@ -15,14 +15,14 @@ import pytest
 import torch
 
 import xframe
-from xframe import Recurrent, Sequential
+from xframe import Recurrent, Sequential, mistakes, noise, reference
 from xframe.activations import ACTIVATIONS
 from xframe.adapters import KerasAdapter, TorchAdapter, get_adapter, known_adapters, known_packings
 from xframe.arithmetic import FUNCTIONS
 from xframe.comparison import compare_spec
 from xframe.errors import SpecError, UnsupportedError
 from xframe.probe import Probe, draw_input, draw_masks, draw_parameters, draw_state
-from xframe.reference import Outputs
+from xframe.reference import Given, Outputs
 from xframe.suite import OPTIONS, full_grid
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
@@ -431,6 +431,39 @@ def test_a_shared_layer_is_counted_once() -> None:
     verdict = xframe.compare(shared)
     assert verdict, verdict.reason
     assert "has one set of weights and is counted once" in verdict.report()
+
+
+# ---- What holds for the upper ones of stacked cells as well.
+
+
+def test_a_probe_is_searched_for_stacked_cells() -> None:
+    """At the first draw this function makes outputs that overflow."""
+    wild = Recurrent("gru", 5, 4, activation="exponential", recurrent_activation="exponential")
+    verdict = xframe.compare(Recurrent("rnn", 3, 5, stacked=(wild,)), frameworks=["torch"], dtypes=["float64"])
+    assert verdict.status == "equivalent", verdict.reason
+
+
+def test_a_probe_through_a_wide_stacked_cell_is_too_large() -> None:
+    narrow, probe = Recurrent("rnn", 1, 1), Probe(batch=1_000, steps=1_000)
+    probe.check_size(narrow)
+    with pytest.raises(SpecError, match="too large"):
+        probe.check_size(replace(narrow, stacked=(Recurrent("rnn", 1, 100),)))
+
+
+def test_a_constant_in_float32_in_a_stacked_cell() -> None:
+    spec = Recurrent("rnn", 3, 5, stacked=(Recurrent("gru", 5, 4, activation="gelu"),))
+    x = draw_input(spec, Probe())
+    found = noise.measure(spec, draw_parameters(spec, 0), Given(x), "float64")
+    assert found.deviation["sequence"].max() > 1e-9
+
+
+def test_the_backward_half_is_what_stands_beside_the_top_of_the_forward_stack() -> None:
+    spec = Recurrent("rnn", 3, 5, bidirectional=True, stacked=(Recurrent("rnn", 5, 4),))
+    params, given = draw_parameters(spec, 0), Given(draw_input(spec, Probe()))
+    wrong = next(v for v in mistakes.variations(spec, params, given) if v.name == "backward output not flipped back")
+    right, other = reference.run_given(spec, params, given).sequence, mistakes.run(wrong).sequence
+    assert np.array_equal(other[..., :4], right[..., :4])
+    assert np.array_equal(other[..., 4:], right[:, ::-1, 4:])
 
 
 # ---- The full grid.
