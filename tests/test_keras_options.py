@@ -207,6 +207,23 @@ class TestBuilt:
         assert all(np.array_equal(adapter.read(layer)[n], before[n]) for n in before)
 
 
+def test_names_of_stacked_cells_are_those_of_a_fresh_process() -> None:
+    """As Keras 3.15 names them where this layer is the first that is made."""
+    packing, cells = get_adapter("keras").packing, (Recurrent("gru", UNITS, 4), Recurrent("lstm", 4, 3))
+    spec = Recurrent("lstm", FEATURES, UNITS, stacked=cells, bidirectional=True, go_backwards=True)
+    kernels = [n.name.removesuffix("/kernel") for n in packing.natives(spec) if n.name.endswith("/kernel")]
+    assert kernels == [
+        "bidirectional/forward_rnn/stacked_rnn_cells/lstm_cell",
+        "bidirectional/forward_rnn/stacked_rnn_cells/gru_cell",
+        "bidirectional/forward_rnn/stacked_rnn_cells/lstm_cell_1",
+        "bidirectional/rnn_1/stacked_rnn_cells_1/lstm_cell_2",
+        "bidirectional/rnn_1/stacked_rnn_cells_1/gru_cell_1",
+        "bidirectional/rnn_1/stacked_rnn_cells_1/lstm_cell_3",
+    ]
+    copied = packing.natives(Recurrent("lstm", FEATURES, UNITS, stacked=cells, bidirectional=True))
+    assert copied[9].name == "bidirectional/backward_rnn/stacked_rnn_cells/lstm_cell/kernel"
+
+
 @pytest.mark.parametrize("name", ["lstm-sum", "projected", "dropped", "gru-cell", "backward-gru"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision(name: str, dtype: str) -> None:

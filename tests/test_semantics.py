@@ -436,6 +436,24 @@ def test_a_shared_layer_is_counted_once() -> None:
 # ---- What holds for the upper ones of stacked cells as well.
 
 
+def on_five(cell: str, **options: Any) -> Recurrent:
+    """A layer of 5 units that goes backwards, under another cell."""
+    return Recurrent("gru", 3, 5, go_backwards=True, stacked=(Recurrent(cell, 5, 4, **options),))
+
+
+def test_stacked_cells_of_two_kinds_are_of_different_shapes() -> None:
+    """Both have a state h of 4."""
+    verdict = xframe.compare(KerasAdapter().build(on_five("rnn")), TorchAdapter().build(on_five("gru")))
+    assert verdict.status == "different"
+    assert "different shapes: GRU(5) on 3 features" in verdict.reason
+
+
+def test_a_transfer_between_stacked_cells_that_differ_is_refused() -> None:
+    source, target = KerasAdapter().build(on_five("rnn")), TorchAdapter().build(on_five("rnn", activation="relu"))
+    with pytest.raises(SpecError, match=r"stacked=SimpleRNN\(4\) on 5 features and .* stacked=SimpleRNN\(4\) .* relu"):
+        xframe.transfer(source, target)
+
+
 def test_a_probe_is_searched_for_stacked_cells() -> None:
     """At the first draw this function makes outputs that overflow."""
     wild = Recurrent("gru", 5, 4, activation="exponential", recurrent_activation="exponential")

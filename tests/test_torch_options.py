@@ -585,6 +585,14 @@ def test_devices_and_types() -> None:
         ADAPTER.run(layer, _given(SPECS["stateful"]).x)
 
 
+def test_initial_weights_of_stacked_cells() -> None:
+    """Each by its own number of units: 1/10 for 100, 1/2 for 4."""
+    layer = ADAPTER.build(Recurrent("rnn", 3, 100, go_backwards=True, stacked=(Recurrent("rnn", 100, 4),)))
+    bounds = {name: p.abs().max().item() for name, p in layer.named_parameters()}
+    assert 0.09 < bounds["weight_hh_l0"] <= 0.1
+    assert 0.4 < bounds["weight_ih_l1"] <= 0.5
+
+
 def test_initial_weights() -> None:
     """U(-1/sqrt(n), 1/sqrt(n)), with the n of each direction."""
     torch.manual_seed(76)
