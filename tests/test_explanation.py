@@ -221,3 +221,15 @@ def test_moving_a_constant_between_the_biases(spec: Recurrent, redundant: dict[s
 def test_nothing_to_move_without_biases() -> None:
     with pytest.raises(xframe.SpecError, match="no-bias"):
         demonstrate(Recurrent("rnn", 3, 5, bias=False), Probe())
+
+
+def test_stacked_cells_are_counted_one_by_one() -> None:
+    spec = Recurrent("lstm", 3, 5, stacked=(Recurrent("gru", 5, 4),), bidirectional=True)
+    found = xframe.explain(spec)
+    assert found.reasons[0] == (
+        "The forward LSTM(5) needs 60 + 100 + 20 = 180 numbers, the forward GRU(4) 60 + 48 + 12 + 4 = 124, "
+        "the backward LSTM(5) 60 + 100 + 20 = 180, the backward GRU(4) 60 + 48 + 12 + 4 = 124."
+    )
+    assert any("run one after the other at each time step" in reason for reason in found.reasons)
+    written = json.loads(found.report("json"))["spec"]["stacked"]
+    assert [(one["cell"], one["input_size"], one["hidden_size"]) for one in written] == [("gru", 5, 4)]
