@@ -1,0 +1,109 @@
+"""Corrupted model files in every format: each is read or refused, and none ends, holds or fills the process.
+
+scripts/fuzz_files.py makes and judges them; it says how to see one of them again.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from xframe.files import FORMATS, load
+
+NUMBER = 400
+
+
+@pytest.fixture(scope="module")
+def fuzz() -> ModuleType:
+    """scripts/fuzz_files.py."""
+    path = Path(__file__).parent.parent / "scripts" / "fuzz_files.py"
+    spec = importlib.util.spec_from_file_location("fuzz_files", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def samples(fuzz: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("samples")
+    fuzz.write_samples(folder)
+    return folder
+
+
+pytestmark = [
+    pytest.mark.needs("keras", "torch"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy"),
+]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_samples(name: str, samples: Path) -> None:
+    """The good files of each format are of that format, and hold numbers."""
+    found = list((samples / name).iterdir())
+    assert found
+    for path in found:
+        file = load(path)
+        assert file.format == name
+        assert file.tensors
+        for tensor in file.tensors.values():
+            assert np.ptp(tensor.read()) > 0 or tensor.count == 1
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_corrupted(name: str, fuzz: ModuleType, samples: Path) -> None:
+    assert fuzz.run(samples, name, NUMBER, seed=0) == []
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_corruption_corrupts(name: str, fuzz: ModuleType, samples: Path, tmp_path: Path) -> None:
+    """Almost each corrupted file differs from its sample, and the same seed makes the same one."""
+    sample = min((samples / name).iterdir())
+
+    def content(path: Path) -> list[bytes]:
+        return (
+            [p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()] if path.is_dir() else [path.read_bytes()]
+        )
+
+    changed = 0
+    for seed in range(20):
+        both = [tmp_path / f"{seed}{which}{sample.suffix}" for which in "ab"]
+        for target in both:
+            fuzz.corrupted(sample, target, np.random.default_rng(seed))
+        assert content(both[0]) == content(both[1]) or name == "keras"  # a zip says when it was made
+        changed += content(both[0]) != content(sample)
+    assert changed >= 15
+
+
+BAD_READERS = {
+    "raise ValueError('no')": "ValueError('no')",
+    "import os; os.abort()": "the process dies with status -6",
+    "import time; time.sleep(60)": "the process hangs",
+    "import time; time.sleep(2.2)": "took 2.2 s",
+    "b'1' * (600 * 2**20)": "MB",
+    "from xframe.errors import FileError; raise FileError('two\\nlines.')": "more or less than a sentence",
+}
+
+
+@pytest.mark.parametrize("bad", BAD_READERS)
+def test_the_harness_finds_it(
+    bad: str, fuzz: ModuleType, samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that does this at the third corrupted file is found, and the fourth is still read."""
+    script = tmp_path / "fuzz.py"
+    good = (Path(fuzz.__file__)).read_text()
+    # The good files are read first, one of safetensors.
+    hook = f"    read_all.count = getattr(read_all, 'count', 0) + 1\n    if read_all.count == 4:\n        {bad}\n"
+    changed = good.replace("    for tensor in load(path)", f"{hook}    for tensor in load(path)")
+    assert changed != good
+    script.write_text(changed.replace("HANG_SECONDS = 20", "HANG_SECONDS = 3"))
+    monkeypatch.setattr(fuzz, "__file__", str(script))
+    findings = fuzz.run(samples, "safetensors", 4, seed=10)
+    assert len(findings) == 1
+    assert findings[0].startswith("safetensors: seed 12 ")
+    assert BAD_READERS[bad] in findings[0]

@@ -1,0 +1,106 @@
+"""Model files: what they hold, read without running anything that is in them.
+
+`load` looks at a file's first bytes, not at its name, and gives a `ModelFile`, whose tensors are read one at a time when they
+are asked for. A format is one file beside this one. Nothing is unpickled, no layer is deserialised, no graph is run; PyTorch's
+own format is read by PyTorch with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import struct
+import zipfile
+from pathlib import Path
+
+from xframe.errors import FileError
+from xframe.files.base import ModelFile, Reader, StoredLayer, StoredTensor, unreadable
+
+__all__ = ["FORMATS", "ModelFile", "StoredLayer", "StoredTensor", "load"]
+
+# What each format is called, and the module and function that reads it.
+FORMATS = {
+    "keras-hdf5": ("Keras HDF5 (Keras 1 and 2)", "keras:read_hdf5"),
+    "keras-weights": ("Keras 3 weights (.weights.h5)", "keras:read_hdf5"),
+    "keras": ("Keras 3 model (.keras)", "keras:read_zip"),
+    "npz": ("NumPy arrays (.npz)", "npz:read"),
+    "safetensors": ("safetensors", "safetensors:read"),
+    "torch": ("PyTorch (.pt, .pth)", "torch:read"),
+    "onnx": ("ONNX", "onnx:read"),
+    "tensorflow": ("TensorFlow variables (SavedModel or checkpoint)", "tensorflow:read"),
+}
+
+
+def load(path: str | Path) -> ModelFile:
+    """Open a model file.
+
+    Args:
+        path: a file of one of `FORMATS`, a SavedModel's folder, or a TensorFlow checkpoint's folder or prefix.
+
+    Raises:
+        FileError: it is not there, damaged, unsafe, or of no known format.
+        MissingFrameworkError: a library that its format needs is not installed.
+    """
+    path = Path(path)
+    return _reader(_format(path))(path)
+
+
+def _reader(name: str) -> Reader:
+    module, function = FORMATS[name][1].split(":")
+    reader: Reader = getattr(importlib.import_module(f"xframe.files.{module}"), function)
+    return reader
+
+
+def _format(path: Path) -> str:
+    """The format of what is at a path, by its content."""
+    if path.is_dir():
+        return _folder_format(path)
+    try:
+        if not path.exists() and path.with_name(f"{path.name}.index").is_file():
+            return "tensorflow"
+        with path.open("rb") as file:
+            head, size = file.read(16), file.seek(0, 2)
+    except OSError as error:
+        raise FileError(f"Cannot read {path}: {error.strerror}; correct the path.") from None
+    if not size:
+        raise unreadable(path, "it is empty")
+    if head.startswith(b"\x89HDF\r\n\x1a\n") or path.name.endswith(
+        ".weights.json"
+    ):  # the list of a .weights.h5 in shards
+        return "keras-hdf5"
+    if head.startswith(b"PK"):
+        return _zip_format(path)
+    if head[:1] == b"\x80" and head[1:2] in b"\x01\x02\x03\x04\x05":
+        return "torch"  # a pickle, which PyTorch wrote before 1.6
+    if int.from_bytes(head[:8], "little") <= size - 8 and head[8:9] == b"{":
+        return "safetensors"
+    if path.suffix == ".index" and path.with_suffix("").name:
+        return "tensorflow"
+    if head[:1] == b"\x08":  # the first field of a ModelProto, its IR version
+        return "onnx"
+    raise FileError(f"Cannot read {path}: it is of no known format; give one of {_known()}.")
+
+
+def _folder_format(path: Path) -> str:
+    if (path / "saved_model.pb").is_file() or (path / "checkpoint").is_file() or any(path.glob("*.index")):
+        return "tensorflow"
+    raise FileError(f"Cannot read {path}: this folder holds no SavedModel and no checkpoint; give one of {_known()}.")
+
+
+def _zip_format(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    # What a damaged directory of a zip can raise is not written down.
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile, struct.error) as error:
+        raise unreadable(path, f"it is a damaged zip file ({error})") from None
+    if {"config.json", "model.weights.h5"} <= set(names):
+        return "keras"
+    if any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
+        return "torch"
+    if names and all(name.endswith(".npy") for name in names):
+        return "npz"
+    raise FileError(f"Cannot read {path}: this zip file is of no known format; give one of {_known()}.")
+
+
+def _known() -> str:
+    return ", ".join(title for title, _ in FORMATS.values())

@@ -1,0 +1,91 @@
+"""What a model file holds, apart from its format: tensors that are read when they are asked for, and what it says of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xframe.errors import FileError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["MAX_TEXT", "ModelFile", "Reader", "StoredLayer", "StoredTensor", "unreadable"]
+
+# The longest JSON text, header or graph that is parsed: far above any model's, far below what exhausts a machine.
+MAX_TEXT = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor of a file.
+
+    Attributes:
+        name: the file's own name for it, unique in the file.
+        shape: its shape.
+        dtype: NumPy's name of its type, or ``bfloat16``.
+        read: gives the numbers, at each call anew; bfloat16, which NumPy has not, as float32. FileError if the file is
+            damaged there.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], np.ndarray] = field(repr=False, compare=False)
+
+    @property
+    def count(self) -> int:
+        """How many numbers it holds."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """What a file itself says of one layer, which may be little.
+
+    Attributes:
+        name: the file's name for it, with the names of what it is in, joined by ``/``.
+        kind: its class or operator, as ``LSTM`` or ``Bidirectional``; empty where the file does not say.
+        options: its configuration or attributes, as the file has them.
+        tensors: its tensors: what the layer calls each (``kernel``, ``W``), and the name of the tensor in the file. In the
+            order of the file.
+    """
+
+    name: str
+    kind: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file that has been opened, of which no tensor has been read.
+
+    Attributes:
+        path: where it is.
+        format: one of the names in `xframe.files.FORMATS`.
+        tensors: every tensor by name, in the order of the file.
+        layers: what the file says of layers, in the order of the file; empty if it only has tensors.
+        metadata: what else it says in words: ``keras_version``, ``backend``, ``opset`` and so on.
+        config: the configuration of a whole model, as the file has it (parsed JSON), or None.
+    """
+
+    path: Path
+    format: str
+    tensors: Mapping[str, StoredTensor]
+    layers: tuple[StoredLayer, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+
+
+# Opens one format: (path) -> ModelFile. FileError if the file is damaged or unsafe, MissingFrameworkError if a library that it
+# needs is not installed.
+Reader = Callable[[Path], ModelFile]
+
+
+def unreadable(path: Path, why: str, mend: str = "get a whole copy of the file") -> FileError:
+    """The error for a file that cannot be read; ``why`` continues the sentence, ``mend`` ends it."""
+    return FileError(f"Cannot read {path}: {why}; {mend}.")
