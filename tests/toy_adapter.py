@@ -5,7 +5,8 @@ The framework runs tanh cells a row of the batch at a time, keeps both kernels s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -127,3 +128,9 @@ class ToyAdapter(Adapter):
         first = np.zeros((len(x), layer.units), x.dtype) if state is None else state["h"][0, 0].astype(x.dtype)
         sequence = np.array([layer(row, h) for row, h in zip(x, first, strict=True)])
         return Outputs(sequence, sequence[:, -1], {"h": sequence[None, None, :, -1]})
+
+    def layers(self, model: Any) -> Iterator[tuple[str, Any]]:
+        yield "", model
+
+    def tensors(self, layer: Any) -> Mapping[str, Callable[[], np.ndarray]]:
+        return {name: partial(np.copy, array) for name, array in layer.tensors().items()}

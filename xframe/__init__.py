@@ -19,14 +19,16 @@ from xframe.errors import (
 from xframe.spec import Dense, Recurrent, Sequential
 
 if TYPE_CHECKING:
-    from xframe import adapters, keras, masks, noise, probe, reference, torch
+    from xframe import adapters, files, keras, masks, noise, probe, reference, torch
     from xframe.comparison import compare
+    from xframe.conversion import convert
     from xframe.counts import count
     from xframe.explanation import explain
     from xframe.layout import Key
     from xframe.moving import transfer
     from xframe.packing import Parameters
     from xframe.verdict import Verdict
+    from xframe.verification import verify
 
 __version__ = "0.1.0"
 
@@ -45,8 +47,10 @@ __all__ = [
     "XframeError",
     "adapters",
     "compare",
+    "convert",
     "count",
     "explain",
+    "files",
     "keras",
     "masks",
     "noise",
@@ -54,17 +58,20 @@ __all__ = [
     "reference",
     "torch",
     "transfer",
+    "verify",
 ]
 
-_MODULES = ("adapters", "keras", "masks", "noise", "probe", "reference", "torch")
+_MODULES = ("adapters", "files", "keras", "masks", "noise", "probe", "reference", "torch")
 _LAZY = {
     "Key": "layout",
     "Parameters": "packing",
     "Verdict": "verdict",
     "compare": "comparison",
+    "convert": "conversion",
     "count": "counts",
     "explain": "explanation",
     "transfer": "moving",
+    "verify": "verification",
 }
 
 

@@ -14,7 +14,7 @@ import click
 
 from xframe import __version__
 from xframe.errors import FileError, SpecError, XframeError
-from xframe.report import FORMATS, render
+from xframe.report import FORMATS, printable, render
 from xframe.spec import Dense, Recurrent, Sequential
 
 if TYPE_CHECKING:
@@ -213,6 +213,145 @@ def explain(
         _deliver(explain_model(model), format_, output, quiet)
 
 
+_choice_options = _options(
+    click.option("--packing", metavar="P", help="How the tensors are packed: keras, torch, onnx, tf1, keras1, ..."),
+    click.option("--cell", metavar="C", help="rnn, lstm or gru."),
+    click.option("--activation", metavar="A", help="Activation of the recurrent layers."),
+    click.option("--recurrent-activation", metavar="A", help="Activation of their gates, such as hard_sigmoid_keras2."),
+    click.option("--reset-after/--reset-before", default=None, help="GRU: where the reset gate acts."),
+    click.option("--go-backwards/--go-forwards", default=None, help="Which way one-way layers read time."),
+    click.option(
+        "--merge", "merge_mode", metavar="M", help="How two directions are merged: concat, sum, mul, ave or none."
+    ),
+    click.option(
+        "--forget-bias", type=float, metavar="B", help="What TensorFlow 1 added to the forget gate.  [default: 1]"
+    ),
+)
+
+
+@cli.command()
+@click.argument("file")
+@_choice_options
+@_output_options
+def inspect(file: str, format_: str, output: str | None, quiet: bool, **choices: Any) -> None:
+    """List the layers of a model file, without running anything in it.
+
+    FILE is Keras HDF5 (of Keras 1 to 3), .weights.h5, .keras, ONNX, safetensors, .npz, PyTorch's .pt or .pth, a TensorFlow
+    SavedModel or checkpoint. No tensor is loaded. What the file does not decide is listed with what speaks for each reading,
+    and settled by an option.
+
+    \b
+    Examples:
+      xframe inspect model.h5
+      xframe inspect weights.npz --packing torch
+    """
+    check_output(output)
+    from xframe.chatter import silenced
+
+    with silenced():
+        found = _inspected(file, choices)
+    _deliver(found, format_, output, quiet)
+
+
+def _inspected(file: str, choices: dict[str, Any]) -> Any:
+    from xframe.files import load
+    from xframe.recognition import Choices, recognise
+
+    return recognise(load(file), Choices(**choices))
+
+
+@cli.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--subset", is_flag=True, help="B may hold more layers and tensors than A.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Seed of the inputs.")
+@_choice_options
+@_output_options
+def verify(
+    a: str,
+    b: str,
+    subset: bool,
+    seed: int,
+    format_: str,
+    output: str | None,
+    quiet: bool,
+    **choices: Any,
+) -> None:
+    """Compare two model files layer by layer.
+
+    Layers are paired by name, order and shape. Their parameters must be equal but for rounding, however the frameworks pack
+    them, and so must what the NumPy reference makes of them. Tensors of other layers must hold the same numbers.
+
+    \b
+    Examples:
+      xframe verify model.h5 model.pth
+      xframe verify part.onnx model.h5 --subset
+    """
+    check_output(output)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from xframe.chatter import silenced
+    from xframe.recognition import Choices
+    from xframe.verification import verify as verify_files
+
+    with silenced():
+        result = verify_files(a, b, subset=subset, choices=Choices(**choices), seed=seed)
+    _deliver(result, format_, output, quiet)
+    sys.exit(_STATUS[result.status])
+
+
+@cli.command()
+@click.argument("source")
+@click.argument("destination")
+@click.option("--to", required=True, metavar="T", help="torch, keras, onnx or npz.")
+@click.option("--force", is_flag=True, help="Replace DESTINATION if it exists.")
+@click.option("--layers-only", is_flag=True, help="Recurrent and dense layers one by one; leave the rest.")
+@click.option("--ignore", multiple=True, metavar="TENSOR", help="Leave out this tensor, which nothing explains.")
+@_choice_options
+@_output_options
+def convert(
+    source: str,
+    destination: str,
+    to: str,
+    force: bool,
+    layers_only: bool,
+    ignore: tuple[str, ...],
+    format_: str,
+    output: str | None,
+    quiet: bool,
+    **choices: Any,
+) -> None:
+    """Convert a model file for another framework, and prove that it computes the same.
+
+    DESTINATION becomes a folder with the weights, a short model.py that builds the model and loads them without xframe, and
+    the proof (proof.json, proof.md). What was written is run and judged against a NumPy reference with the source's numbers;
+    if it is not the same, nothing is written. A whole-model file of Keras that is a chain of layers is converted whole; of
+    any other file the recurrent and dense layers are, one by one, with status 2 unless --layers-only.
+
+    \b
+    Examples:
+      xframe convert model.keras converted --to torch
+      xframe convert weights.h5 converted --to onnx --recurrent-activation sigmoid --layers-only
+    """
+    check_output(output)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from xframe.chatter import silenced
+    from xframe.conversion import convert_file
+    from xframe.recognition import Choices
+
+    with silenced():
+        result = convert_file(
+            source,
+            destination,
+            to,
+            choices=Choices(**choices),
+            force=force,
+            layers_only=layers_only,
+            ignore=ignore,
+        )
+    _deliver(result, format_, output, quiet)
+    sys.exit(_STATUS["error"] if result and result.not_converted and not layers_only else _STATUS[result.status])
+
+
 def _search(spec: Recurrent, number: int, steps: int | None) -> Any:
     from xframe.assumptions import search
 
@@ -349,7 +488,7 @@ def _sentence(text: str) -> str:
 
 def _fail(given: Sequence[str], error: XframeError) -> None:
     """One sentence on standard error and, where JSON was asked for, the error as the report."""
-    click.echo(f"xframe: error: {error}", err=True)
+    click.echo(f"xframe: error: {printable(str(error))}", err=True)
     if "--format=json" in given or ("--format", "json") in pairwise(given):
         from xframe.report.json import error_json
 

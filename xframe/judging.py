@@ -17,7 +17,7 @@ from xframe.reference import Given, Outputs
 from xframe.spec import Layer, Recurrent, Sequential
 from xframe.verdict import Check, ParameterCheck, Power
 
-__all__ = ["LIMIT", "Input", "Subject", "judge", "judge_outputs", "margins", "parameter_check", "power"]
+__all__ = ["LIMIT", "Input", "Subject", "difference", "judge", "judge_outputs", "margins", "parameter_check", "power"]
 
 # In units of the noise of an element. The README shows how near correct layers come to it (scripts/calibrate.py).
 LIMIT = 10.0
@@ -77,9 +77,17 @@ def parameter_check(
     layer: str, a: Subject, b: Subject, dtype: str, mine: Parameters, theirs: Parameters
 ) -> ParameterCheck:
     """Effective parameters of two layers: where they differ most, and whether rounding explains all of it."""
+    narrowed = a.adapter.dtype(a.native) != b.adapter.dtype(b.native)
+    return ParameterCheck(layer, a.label, b.label, dtype, *difference(mine, theirs, dtype, narrowed))
+
+
+def difference(mine: Parameters, theirs: Parameters, dtype: str, narrowed: bool) -> tuple[float, str, bool]:
+    """The largest difference of effective parameters, its block, and whether every one is explained by rounding to ``dtype``.
+
+    With ``narrowed``, one of the two was rounded from a wider type.
+    """
     first, second = mine.effective(), theirs.effective()
     worst, where, rounding = 0.0, "", True
-    narrowed = a.adapter.dtype(a.native) != b.adapter.dtype(b.native)
     for key in first | second:
         one, other = first.get(key, np.zeros(1)), second.get(key, np.zeros(1))
         difference = np.abs(one.astype(np.float64) - other)
@@ -92,7 +100,7 @@ def parameter_check(
         if narrowed:
             allowed = allowed + np.maximum(_magnitude(key, mine), _magnitude(key, theirs))
         rounding = rounding and bool(np.all(difference <= noise.ROUNDOFF[dtype] * allowed))
-    return ParameterCheck(layer, a.label, b.label, dtype, worst, where, rounding)
+    return worst, where, rounding
 
 
 def _is_folded(key: Key, params: Parameters) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -152,6 +152,17 @@ class Adapter(ABC):
 
     def reset(self, layer: Any) -> None:  # noqa: B027, only frameworks with stateful layers have something to do
         """Set the states that a stateful layer keeps to zero."""
+
+    @abstractmethod
+    def layers(self, model: Any) -> Iterator[tuple[str, Any]]:
+        """The layers with weights of their own that a model is made of, by the names that the model gives them.
+
+        A layer that `spec` understands as a whole is not taken apart; a single layer has the name ``""``.
+        """
+
+    @abstractmethod
+    def tensors(self, layer: Any) -> Mapping[str, Callable[[], np.ndarray]]:
+        """What gives the numbers of a layer of any kind, by the names that it has for them."""
 
     def parameters(self, layer: Any) -> Parameters:
         """A snapshot of the layer's canonical parameters.

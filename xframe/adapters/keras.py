@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version as distribution_version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -587,6 +588,22 @@ class KerasAdapter(Adapter):
                 raise UnsupportedError(
                     f"{option}={value!r} of the Keras layer {layer.name!r} is not modelled; build it without this option."
                 )
+
+    # ---- Models.
+
+    def layers(self, model: Any) -> Iterator[tuple[str, Any]]:
+        kinds = (*self._layers, *self._cells, self._keras.layers.RNN, self._keras.layers.Bidirectional)
+        if isinstance(model, list | tuple) or (hasattr(model, "layers") and type(model) not in kinds):
+            for layer in _parts(model):
+                for name, one in self.layers(layer):
+                    yield f"{layer.name}/{name}".rstrip("/"), one
+        elif hasattr(model, "layer") and type(model) not in kinds:  # TimeDistributed
+            yield from self.layers(model.layer)
+        elif model.weights:
+            yield "", model
+
+    def tensors(self, layer: Any) -> Mapping[str, Callable[[], np.ndarray]]:
+        return {variable.path: partial(self._array, variable) for variable in layer.weights}
 
     # ---- Weights.
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from xframe.adapters.base import Adapter, check_dtype, check_mask_kind, one_dtype
@@ -235,6 +236,19 @@ class TorchAdapter(Adapter):
             masked_output=mask and "zero",
             **options,
         )
+
+    def layers(self, model: Any) -> Iterator[tuple[str, Any]]:
+        for name, module in model.named_modules():
+            if self._own_tensors(module):
+                yield name, module
+
+    def tensors(self, layer: Any) -> Mapping[str, Callable[[], np.ndarray]]:
+        return {name: partial(self._array, tensor) for name, tensor in self._own_tensors(layer).items()}
+
+    def _own_tensors(self, module: Any) -> dict[str, Any]:
+        """Parameters and buffers that belong to a module itself and are saved with it."""
+        buffers = {n: b for n, b in module.named_buffers(recurse=False) if n not in module._non_persistent_buffers_set}
+        return {**dict(module.named_parameters(recurse=False)), **buffers}
 
     def dtype(self, layer: Any) -> str:
         kinds = {str(p.dtype).removeprefix("torch.") for p in layer.parameters()}

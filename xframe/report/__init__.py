@@ -11,7 +11,7 @@ from typing import Any
 
 from xframe.errors import SpecError
 
-__all__ = ["FORMATS", "render"]
+__all__ = ["FORMATS", "printable", "render"]
 
 FORMATS = ("text", "markdown", "json")
 
@@ -20,7 +20,8 @@ def render(result: Any, format: str = "text") -> str:
     """A result as text, ending in a newline.
 
     Args:
-        result: a `Verdict`, `Suite`, `Explanation` (or a list of them), `NumberSearch` or `Demonstration`.
+        result: a `Verdict`, `Suite`, `Explanation` (or a list of them), `NumberSearch`, `Demonstration`, `Findings` or
+            `Verification`.
         format: ``text``, ``markdown`` or ``json``.
 
     Raises:
@@ -35,3 +36,8 @@ def render(result: Any, format: str = "text") -> str:
     from xframe.report.document import document
 
     return str(import_module(f"xframe.report.{format}").write(document(result)))
+
+
+def printable(text: str) -> str:
+    """The text with what would move the cursor or break the line made visible: names come from strangers' files."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

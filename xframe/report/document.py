@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import singledispatch
 from itertools import groupby, takewhile, zip_longest
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,8 @@ from xframe.assumptions import NumberSearch
 from xframe.counts import Count
 from xframe.explanation import Explanation
 from xframe.layout import Native
+from xframe.report import files
+from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_text
 from xframe.spec import plural
 
 if TYPE_CHECKING:
@@ -19,42 +20,7 @@ if TYPE_CHECKING:
     from xframe.suite import Suite
     from xframe.verdict import Check, Verdict
 
-__all__ = ["Block", "Heading", "Items", "Paragraph", "Table", "document", "ratio_text"]
-
-
-@dataclass(frozen=True)
-class Heading:
-    """A title; level 1 is the report's."""
-
-    text: str
-    level: int = 2
-
-
-@dataclass(frozen=True)
-class Paragraph:
-    """Running text; the verdict is set off."""
-
-    text: str
-    strong: bool = False
-
-
-@dataclass(frozen=True)
-class Items:
-    """A list."""
-
-    texts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows under headers; numbers are given as text, and columns named in ``right`` are set flush right."""
-
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    right: frozenset[str] = frozenset()
-
-
-Block = Heading | Paragraph | Items | Table
+__all__ = ["document"]
 
 
 def document(result: Any) -> list[Block]:
@@ -69,6 +35,7 @@ def _blocks(result: Any) -> Iterator[Block]:
     # These need NumPy, which explaining does without; they are told apart by name.
     writers: dict[str, Callable[[Any], Iterator[Block]]]
     writers = {"Verdict": _verdict, "Suite": _suite, "Demonstration": _demonstration}
+    writers |= {"Findings": files.inspection, "Verification": files.verification, "Conversion": files.conversion}
     yield from writers[type(result).__name__](result)
 
 
@@ -256,11 +223,6 @@ def _figures(checks: Sequence[Check]) -> list[str]:
     if not known or len(known) < len(checks):
         return ["-", "-"]
     return [f"{max(c.max_abs or 0 for c in known):.1e}", ratio_text(max(c.noise_ratio or 0 for c in known))]
-
-
-def ratio_text(ratio: float) -> str:
-    """A ratio with two digits, large ones as powers of ten."""
-    return f"{ratio:.2g}" if 0.01 <= ratio < 100 or ratio == 0 else f"{ratio:.0e}"
 
 
 def _worst_status(checks: Iterable[Check]) -> str:

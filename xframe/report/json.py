@@ -15,9 +15,12 @@ from xframe.explanation import Explanation
 from xframe.spec import Layer, Sequential
 
 if TYPE_CHECKING:
+    from xframe.conversion import Conversion
     from xframe.demonstration import Demonstration
+    from xframe.recognition import Findings, Reading
     from xframe.suite import Suite
     from xframe.verdict import Check, ParameterCheck, Verdict
+    from xframe.verification import Verification
 
 __all__ = ["error_json", "to_json"]
 
@@ -188,10 +191,116 @@ def _suite(s: Suite) -> dict[str, Any]:
     }
 
 
+def _findings(f: Findings) -> dict[str, Any]:
+    return {
+        **_head("inspect", "done"),
+        "path": str(f.file.path),
+        "format": f.file.format,
+        "metadata": dict(f.file.metadata),
+        "tensors": [
+            {"name": t.name, "shape": list(t.shape), "dtype": t.dtype, "count": t.count}
+            for t in f.file.tensors.values()
+        ],
+        "layers": [
+            {
+                "name": layer.name,
+                "tensors": list(layer.tensors),
+                "readings": [_reading(reading) for reading in layer.readings],
+                "undecided": list(layer.undecided),
+                "warnings": list(layer.warnings),
+                "refused": layer.refused,
+            }
+            for layer in f.layers
+        ],
+        "others": [{"name": o.name, "kind": o.kind, "tensors": dict(o.tensors)} for o in f.others],
+        "unconsumed": list(f.unconsumed),
+        "warnings": list(f.warnings),
+    }
+
+
+def _reading(r: Reading) -> dict[str, Any]:
+    return {
+        "packing": r.packing.name,
+        "spec": _spec(r.spec),
+        "tensors": dict(r.tensors),
+        "open": list(r.open),
+        "forget_bias": r.forget_bias,
+        "evidence": list(r.evidence),
+    }
+
+
+def _verification(v: Verification) -> dict[str, Any]:
+    return {
+        **_head("verify", v.status),
+        "reason": v.reason,
+        "a": v.a,
+        "b": v.b,
+        "pairs": [
+            {
+                "a": pair.a,
+                "b": pair.b,
+                "spec": None if pair.spec is None else _spec(pair.spec),
+                "status": pair.status,
+                "reason": pair.reason,
+                "max_abs": pair.max_abs,
+                "where": pair.where,
+                "noise_ratio": _number_or_null(pair.noise_ratio),
+                "notes": list(pair.notes),
+            }
+            for pair in v.pairs
+        ],
+        "others": [{"a": a, "b": b} for a, b in v.others],
+        "only_a": list(v.only_a),
+        "only_b": list(v.only_b),
+        "notes": list(v.notes),
+    }
+
+
+def _conversion(c: Conversion) -> dict[str, Any]:
+    return {
+        **_head("convert", c.status, c.environment),
+        "reason": c.reason,
+        "source": c.source,
+        "destination": c.destination,
+        "to": c.to,
+        "pieces": [
+            {
+                "name": piece.name,
+                "folder": piece.folder,
+                "steps": list(piece.steps),
+                "before": piece.before,
+                "after": piece.after,
+                "notes": list(piece.notes),
+                "tensors": dict(piece.fates),
+                "trials": [
+                    {
+                        "batch": trial.batch,
+                        "steps": trial.steps,
+                        "status": trial.status,
+                        "max_abs": _number_or_null(trial.max_abs),
+                        "noise_ratio": _number_or_null(trial.noise_ratio),
+                        "reason": trial.reason,
+                    }
+                    for trial in piece.trials
+                ],
+                "power": None if piece.power is None else {"mistake": piece.power[0], "margin": piece.power[1]},
+            }
+            for piece in c.pieces
+        ],
+        "not_converted": list(c.not_converted),
+        "left_out": list(c.left_out),
+        "warnings": list(c.warnings),
+        "limit": c.limit,
+    }
+
+
 _WRITERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "Explanation": _explanation,
     "NumberSearch": _number,
     "Demonstration": _demonstration,
     "Verdict": _verdict,
+    "Findings": _findings,
+    "Verification": _verification,
+    "Conversion": _conversion,
     "Suite": _suite,
 }

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from tabulate import tabulate
 
-from xframe.report.document import Block, Heading, Items, Paragraph
+from xframe.report import printable
+from xframe.report.blocks import Block, Heading, Items, Paragraph
 
 __all__ = ["write"]
 
@@ -29,7 +30,8 @@ def _block(block: Block) -> str:
 
 
 def _plain(text: str) -> str:
-    """Characters that Markdown would take for its own."""
+    """Without characters that Markdown would take for its own."""
+    text = printable(text)
     for character in "\\*|<":
         text = text.replace(character, f"\\{character}")
     return text

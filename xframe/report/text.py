@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from tabulate import tabulate
 
-from xframe.report.document import Block, Heading, Items, Paragraph, Table
+from xframe.report import printable
+from xframe.report.blocks import Block, Heading, Items, Paragraph, Table
 
 __all__ = ["write"]
 
@@ -25,11 +26,17 @@ def _empty(block: Block) -> bool:
 
 def _block(block: Block) -> str:
     if isinstance(block, Heading):
-        return f"{block.text}\n{('=' if block.level == 1 else '-') * len(block.text)}"
+        text = printable(block.text)
+        return f"{text}\n{('=' if block.level == 1 else '-') * len(text)}"
     if isinstance(block, Paragraph):
-        return textwrap.fill(block.text, _WIDTH)
+        return _filled(block.text)
     if isinstance(block, Items):
-        return "\n".join(textwrap.fill(t, _WIDTH, initial_indent="* ", subsequent_indent="  ") for t in block.texts)
+        return "\n".join(_filled(text, "* ", "  ") for text in block.texts)
     align = ["right" if header in block.right else "left" for header in block.headers]
-    table = tabulate(block.rows, block.headers, tablefmt="simple", colalign=align, disable_numparse=True)
+    rows = [[printable(cell) for cell in row] for row in block.rows]
+    table = tabulate(rows, block.headers, tablefmt="simple", colalign=align, disable_numparse=True)
     return "\n".join(line.rstrip() for line in table.splitlines())
+
+
+def _filled(text: str, first: str = "", rest: str = "") -> str:
+    return textwrap.fill(printable(text), _WIDTH, initial_indent=first, subsequent_indent=rest)

@@ -1,0 +1,338 @@
+"""Two model files, or a file and a model: who is whose partner, what counts as equal, and what the commands say and exit with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import helpers
+import keras
+import numpy as np
+import pytest
+import torch
+from test_cli import run
+from test_real_models import find_models
+
+import xframe
+from xframe import Recurrent
+from xframe.adapters import get_adapter, known_packings
+from xframe.errors import SpecError, UnsupportedError
+from xframe.packing import pack
+from xframe.recognition import Choices
+from xframe.verification import Verification, verify
+
+FEATURES, UNITS = 5, 7
+BOTH = Recurrent("lstm", FEATURES, UNITS, num_layers=2, bidirectional=True)
+
+
+def torch_model(spec: Recurrent = BOTH, seed: int = 0, units: int = 3) -> Any:
+    """A layer of PyTorch and a Linear on it, filled with distinct numbers."""
+    torch.manual_seed(seed)
+    layer = get_adapter("torch").build_loaded(spec, helpers.weights(spec, seed, "float32"), "float32")
+    return torch.nn.ModuleDict({"rnn": layer, "head": torch.nn.Linear(spec.output_size, units)})
+
+
+def keras_model(source: Any) -> Any:
+    """The same in Keras, by `xframe.transfer`."""
+    spec = get_adapter("torch").spec(source["rnn"])
+    layer = get_adapter("keras").build(spec)
+    xframe.transfer(source["rnn"], layer)
+    head = keras.layers.Dense(source["head"].out_features)
+    head.build((None, spec.output_size))
+    xframe.transfer(source["head"], head)
+    layers = layer.layers if isinstance(layer, keras.Sequential) else [layer]
+    model = keras.Sequential([keras.Input((None, FEATURES)), *layers, head])
+    model(np.zeros((1, 2, FEATURES), "float32"))
+    return model
+
+
+def saved(model: Any, path: Path) -> Path:
+    torch.save(model.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One model in four files."""
+    folder, model = tmp_path_factory.mktemp("files"), torch_model()
+    other = keras_model(model)
+    found = {"pt": saved(model, folder / "model.pt")}
+    for ending in ("keras", "h5", "weights.h5"):
+        found[ending] = folder / f"model.{ending}"
+        (other.save if ending != "weights.h5" else other.save_weights)(found[ending])
+    return found
+
+
+@pytest.mark.parametrize("a", ["pt", "keras", "h5", "weights.h5"])
+@pytest.mark.parametrize("b", ["pt", "keras", "h5", "weights.h5"])
+def test_one_model_in_two_files(a: str, b: str, files: dict[str, Path]) -> None:
+    """Two layers that PyTorch stores as one; biases that it stores twice."""
+    found = verify(files[a], files[b])
+    assert found.status == "equivalent", found.reason
+    assert len(found.pairs) == 3
+    assert not found.only_a + found.only_b + found.others
+    assert {pair.status for pair in found.pairs} == {"equivalent"}
+
+
+def test_a_file_and_a_model(files: dict[str, Path]) -> None:
+    model = torch_model()
+    assert verify(files["keras"], model)
+    assert verify(model, keras_model(model))
+    assert verify(model["rnn"], files["h5"], subset=True)
+    assert not verify(files["keras"], torch_model(seed=1))
+
+
+def changed(model: Any, change: Callable[[dict[str, Any]], None]) -> Any:
+    with torch.no_grad():
+        change(dict(model.named_parameters()))
+    return model
+
+
+def _gates_swapped(p: dict[str, Any]) -> None:
+    w = p["rnn.weight_hh_l1_reverse"]
+    w.copy_(torch.cat([w[UNITS : 2 * UNITS], w[:UNITS], w[2 * UNITS :]]))
+
+
+def _directions_swapped(p: dict[str, Any]) -> None:
+    for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+        one, other = p[f"rnn.{name}_l0"], p[f"rnn.{name}_l0_reverse"]
+        kept = one.clone()
+        one.copy_(other)
+        other.copy_(kept)
+
+
+def _one_number(p: dict[str, Any]) -> None:
+    p["head.weight"][1, 2] += 1e-5
+
+
+def _one_bias_dropped(p: dict[str, Any]) -> None:
+    p["rnn.bias_hh_l1"].zero_()
+
+
+def _bias_moved(p: dict[str, Any]) -> None:
+    """No mistake: only the sum is used."""
+    one, other = p["rnn.bias_ih_l0"], p["rnn.bias_hh_l0"]
+    total = one.double() + other.double()
+    one.copy_(total)
+    other.zero_()
+
+
+@pytest.mark.parametrize("mistake", [_gates_swapped, _directions_swapped, _one_number, _one_bias_dropped])
+def test_mistakes_are_seen(mistake: Any, files: dict[str, Path], tmp_path: Path) -> None:
+    wrong = saved(changed(torch_model(), mistake), tmp_path / "wrong.pt")
+    for a, b in ((files["keras"], wrong), (wrong, files["pt"])):
+        found = verify(a, b)
+        assert found.status == "different"
+        assert "parameters differ by up to" in found.reason
+        assert sum(pair.status == "different" for pair in found.pairs) == 1
+
+
+def test_what_only_rounds_is_no_mistake(files: dict[str, Path], tmp_path: Path) -> None:
+    assert verify(files["keras"], saved(changed(torch_model(), _bias_moved), tmp_path / "moved.pt"))
+    half = torch_model().half()
+    path = saved(half, tmp_path / "half.pt")
+    assert verify(files["pt"], path)
+    # What is not rounding is seen in half precision too.
+    wrong = changed(half, lambda p: p["head.weight"][0].mul_(1.01))
+    assert verify(files["pt"], saved(wrong, tmp_path / "wrong.pt")).status == "different"
+
+
+def test_layers_without_a_partner(files: dict[str, Path], tmp_path: Path) -> None:
+    whole = torch_model()
+    part = saved(whole["rnn"], tmp_path / "part.pt")
+    found = verify(part, files["keras"])
+    assert found.status == "different"
+    assert found.only_b
+    assert "has no partner in the other" in found.reason
+    assert verify(part, files["keras"], subset=True)
+    # The other way round it is the first that holds more.
+    assert verify(files["keras"], part, subset=True).status == "different"
+
+
+def test_tensors_of_other_layers(tmp_path: Path) -> None:
+    """A convolution, whose axes lie otherwise in Keras, and a normalisation; one number that differs is seen."""
+    base = torch_model(Recurrent("gru", FEATURES, UNITS))
+    base["conv"], base["norm"] = torch.nn.Conv1d(4, 6, 3), torch.nn.LayerNorm(9)
+    torch.nn.init.normal_(base["norm"].weight)
+    torch.nn.init.normal_(base["norm"].bias)
+    arrays = {name: p.detach().numpy() for name, p in base.state_dict().items()}
+    arrays["conv.weight"] = arrays["conv.weight"].transpose(2, 1, 0)
+    np.savez(tmp_path / "same.npz", **arrays)
+    found = verify(saved(base, tmp_path / "a.pt"), tmp_path / "same.npz", choices=Choices(packing="torch"))
+    assert found.status == "equivalent", found.reason
+    assert len(found.others) == 4
+    arrays["norm.weight"] = arrays["norm.weight"] + np.float32(1e-3) * (np.arange(9) == 4)
+    np.savez(tmp_path / "other.npz", **arrays)
+    found = verify(tmp_path / "a.pt", tmp_path / "other.npz", choices=Choices(packing="torch"))
+    assert found.status == "different"
+    assert any("norm" in name for name in found.only_a)
+
+
+def test_layers_of_one_shape_in_another_order(tmp_path: Path) -> None:
+    """Two layers of one shape whose names do not tell: paired by what they hold, and only if that makes all of them equal."""
+    spec = Recurrent("lstm", 6, 6)
+    one, two, three = (helpers.weights(spec, seed, "float32") for seed in (1, 2, 3))
+
+    def write(name: str, **layers: Any) -> Path:
+        packing = known_packings()["torch"]
+        tensors = {f"{k}.{n}": a for k, blocks in layers.items() for n, a in pack(packing, spec, blocks, "float32")}
+        np.savez(tmp_path / name, **tensors)
+        return tmp_path / name
+
+    torch_names = Choices(packing="torch")
+    a, b = write("a.npz", first=one, second=two), write("b.npz", third=two, fourth=one)
+    found = verify(a, b, choices=torch_names)
+    assert found.status == "equivalent", found.reason
+    assert [(pair.a, pair.b) for pair in found.pairs] == [("first", "fourth"), ("second", "third")]
+    found = verify(a, write("c.npz", third=two, fourth=three), choices=torch_names)
+    assert found.status == "different"
+    # A layer of that name is the partner even if another one fits better.
+    found = verify(a, write("d.npz", second=one, first=two), choices=torch_names)
+    assert found.status == "different" or [(p.a, p.b) for p in found.pairs] == [
+        ("first", "second"),
+        ("second", "first"),
+    ]
+
+
+def test_another_function_of_the_same_numbers(files: dict[str, Path], tmp_path: Path) -> None:
+    model = torch_model(Recurrent("lstm", FEATURES, UNITS))
+    twin = keras_model(model)
+    twin.layers[0].cell.recurrent_activation = keras.activations.hard_sigmoid
+    config = twin.get_config()
+    config["layers"][1]["config"]["recurrent_activation"] = "hard_sigmoid"
+    other = keras.Sequential.from_config(config)
+    other.set_weights(twin.get_weights())
+    other.save(tmp_path / "hard.keras")
+    found = verify(tmp_path / "hard.keras", model)
+    assert found.status == "different"
+    assert "recurrent_activation='hard_sigmoid'" in found.reason
+    # Weights alone do not say it, and the note tells what was assumed.
+    other.save_weights(tmp_path / "hard.weights.h5")
+    found = verify(tmp_path / "hard.weights.h5", model)
+    assert found.status == "equivalent"
+    assert any("The first side does not say recurrent_activation" in n for pair in found.pairs for n in pair.notes)
+
+
+def test_nothing_to_compare(tmp_path: Path) -> None:
+    np.savez(tmp_path / "empty.npz", weights=np.ones((3, 4, 5), "float32"))
+    with pytest.raises(SpecError, match="has no recurrent or dense layer"):
+        verify(tmp_path / "empty.npz", tmp_path / "empty.npz")
+    with pytest.raises(UnsupportedError, match="does not know what"):
+        verify(tmp_path / "empty.npz", {"a": 1})
+
+
+# ---- Real models.
+
+
+@pytest.fixture(scope="module")
+def models() -> Path:
+    import os
+
+    return find_models(os.environ)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "subset", "pairs", "others"),
+    [
+        ("model.h5", "model.pth", False, 6, 4),
+        ("model.pth", "model.h5", False, 6, 4),
+        ("model_1.onnx", "model.pth", True, 3, 0),
+        ("model_1.onnx", "model.h5", True, 3, 0),
+        ("model_2.onnx", "model.pth", True, 3, 4),
+        ("model_2.onnx", "model.h5", True, 3, 4),
+    ],
+)
+def test_dtln(a: str, b: str, subset: bool, pairs: int, others: int, models: Path) -> None:
+    found = verify(models / "dtln" / a, models / "dtln" / b, subset=subset)
+    assert found.status == "equivalent", found.reason
+    assert (len(found.pairs), len(found.others)) == (pairs, others)
+    assert all(pair.max_abs == 0 for pair in found.pairs)
+
+
+def test_half_of_a_model_is_not_the_model(models: Path) -> None:
+    found = verify(models / "dtln/model_1.onnx", models / "dtln/model.pth")
+    assert found.status == "different"
+    assert {"sep2.rnn1", "sep2.rnn2", "sep2.dense"} <= set(found.only_b)
+
+
+# ---- The commands.
+
+
+def report(found: Verification) -> str:
+    return " ".join(found.report().split())
+
+
+def test_verify_on_the_command_line(files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "verify", str(files["keras"]), str(files["pt"]))
+    assert (status, err) == (0, "")
+    assert "VERDICT: equivalent. All 3 pairs of layers have the same parameters and outputs." in " ".join(out.split())
+    wrong = saved(changed(torch_model(), _gates_swapped), tmp_path / "wrong.pt")
+    status, out, err = run(capsys, "verify", str(files["keras"]), str(wrong), "--format", "json")
+    assert (status, err) == (1, "")
+    content = json.loads(out)
+    assert (content["command"], content["status"]) == ("verify", "different")
+    assert [pair["status"] for pair in content["pairs"]] == ["equivalent", "different", "equivalent"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["verify", "{keras}"], "Missing argument 'B'"),
+        (["verify", "{keras}", "nowhere.h5"], "Cannot read nowhere.h5: No such file"),
+        (["verify", "{keras}", "{text}"], "of no known format"),
+        (["verify", "{keras}", "{pt}", "--cell", "gru"], "cell='gru' is true of no layer"),
+        (["verify", "{keras}", "{pt}", "--seed", "-1"], "seed must be a whole number of at least 0"),
+        (["inspect"], "Missing argument 'FILE'"),
+        (["inspect", "{folder}"], "holds no SavedModel and no checkpoint"),
+        (["inspect", "{keras}", "--packing", "pytorch"], "packing must be one of"),
+        (["inspect", "{keras}", "--output", "{folder}"], "it is a folder"),
+    ],
+)
+def test_bad_input(
+    arguments: list[str], words: str, files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.h5").write_text("not a model\n")
+    places = {**files, "text": tmp_path / "notes.h5", "folder": tmp_path}
+    status, out, err = run(capsys, *(a.format(**places) for a in arguments))
+    assert (status, out) == (2, "")
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_inspect_on_the_command_line(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "inspect", str(files["pt"]))
+    assert (status, err) == (0, "")
+    words = " ".join(out.split())
+    assert "rnn LSTM(7) on 5 features, 2 layers, bidirectional torch.nn.LSTM" in words
+    assert "head Dense(3) on 14 features torch.nn.Linear" in words
+    status, out, _ = run(capsys, "inspect", str(files["weights.h5"]), "--format", "json")
+    content = json.loads(out)
+    assert status == 0
+    assert content["format"] == "keras-weights"
+    assert sum(tensor["count"] for tensor in content["tensors"]) == sum(
+        p.numel() for p in torch_model().parameters()
+    ) - (2 * 2 * 4 * UNITS)
+
+
+def test_what_the_file_does_not_decide_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = Recurrent("gru", 6, 6)
+    arrays = pack(known_packings()["torch"], spec, helpers.weights(spec, dtype="float32"), "float32")
+    np.savez(
+        tmp_path / "w.npz",
+        **{f"enc_{name.removesuffix('_l0').replace('weight', 'w')}": array for name, array in arrays},
+    )
+    _, out, _ = run(capsys, "inspect", str(tmp_path / "w.npz"))
+    assert "choose with --packing" in " ".join(out.split())
+    _, out, _ = run(capsys, "inspect", str(tmp_path / "w.npz"), "--packing", "torch")
+    assert "choose" not in out
+    assert "torch.nn.GRU" in out
+
+
+def test_names_from_a_file_do_not_reach_the_terminal_raw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "w.npz", **{"\x1b[31mred\nline": np.ones((2, 3), "float32")})
+    status, out, _ = run(capsys, "inspect", str(tmp_path / "w.npz"))
+    assert status == 0
+    assert "\x1b" not in out
+    assert "\\x1b[31mred\\nline" in out

@@ -1,0 +1,157 @@
+"""From a model file to the layers in it.
+
+What the file says of its layers comes first: a configuration of Keras, the nodes of ONNX. For all else the names and the
+shapes of its tensors must do. What they leave open is not guessed: every reading that fits is given with what speaks for
+it, and the user settles it with a choice. No tensor is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from xframe.errors import UnsupportedError
+from xframe.files.base import ModelFile, StoredLayer
+from xframe.recognition import bare, keras, names, onnx
+from xframe.recognition.choices import Choices, opened, settled
+from xframe.recognition.findings import Findings, FoundLayer, Other, Reading
+from xframe.recognition.tables import file_packings
+
+__all__ = ["Choices", "Findings", "FoundLayer", "Other", "Reading", "recognise"]
+
+
+def recognise(file: ModelFile, choices: Choices | None = None) -> Findings:
+    """Find the recurrent and dense layers of a file.
+
+    Args:
+        file: what `xframe.files.load` gives.
+        choices: what the user knows of the layers that the file does not say.
+
+    Raises:
+        SpecError: a choice makes no sense, or contradicts the file.
+    """
+    search = _Search(file)
+    for layer in file.layers:
+        search.stored(layer)
+    search.bare()
+    layers = settled(search.layers(), choices or Choices())
+    taken = search.taken
+    return Findings(
+        file,
+        tuple(replace(layer, warnings=(*layer.warnings, *_warnings(layer))) for layer in layers),
+        tuple(search.others),
+        tuple(name for name in file.tensors if name not in taken),
+        tuple(search.warnings),
+    )
+
+
+def _warnings(layer: FoundLayer) -> list[str]:
+    """What to say of a layer that is not settled."""
+    if len(layer.readings) < 2:
+        return []
+    return [f"The file alone does not decide which of {len(layer.readings)} layers this is; choose one."]
+
+
+class _Search:
+    """The tensors of one file, as they are taken by layers."""
+
+    def __init__(self, file: ModelFile) -> None:
+        self._file = file
+        self._found: list[FoundLayer] = []
+        self.others: list[Other] = []
+        self.warnings: list[str] = []
+        self.taken: set[str] = set()
+        self._order = {name: i for i, name in enumerate(dict.fromkeys([*_named(file), *file.tensors]))}
+
+    def layers(self) -> list[FoundLayer]:
+        """The layers in the order of the file."""
+        return sorted(self._found, key=lambda layer: min((self._order[t] for t in layer.tensors), default=0))
+
+    def stored(self, layer: StoredLayer) -> None:
+        """A layer that the file names."""
+        if not layer.kind or not layer.tensors:
+            return
+        if shared := [name for name in layer.tensors.values() if name in self.taken]:
+            self.warnings.append(
+                f"The layer {layer.name!r} has the tensor {shared[0]!r} of a layer before it; it is counted there."
+            )
+            return
+        try:
+            self._kind(layer)
+        except UnsupportedError as error:
+            self._add(FoundLayer(layer.name, (), tuple(layer.tensors.values()), refused=str(error)))
+
+    def _kind(self, layer: StoredLayer) -> None:
+        if self._file.format == "onnx":
+            self._node(layer)
+            return
+        cells = keras.parts(layer.kind, layer.options)
+        if cells:
+            self._keras(layer, cells)
+        elif layer.kind not in keras.CONTAINERS:
+            self._other(layer)
+
+    def _keras(self, layer: StoredLayer, cells: list[list[keras.Part]]) -> None:
+        warnings = []
+        if keras.unknown_batch(self._file, cells):
+            warnings.append("It keeps its states between calls, for a batch of a size that the file does not tell.")
+        if activation := keras.dense_activation(cells):
+            warnings.append(f"Its activation {activation} is not part of the dense layer that is described.")
+        for end, readings, tensors in keras.readings(self._file, layer, cells):
+            ordered = tuple(name for name in layer.tensors.values() if name in tensors)
+            self._add(FoundLayer(layer.name + end, tuple(readings), ordered, tuple(warnings)))
+
+    def _node(self, layer: StoredLayer) -> None:
+        if layer.kind in onnx.CELLS:
+            reading: Reading | None = onnx.node(self._file, layer)
+        else:
+            reading = onnx.dense(self._file, layer) if layer.kind in onnx.DENSE else None
+        if reading is None:
+            self._other(layer)
+            return
+        # What its weights are computed from is explained by it too, unless something else is made of that as well.
+        sources = [name for name in _folded(layer) if name in self._file.tensors and name not in self.taken]
+        self._add(FoundLayer(layer.name, (reading,), tuple(dict.fromkeys([*layer.tensors.values(), *sources]))))
+
+    def _other(self, layer: StoredLayer) -> None:
+        self.others.append(Other(layer.name, layer.kind, dict(layer.tensors)))
+        self.taken |= set(layer.tensors.values())
+
+    def _add(self, layer: FoundLayer) -> None:
+        self._found.append(layer)
+        self.taken |= set(layer.tensors)
+
+    def bare(self) -> None:
+        """All tensors that no layer of a known kind has taken."""
+        entries = bare.entries_of(self._file, self.taken)
+        for unit in bare.found(entries, file_packings(self._file)):
+            readings = tuple(one for reading in unit.readings for one in opened(self._file, reading))
+            self._add(FoundLayer(_name(self._file, unit.path, unit.tensors[0]), readings, unit.tensors))
+        rest: dict[tuple[tuple[str, ...], str], dict[str, str]] = {}
+        for entry in entries:
+            kind = names.other_kind(entry.path, len(entry.shape))
+            if entry.tensor not in self.taken and kind:
+                rest.setdefault((entry.path[:-1] or entry.path, kind), {})[entry.path[-1]] = entry.tensor
+        for (path, kind), tensors in rest.items():
+            self.others.append(Other(_name(self._file, path, next(iter(tensors.values()))), kind, tensors))
+            self.taken |= set(tensors.values())
+
+
+def _named(file: ModelFile) -> list[str]:
+    """The tensors in the order of the layers that the file names."""
+    return [name for layer in file.layers for name in layer.tensors.values()]
+
+
+def _folded(layer: StoredLayer) -> list[str]:
+    """The tensors from which those of an ONNX node are computed."""
+    folded = layer.options.get("folded")
+    lists = folded.values() if isinstance(folded, Mapping) else []
+    return [name for used in lists if isinstance(used, list) for name in used if isinstance(name, str)]
+
+
+def _name(file: ModelFile, path: tuple[str, ...], tensor: str) -> str:
+    """A layer's name: its path, as the file writes paths; in a file of Keras without what it keeps its tensors in."""
+    while file.format.startswith("keras") and names.is_inside(path):
+        path = path[:-1]
+    separator = "." if "." in tensor and "/" not in tensor else "/"
+    return separator.join(path) or file.path.stem

@@ -1,0 +1,136 @@
+"""What was recognised in a model file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from xframe.files.base import ModelFile
+from xframe.layout import Key, Packing
+from xframe.spec import Layer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from xframe.packing import Parameters
+
+__all__ = ["Findings", "FoundLayer", "Other", "Reading"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to understand some tensors of a file: as the weights of this layer, packed in this way.
+
+    Attributes:
+        packing: how they are packed.
+        spec: the layer.
+        tensors: native names, as ``packing.natives(spec)`` has them, and the names of the tensors in the file.
+        evidence: sentences: what speaks for this reading, and what in it the file does not say.
+        open: the options of the spec that the file does not say; they have the framework's defaults.
+        forget_bias: what the framework adds to the bias of an LSTM's forget gate when it runs, so that it is in no tensor.
+    """
+
+    packing: Packing
+    spec: Layer
+    tensors: Mapping[str, str]
+    evidence: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()
+    forget_bias: float = 0.0
+
+    def described(self, spec: Layer) -> Reading:
+        """The same tensors as those of a layer that differs in nothing but options, on which native names may depend."""
+        natives = zip(self.packing.natives(self.spec), self.packing.natives(spec), strict=True)
+        return replace(self, spec=spec, tensors={new.name: self.tensors[old.name] for old, new in natives})
+
+    def arrays(self, file: ModelFile) -> Mapping[str, np.ndarray]:
+        """The native arrays by native name, each read from the file when it is looked up, not before."""
+        return _Arrays(file, self.tensors)
+
+    def parameters(self, file: ModelFile) -> Parameters:
+        """The canonical parameters, the forget bias that the framework adds included.
+
+        Raises:
+            FileError: a tensor cannot be read.
+            LayoutError: a tensor is not of a float type, or not finite.
+        """
+        from xframe.packing import unpack  # recognising needs no NumPy
+
+        found = unpack(self.packing, self.spec, self.arrays(file))
+        if not self.forget_bias:
+            return found
+        biases = [key for key in found if key[2:] == Key(0, 0, "bias", "f")[2:]]
+        return found.replaced({key: found[key] + found[key].dtype.type(self.forget_bias) for key in biases})
+
+
+@dataclass(frozen=True)
+class FoundLayer:
+    """A recurrent or dense layer in a file.
+
+    Attributes:
+        name: the file's name for it.
+        readings: best first. More than one: the file alone does not decide. None: see ``refused``.
+        tensors: the names of all tensors that it takes.
+        warnings: sentences on what the user should know before he uses it.
+        refused: why it cannot be understood as a layer that is modelled, in one sentence; else empty.
+    """
+
+    name: str
+    readings: tuple[Reading, ...]
+    tensors: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    refused: str = ""
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """The options in which the readings differ: what the user has to choose."""
+        if len(self.readings) < 2:
+            return ()
+        packings = {reading.packing.name for reading in self.readings}
+        options = [{"cell": one.spec.cell, **one.spec.options()} for one in self.readings]
+        differ = [name for name in options[0] if any(one.get(name) != options[0][name] for one in options)]
+        return (*(["packing"] if len(packings) > 1 else []), *differ)
+
+
+@dataclass(frozen=True)
+class Other:
+    """A layer that is neither recurrent nor dense: its name, its kind, and its tensors by the layer's names for them."""
+
+    name: str
+    kind: str
+    tensors: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that was recognised in a file. Each tensor is in one layer, in one of the others, or unconsumed.
+
+    Attributes:
+        file: the file.
+        layers: the recurrent and dense layers, in the order of the file.
+        others: layers that are recognised by their kind.
+        unconsumed: names of tensors that nothing explains.
+        warnings: sentences on the file as a whole.
+    """
+
+    file: ModelFile
+    layers: tuple[FoundLayer, ...]
+    others: tuple[Other, ...] = ()
+    unconsumed: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+
+class _Arrays(Mapping[str, "np.ndarray"]):
+    """Tensors of a file by other names, read when they are looked up."""
+
+    def __init__(self, file: ModelFile, names: Mapping[str, str]) -> None:
+        self._file, self._names = file, names
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._file.tensors[self._names[name]].read()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

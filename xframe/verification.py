@@ -1,0 +1,445 @@
+"""Two model files, or a file and a model: their layers paired, and each pair compared.
+
+Layers are paired by name, order and shape. A layer of several layers (``num_layers``) is taken apart, because one framework
+stores as one what another stores as many. A pair is equivalent if the effective parameters are equal up to the rounding that
+a right transfer makes, and if both, run by the NumPy reference in float64, put out the same within the rounding noise of the
+narrower file. No framework is needed for files but PyTorch's own format.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import permutations, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xframe import noise, reference
+from xframe.drawing import inputs
+from xframe.errors import SpecError, UnsupportedError
+from xframe.files import load
+from xframe.judging import LIMIT, difference
+from xframe.layout import keys
+from xframe.packing import Parameters
+from xframe.probe import Probe, draw_input
+from xframe.recognition import Choices, recognise
+from xframe.spec import Layer, Recurrent, described
+
+__all__ = ["Pair", "Verification", "verify"]
+
+# Options in which two layers may differ and still be the same at inference, or that only the caller decides.
+_FREE = ("mask", "masked_output", "stateful", "batch_size", "input_dropout", "recurrent_dropout", "dropout", "form")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A layer of each side.
+
+    Attributes:
+        a, b: their names.
+        spec: what they are.
+        status: ``equivalent``, ``different`` or ``inconclusive``.
+        reason: why not equivalent, or empty.
+        max_abs: the largest difference between effective parameters; where: its block.
+        noise_ratio: the largest difference between outputs, in units of rounding noise.
+        notes: what was assumed.
+    """
+
+    a: str
+    b: str
+    spec: Layer | None
+    status: str
+    reason: str = ""
+    max_abs: float = 0.0
+    where: str = ""
+    noise_ratio: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found; true only when equivalent.
+
+    Attributes:
+        a, b: the two sides.
+        status: ``equivalent``, ``different`` or ``inconclusive``.
+        reason: one sentence.
+        pairs: the layers.
+        others: pairs of (name in a, name in b) of tensors that are of no recurrent or dense layer and hold the same numbers.
+        only_a, only_b: layers and tensors without a partner.
+        notes: what else a reader should know.
+    """
+
+    a: str
+    b: str
+    status: str
+    reason: str
+    pairs: tuple[Pair, ...]
+    others: tuple[tuple[str, str], ...]
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.status == "equivalent"
+
+    def report(self, format: str = "text") -> str:
+        """The verification as ``text``, ``markdown`` or ``json``."""
+        from xframe.report import render
+
+        return render(self, format)
+
+
+def verify(a: Any, b: Any, *, subset: bool = False, choices: Choices | None = None, seed: int = 0) -> Verification:
+    """Pair the layers of two models and compare them.
+
+    Args:
+        a, b: paths of model files (see `xframe.files.load`), or native models or layers.
+        subset: b may hold more layers and tensors than a.
+        choices: what the files do not say of their layers.
+        seed: of the inputs.
+
+    Raises:
+        FileError, MissingFrameworkError: see `xframe.files.load`.
+        SpecError: a choice makes no sense, or a side has no layer to compare.
+        UnsupportedError: a side is neither a path nor a model of a known framework.
+    """
+    first, second = (_side(one, choices) for one in (a, b))
+    for side in (first, second):
+        if not side.units:
+            raise SpecError(f"{side.name} has no recurrent or dense layer that could be compared{side.why}.")
+    couples, alone_a, alone_b = _paired(first.units, second.units)
+    pairs = tuple(_compared(one, other, seed) for one, other in couples)
+    others, rest_a, rest_b, constants = _same_numbers(first.others, second.others)
+    only_a = (*(unit.name for unit in alone_a), *rest_a)
+    only_b = (*(unit.name for unit in alone_b), *rest_b)
+    notes = [*first.notes, *second.notes]
+    if constants:
+        notes.append(f"Not compared, because they are single numbers: {', '.join(constants)}.")
+    status, reason = _concluded(pairs, others, only_a, () if subset else only_b)
+    return Verification(first.name, second.name, status, reason, pairs, tuple(others), only_a, only_b, tuple(notes))
+
+
+def _concluded(
+    pairs: Sequence[Pair], others: Sequence[Any], only_a: Sequence[str], only_b: Sequence[str]
+) -> tuple[str, str]:
+    wrong = [pair for pair in pairs if pair.status == "different"]
+    if wrong:
+        return (
+            "different",
+            f"{len(wrong)} of {len(pairs)} pairs of layers differ: {wrong[0].a} and {wrong[0].b}, {wrong[0].reason}.",
+        )
+    if alone := [*only_a, *only_b]:
+        side = "the first" if only_a else "the second"
+        return "different", f"{alone[0]} of {side} model has no partner in the other" + (
+            f", nor have {len(alone) - 1} more." if len(alone) > 1 else "."
+        )
+    if open_ := [pair for pair in pairs if pair.status == "inconclusive"]:
+        return "inconclusive", f"{open_[0].a} and {open_[0].b}: {open_[0].reason}."
+    also = f", and {len(others)} other tensors hold the same numbers" if others else ""
+    return "equivalent", f"All {len(pairs)} pairs of layers have the same parameters and outputs{also}."
+
+
+# ---- The sides.
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One way to understand a unit."""
+
+    spec: Layer
+    params: _Lazy = field(repr=False)
+    open: tuple[str, ...] = ()
+    dtype: str = "float32"
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What two partners have in common."""
+        spec = self.spec
+        parts = [(k, d, spec.part(d, k)) for k, d in spec.places]
+        return (spec.input_size, tuple((k, d, part.cell, part.hidden_size, part.state_size) for k, d, part in parts))
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """One layer of one side, that is not made of several."""
+
+    name: str
+    readings: tuple[_Reading, ...]
+
+    @property
+    def shapes(self) -> set[tuple[Any, ...]]:
+        return {reading.shape for reading in self.readings}
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the two models: its units, and by name what gives the numbers of its other tensors."""
+
+    name: str
+    units: list[_Unit]
+    others: dict[str, Any]
+    notes: list[str]
+    why: str = ""
+
+
+def _side(given: Any, choices: Choices | None) -> _Side:
+    return _file_side(given, choices) if isinstance(given, str | Path) else _model_side(given)
+
+
+def _file_side(path: str | Path, choices: Choices | None) -> _Side:
+    file = load(path)
+    found = recognise(file, choices)
+    units: list[_Unit] = []
+    refused = [f"{layer.name}: {layer.refused}" for layer in found.layers if layer.refused]
+    for layer in found.layers:
+        split = []
+        for reading in layer.readings:
+            dtype = _narrowest(file.tensors[name].dtype for name in reading.tensors.values())
+            params = _Lazy(partial(reading.parameters, file))
+            split.append(list(_apart(reading.spec, params, reading.open, dtype)))
+        units += _units(layer.name, split)
+    others = {
+        name: file.tensors[name].read
+        for name in [*(t for other in found.others for t in other.tensors.values()), *found.unconsumed]
+        if file.tensors[name].dtype in ("float16", "bfloat16", "float32", "float64")
+    }
+    others |= {name: file.tensors[name].read for layer in found.layers if layer.refused for name in layer.tensors}
+    return _Side(str(path), units, others, [*found.warnings, *refused], f" ({refused[0]})" if refused else "")
+
+
+def _model_side(model: Any) -> _Side:
+    from xframe.adapters import adapter_of
+
+    adapter = adapter_of(model)
+    units: list[_Unit] = []
+    others: dict[str, Any] = {}
+    for name, layer in adapter.layers(model):
+        try:
+            spec = adapter.spec(layer)
+        except UnsupportedError:
+            others |= {f"{name}/{own}": array for own, array in adapter.tensors(layer).items()}
+            continue
+        params = _Lazy(partial(adapter.parameters, layer))
+        units += _units(name or type(layer).__name__, [list(_apart(spec, params, (), adapter.dtype(layer)))])
+    return _Side(f"{adapter.title} {type(model).__name__}", units, others, [])
+
+
+def _units(name: str, split: Sequence[Sequence[_Reading]]) -> Iterator[_Unit]:
+    """The units of one layer, from its readings taken apart; readings of another number of units than the first are left out."""
+    split = [one for one in split if len(one) == len(split[0])]
+    for k, readings in enumerate(zip(*split, strict=True)):
+        yield _Unit(name if len(split[0]) == 1 else f"{name}, layer {k}", readings)
+
+
+def _apart(spec: Layer, params: _Lazy, open_: tuple[str, ...], dtype: str) -> Iterator[_Reading]:
+    """A layer of several layers as one reading each."""
+    if spec.num_layers == 1 or not isinstance(spec, Recurrent):
+        yield _Reading(spec, params, open_, dtype)
+        return
+    for k in range(spec.num_layers):
+        one = replace(spec, num_layers=1, input_size=spec.layer_input_size(k), dropout=0.0)
+        yield _Reading(one, _Lazy(partial(_layer_of, params, k, one)), open_, dtype)
+
+
+def _layer_of(params: _Lazy, k: int, spec: Recurrent) -> Parameters:
+    whole = params()
+    return Parameters(spec, {key: whole[key._replace(layer=k)] for key in keys(spec)})
+
+
+class _Lazy:
+    """Parameters that are read when they are first asked for, and can be forgotten."""
+
+    def __init__(self, function: Callable[[], Parameters]) -> None:
+        self._function = function
+        self._value: Parameters | None = None
+
+    def __call__(self) -> Parameters:
+        if self._value is None:
+            self._value = self._function()
+        return self._value
+
+    def forget(self) -> None:
+        self._value = None
+
+
+def _narrowest(dtypes: Iterable[str]) -> str:
+    return max(dtypes, key=lambda dtype: noise.ROUNDOFF.get(dtype, 0.0))
+
+
+# ---- Who belongs to whom.
+
+
+def _paired(a: Sequence[_Unit], b: Sequence[_Unit]) -> tuple[list[tuple[_Unit, _Unit]], list[_Unit], list[_Unit]]:
+    """Partners of one shape: those of one name, then in order; and those that are left."""
+    rest_b = list(b)
+    partner: dict[int, _Unit] = {}
+    for by_name in (True, False):
+        for i, one in enumerate(a):
+            fits = [other for other in rest_b if one.shapes & other.shapes]
+            match = next((other for other in fits if not by_name or _words(one.name) == _words(other.name)), None)
+            if match is not None and i not in partner:
+                partner[i] = match
+                rest_b.remove(match)
+    couples = [(a[i], partner[i]) for i in sorted(partner)]
+    return _exchanged(couples), [one for i, one in enumerate(a) if i not in partner], rest_b
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """A name as it is compared: without what frameworks and wrappers put before it."""
+    parts = [part for part in re.split(r"[/.:]", name.lower()) if part not in ("module", "model", "_orig_mod", "0")]
+    return tuple(parts)
+
+
+def _exchanged(couples: list[tuple[_Unit, _Unit]]) -> list[tuple[_Unit, _Unit]]:
+    """The couples, those of one shape exchanged where that makes all of them equal: files keep layers in any order."""
+    groups: dict[Any, list[int]] = {}
+    for i, (one, _) in enumerate(couples):
+        groups.setdefault(frozenset(one.shapes), []).append(i)
+    found = list(couples)
+    for members in groups.values():
+        if len(members) == 1 or all(_close(*couples[i]) for i in members):
+            continue
+        partners = [couples[i][1] for i in members]
+        chosen: list[_Unit] = []
+        for i in members:
+            match = next((p for p in partners if p not in chosen and _close(couples[i][0], p)), None)
+            if match is None:
+                break
+            chosen.append(match)
+        else:
+            for i, match in zip(members, chosen, strict=True):
+                found[i] = (couples[i][0], match)
+    return found
+
+
+def _close(one: _Unit, other: _Unit) -> bool:
+    return any(_parameters(first, second)[2] for first, second in _alike(one, other))
+
+
+# ---- Comparing two.
+
+
+def _alike(one: _Unit, other: _Unit) -> Iterator[tuple[_Reading, _Reading]]:
+    """The readings of two units that have one shape."""
+    for first, second in product(one.readings, other.readings):
+        if first.shape == second.shape:
+            yield first, second
+
+
+def _parameters(first: _Reading, second: _Reading) -> tuple[float, str, bool]:
+    """The largest difference of effective parameters, where it is, and whether rounding explains all of them."""
+    return difference(
+        first.params(), second.params(), _narrowest([first.dtype, second.dtype]), first.dtype != second.dtype
+    )
+
+
+def _compared(one: _Unit, other: _Unit, seed: int) -> Pair:
+    """Two units, in the readings that agree best."""
+    results = [_judged(one, other, first, second, seed) for first, second in _alike(one, other)]
+    for unit in (one, other):
+        for reading in unit.readings:
+            reading.params.forget()
+    rank = {"equivalent": 0, "inconclusive": 1, "different": 2}
+    return min(results, key=lambda pair: (rank[pair.status], pair.max_abs))
+
+
+def _judged(one: _Unit, other: _Unit, first: _Reading, second: _Reading, seed: int) -> Pair:
+    max_abs, where, rounding = _parameters(first, second)
+    spec, theirs, notes, contrary = _agreed(first, second)
+    pair = Pair(one.name, other.name, spec, "equivalent", "", max_abs, where, 0.0, notes)
+    if contrary:
+        return replace(pair, status="different", reason=contrary)
+    ratio, finite = _outputs(
+        spec, first.params(), theirs, second.params(), _narrowest([first.dtype, second.dtype]), seed
+    )
+    pair = replace(pair, noise_ratio=ratio)
+    if not rounding:
+        return replace(
+            pair, status="different", reason=f"whose parameters differ by up to {max_abs:.2g}, most at {where}"
+        )
+    if not finite:
+        return replace(pair, status="inconclusive", reason="the reference's outputs are not finite, or all zero")
+    if ratio > LIMIT:
+        return replace(pair, status="different", reason=f"whose outputs differ by {ratio:.3g} times the rounding noise")
+    return pair
+
+
+def _agreed(first: _Reading, second: _Reading) -> tuple[Layer, Layer, tuple[str, ...], str]:
+    """Both specs, what one leaves open taken from the other; what was assumed; and in what they contradict each other."""
+    mine, theirs = first.spec, second.spec
+    if not (isinstance(mine, Recurrent) and isinstance(theirs, Recurrent)):
+        return mine, theirs, (), ""
+    notes, ours, other = [], mine.options(), theirs.options()
+    for name in mine.options():
+        if name in ("bias", *_FREE) or (ours[name] is None and other[name] is None):
+            continue
+        if name in first.open and name in second.open:
+            other[name] = ours[name]
+            notes.append(f"Neither side says {name}; both are taken as {ours[name]!r}.")
+        elif name in first.open:
+            ours[name] = other[name]
+            notes.append(f"The first side does not say {name}; it is taken as {other[name]!r}, as in the second.")
+        elif name in second.open:
+            other[name] = ours[name]
+            notes.append(f"The second side does not say {name}; it is taken as {ours[name]!r}, as in the first.")
+        elif ours[name] != other[name]:
+            words = f"{name}={described(ours[name])} and the other {name}={described(other[name])}"
+            return mine, theirs, (), f"of which one has {words}"
+    plain = {name: Recurrent("rnn", 1, 1).options()[name] for name in _FREE}
+    return Recurrent(**{**ours, **plain}), Recurrent(**{**other, **plain}), tuple(notes), ""
+
+
+def _outputs(
+    spec: Layer, params: Parameters, other: Layer, theirs: Parameters, dtype: str, seed: int
+) -> tuple[float, bool]:
+    """The largest difference of outputs in units of rounding noise, and whether they are numbers that prove something."""
+    probe, worst, fine = Probe(seed=seed), 0.0, True
+    params, theirs = Parameters(spec, dict(params)), Parameters(other, dict(theirs))
+    for given in inputs(spec, "layer", params, draw_input(spec, probe), probe):
+        truth = noise.measure(spec, params, given.given, dtype)
+        got = reference.run_given(other, theirs, given.given.astype("float64")).named()
+        for name, clean in truth.clean.items():
+            ratios = noise.ratio(got[name], clean, truth.deviation[name])
+            fine = fine and bool(np.isfinite(ratios).all()) and bool(clean.any())
+            worst = max(worst, float(np.nanmax(ratios)))
+    return worst, fine
+
+
+# ---- The tensors of other layers.
+
+
+def _same_numbers(
+    a: Mapping[str, Any], b: Mapping[str, Any]
+) -> tuple[list[tuple[str, str]], list[str], list[str], list[str]]:
+    """Tensors with the same numbers, in whatever order of axes; those that are left of each side; single numbers."""
+    mine, theirs = ({name: np.squeeze(np.asarray(read())) for name, read in side.items()} for side in (a, b))
+    constants = [name for side in (mine, theirs) for name, array in side.items() if array.ndim == 0]
+    rest = {name: array for name, array in theirs.items() if array.ndim}
+    pairs, alone = [], []
+    for name, array in mine.items():
+        if not array.ndim:
+            continue
+        match = next((other for other, numbers in rest.items() if _equal(array, numbers)), None)
+        if match is None:
+            alone.append(name)
+        else:
+            pairs.append((name, match))
+            del rest[match]
+    return pairs, alone, list(rest), constants
+
+
+def _equal(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays hold the same numbers in some order of axes, up to the rounding of the narrower."""
+    if sorted(one.shape) != sorted(other.shape):
+        return False
+    u = max(np.finfo(array.dtype).eps for array in (one, other)) if one.dtype != other.dtype else 0.0
+    for axes in permutations(range(one.ndim)):
+        turned = one.transpose(axes)
+        if turned.shape == other.shape and np.allclose(turned, other, rtol=float(u), atol=0.0):
+            return True
+    return False
