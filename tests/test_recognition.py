@@ -203,6 +203,12 @@ def test_torch_prefixes(prefix: str) -> None:
     assert layer.name.replace("/", ".") == (prefix.replace("/", ".").rstrip(".") or "model")
 
 
+@pytest.mark.parametrize("path", ["beta", "conv_block.lstm", "norm1", "batch_norm_rnn", "embedding/encoder"])
+def test_a_recurrent_layer_in_something_that_sounds_like_another(path: str) -> None:
+    layer = only(file_of(torch_gru(f"{path}."), "torch"))
+    assert told(layer) == [("torch", Recurrent("gru", 5, 3))]
+
+
 def test_an_array_file_does_not_tell_the_order_of_gates() -> None:
     file = file_of(torch_gru("enc_", "w_ih w_hh b_ih b_hh"))
     layer = only(file)
@@ -212,7 +218,7 @@ def test_an_array_file_does_not_tell_the_order_of_gates() -> None:
         ("onnx-arrays", Recurrent("gru", 5, 3)),
         ("onnx-arrays", Recurrent("gru", 5, 3, reset_after=False)),
     ]
-    assert "choose one" in layer.warnings[0]
+    assert layer.undecided == ("packing", "reset_after")
     # PyTorch's gates are r z n, ONNX's z r n: the two readings are two functions.
     torch, onnx = (r.parameters(file) for r in layer.readings[:2])
     key = Key(0, 0, "kernel", "r")
@@ -408,7 +414,7 @@ def test_the_default_of_the_gates_in_the_keras_of_a_file(version: str, activatio
     file = file_of(arrays_of(KERAS_LSTM), "keras-hdf5", **({"keras_version": version} if version else {}))
     layer = only(file)
     assert [r.spec.recurrent_activation for r in layer.readings] == activations
-    assert bool(layer.warnings) == (len(activations) > 1)
+    assert layer.undecided == (("recurrent_activation",) if len(activations) > 1 else ())
     for wanted in ("sigmoid", "hard_sigmoid_keras2", "tanh"):
         assert one(file, recurrent_activation=wanted).spec == Recurrent("lstm", 5, 3, recurrent_activation=wanted)
 

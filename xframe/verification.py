@@ -276,45 +276,44 @@ def _narrowest(dtypes: Iterable[str]) -> str:
 
 def _paired(a: Sequence[_Unit], b: Sequence[_Unit]) -> tuple[list[tuple[_Unit, _Unit]], list[_Unit], list[_Unit]]:
     """Partners of one shape: those of one name, then in order; and those that are left."""
-    rest_b = list(b)
+    rest = list(b)
     partner: dict[int, _Unit] = {}
-    for by_name in (True, False):
-        for i, one in enumerate(a):
-            fits = [other for other in rest_b if one.shapes & other.shapes]
-            match = next((other for other in fits if not by_name or _words(one.name) == _words(other.name)), None)
-            if match is not None and i not in partner:
-                partner[i] = match
-                rest_b.remove(match)
+    for i, one in enumerate(a):
+        match = next(
+            (other for other in rest if one.shapes & other.shapes and _words(one.name) == _words(other.name)), None
+        )
+        if match is not None:
+            partner[i] = match
+            rest.remove(match)
+    shapes = dict.fromkeys(frozenset(one.shapes) for i, one in enumerate(a) if i not in partner)
+    for shape in shapes:
+        members = [i for i, one in enumerate(a) if i not in partner and one.shapes == shape]
+        fits = [other for other in rest if other.shapes & shape]
+        chosen = dict(zip(members, fits, strict=False))
+        if any(not _close(a[i], other) for i, other in chosen.items()):
+            chosen = _by_content({i: a[i] for i in members}, fits) or chosen
+        partner |= chosen
+        for match in chosen.values():
+            rest.remove(match)
     couples = [(a[i], partner[i]) for i in sorted(partner)]
-    return _exchanged(couples), [one for i, one in enumerate(a) if i not in partner], rest_b
+    return couples, [one for i, one in enumerate(a) if i not in partner], rest
+
+
+def _by_content(units: Mapping[int, _Unit], fits: Sequence[_Unit]) -> dict[int, _Unit]:
+    """For each unit the one that holds the same numbers, if all have one: files keep layers in any order."""
+    found: dict[int, _Unit] = {}
+    for i, one in units.items():
+        match = next((other for other in fits if other not in found.values() and _close(one, other)), None)
+        if match is None:
+            return {}
+        found[i] = match
+    return found
 
 
 def _words(name: str) -> tuple[str, ...]:
     """A name as it is compared: without what frameworks and wrappers put before it."""
     parts = [part for part in re.split(r"[/.:]", name.lower()) if part not in ("module", "model", "_orig_mod", "0")]
     return tuple(parts)
-
-
-def _exchanged(couples: list[tuple[_Unit, _Unit]]) -> list[tuple[_Unit, _Unit]]:
-    """The couples, those of one shape exchanged where that makes all of them equal: files keep layers in any order."""
-    groups: dict[Any, list[int]] = {}
-    for i, (one, _) in enumerate(couples):
-        groups.setdefault(frozenset(one.shapes), []).append(i)
-    found = list(couples)
-    for members in groups.values():
-        if len(members) == 1 or all(_close(*couples[i]) for i in members):
-            continue
-        partners = [couples[i][1] for i in members]
-        chosen: list[_Unit] = []
-        for i in members:
-            match = next((p for p in partners if p not in chosen and _close(couples[i][0], p)), None)
-            if match is None:
-                break
-            chosen.append(match)
-        else:
-            for i, match in zip(members, chosen, strict=True):
-                found[i] = (couples[i][0], match)
-    return found
 
 
 def _close(one: _Unit, other: _Unit) -> bool:

@@ -8,7 +8,6 @@ it, and the user settles it with a choice. No tensor is read.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from xframe.errors import UnsupportedError
 from xframe.files.base import ModelFile, StoredLayer
@@ -38,18 +37,11 @@ def recognise(file: ModelFile, choices: Choices | None = None) -> Findings:
     taken = search.taken
     return Findings(
         file,
-        tuple(replace(layer, warnings=(*layer.warnings, *_warnings(layer))) for layer in layers),
+        tuple(layers),
         tuple(search.others),
         tuple(name for name in file.tensors if name not in taken),
         tuple(search.warnings),
     )
-
-
-def _warnings(layer: FoundLayer) -> list[str]:
-    """What to say of a layer that is not settled."""
-    if len(layer.readings) < 2:
-        return []
-    return [f"The file alone does not decide which of {len(layer.readings)} layers this is; choose one."]
 
 
 class _Search:
@@ -57,6 +49,7 @@ class _Search:
 
     def __init__(self, file: ModelFile) -> None:
         self._file = file
+        self._frozen = onnx.frozen(file)
         self._found: list[FoundLayer] = []
         self.others: list[Other] = []
         self.warnings: list[str] = []
@@ -69,7 +62,7 @@ class _Search:
 
     def stored(self, layer: StoredLayer) -> None:
         """A layer that the file names."""
-        if not layer.kind or not layer.tensors:
+        if not layer.kind or not layer.tensors or any(name in self._frozen for name in layer.tensors.values()):
             return
         if shared := [name for name in layer.tensors.values() if name in self.taken]:
             self.warnings.append(
@@ -123,7 +116,7 @@ class _Search:
 
     def bare(self) -> None:
         """All tensors that no layer of a known kind has taken."""
-        entries = bare.entries_of(self._file, self.taken)
+        entries = bare.entries_of(self._file, self.taken, self._frozen)
         for unit in bare.found(entries, file_packings(self._file)):
             readings = tuple(one for reading in unit.readings for one in opened(self._file, reading))
             self._add(FoundLayer(_name(self._file, unit.path, unit.tensors[0]), readings, unit.tensors))

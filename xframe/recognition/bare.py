@@ -83,9 +83,12 @@ def _by_name(entries: Sequence[Entry], table: list[Form]) -> list[Unit]:
 
 def _named_unit(path: Path, group: Group, table: list[Form], numbered: bool) -> Unit | None:
     """The layer of the tensors at one path, or None."""
-    if len(group) == 1 and (names.other_kind(path, 0) or _is_table(group)):
+    if len(group) == 1 and _is_table(group):
         return None
     each = {place: _told(path, _fits(members, table)) for place, members in group.items()}
+    if len(group) == 1 and names.other_kind(path, 0):
+        # A matrix and a bias may be a normalisation's or a convolution's, but no recurrent layer looks like one.
+        each = {place: [fit for fit in fits if fit.spec.cell != "dense"] for place, fits in each.items()}
     if (0, 0) not in each:
         return None
     readings = []
@@ -274,9 +277,9 @@ def _pair(one: Unit, other: Unit) -> Unit | None:
     return Unit(_wrapper(one.path) or one.path, (*one.tensors, *other.tensors), tuple(readings))
 
 
-def entries_of(file: ModelFile, taken: set[str]) -> list[Entry]:
-    """All tensors that are left, those of layers that the file names by the layer's name first."""
-    paths: dict[str, Path] = {}
+def entries_of(file: ModelFile, taken: set[str], known: Mapping[str, Path]) -> list[Entry]:
+    """All tensors that are left, those whose path is known or whose layers the file names by that first."""
+    paths: dict[str, Path] = dict(known)
     for layer in file.layers:
         for key, tensor in layer.tensors.items():
             paths.setdefault(tensor, (*names.normal(layer.name), *names.normal(key)))

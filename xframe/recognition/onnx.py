@@ -5,18 +5,20 @@ Source: https://onnx.ai/onnx/operators/ (RNN-22, LSTM-22, GRU-22, Gemm-13).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from xframe.adapters import known_packings
 from xframe.errors import SpecError, UnsupportedError
 from xframe.files.base import ModelFile, StoredLayer
+from xframe.recognition import names
 from xframe.recognition.findings import Reading
 from xframe.recognition.forms import forms
 from xframe.recognition.tables import onnx_nodes
 from xframe.spec import Recurrent
 
-__all__ = ["CELLS", "DENSE", "dense", "node"]
+__all__ = ["CELLS", "DENSE", "dense", "frozen", "node"]
 
 CELLS = {"RNN": "rnn", "LSTM": "lstm", "GRU": "gru"}
 DENSE = ("MatMul", "Gemm")
@@ -40,6 +42,30 @@ _DEFAULTS = {
     "thresholdedrelu": (1.0, None),
 }
 _NEAR = 1e-6  # attributes are float32
+
+
+# What TensorFlow calls the weights of a layer of Keras in a graph in which it is taken apart, as TensorFlow's LSTM is.
+_FROZEN = (
+    (re.compile(r"(.+)/MatMul/ReadVariableOp(/resource)?(:0)?"), "kernel"),
+    (re.compile(r"(.+)/Tensordot/Reshape_1(:0)?"), "kernel"),
+    (re.compile(r"(.+)/MatMul_1/ReadVariableOp(/resource)?(:0)?"), "recurrent_kernel"),
+    (re.compile(r"(.+)/BiasAdd/ReadVariableOp(/resource)?(:0)?"), "bias"),
+)
+
+
+def frozen(file: ModelFile) -> dict[str, tuple[str, ...]]:
+    """The tensors of Keras's layers that TensorFlow took apart into products and sums: by name, the path as Keras has it."""
+    layers: dict[str, dict[str, str]] = {}
+    for name in file.tensors if file.format == "onnx" else ():
+        for pattern, role in _FROZEN:
+            if match := pattern.fullmatch(name):
+                layers.setdefault(match[1], {})[role] = name
+    return {
+        tensor: (*names.normal(layer), role)
+        for layer, tensors in layers.items()
+        if {"kernel", "bias"} <= set(tensors)
+        for role, tensor in tensors.items()
+    }
 
 
 def node(file: ModelFile, layer: StoredLayer) -> Reading:
@@ -153,14 +179,14 @@ def dense(file: ModelFile, layer: StoredLayer) -> Reading | None:
     packing = known_packings()["torch" if transposed else "keras"]
     wanted = {"cell": "dense", "bias": "bias" in layer.tensors}
     form = next(form for form in forms(packing) if form.options == wanted)
-    names = [layer.tensors[name] for name in ("kernel", "bias") if name in layer.tensors]
-    if len(names) != len(layer.tensors) or len(names) != len(form.names):
+    own = [layer.tensors[name] for name in ("kernel", "bias") if name in layer.tensors]
+    if len(own) != len(layer.tensors) or len(own) != len(form.names):
         return None
     try:
-        spec = form.fit([file.tensors[name].shape for name in names])
+        spec = form.fit([file.tensors[name].shape for name in own])
     except SpecError:
         return None
     if spec is None:
         return None
-    tensors = {packing.naming(spec, 0, 0, ours): theirs for ours, theirs in zip(form.names, names, strict=True)}
+    tensors = {packing.naming(spec, 0, 0, ours): theirs for ours, theirs in zip(form.names, own, strict=True)}
     return Reading(packing, spec, tensors, (f"The file says that it is a node {layer.kind}.",))
