@@ -54,13 +54,20 @@ class Reading:
             FileError: a tensor cannot be read.
             LayoutError: a tensor is not of a float type, or not finite.
         """
-        from xframe.packing import unpack  # recognising needs no NumPy
+        from xframe.packing import Blocks, Parameters  # recognising needs no NumPy
 
-        found = unpack(self.packing, self.spec, self.arrays(file))
+        # Views of arrays that nobody else holds.
+        found = Parameters(self.spec, dict(Blocks(self.packing, self.spec, dict(self.arrays(file)))))
         if not self.forget_bias:
             return found
         biases = [key for key in found if key[2:] == Key(0, 0, "bias", "f")[2:]]
         return found.replaced({key: found[key] + found[key].dtype.type(self.forget_bias) for key in biases})
+
+    def blocks(self, file: ModelFile) -> Mapping[Key, np.ndarray]:
+        """The same, but each tensor is read when a block of it is asked for, and one is held at a time."""
+        from xframe.packing import Blocks
+
+        return self.parameters(file) if self.forget_bias else Blocks(self.packing, self.spec, self.arrays(file))
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,9 @@ class _Arrays(Mapping[str, "np.ndarray"]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._file.tensors[self._names[name]].read()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # which reads nothing
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
