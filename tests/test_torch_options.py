@@ -95,16 +95,16 @@ MODULES: dict[str, tuple[Recurrent, str]] = {
         _spec("lstm", backward=_OTHER, mask="any", **_BOTH, **_KEPT),
         "two directions of one kind",
     ),
-    "stacked": (_spec("lstm", stacked=_ABOVE, mask="any"), "torch.nn.LSTM has layers of one kind and size"),
+    "stacked": (_spec("lstm", stacked=_ABOVE, mask="any"), "torch.nn.LSTM has layers that are all alike"),
     "stacked, go backwards": (
         _spec("gru", stacked=_ABOVE, go_backwards=True, mask="any", **_KEPT),
-        "one kind and size",
+        "all alike",
     ),
     "stacked, both": (
         _spec("gru", stacked=(Recurrent("gru", UNITS, UNITS),), **_BOTH),
         "torch.nn.GRU merges its directions after each of its layers",
     ),
-    "stacked, both go backwards": (_spec("rnn", stacked=_ABOVE, go_backwards=True, **_BOTH), "one kind and size"),
+    "stacked, both go backwards": (_spec("rnn", stacked=_ABOVE, go_backwards=True, **_BOTH), "all alike"),
     "stacked, another backward stack": (
         _spec("lstm", stacked=_ABOVE, backward=Recurrent("gru", FEATURES, 6, num_layers=3), mask="any", **_BOTH),
         "two directions of one kind",
@@ -194,6 +194,27 @@ def test_the_module_elsewhere_and_why(name: str) -> None:
     assert ADAPTER.packing.layer_name(spec) == "xframe.torch.Recurrent"
     assert ADAPTER.spec(layer) == spec
     assert ADAPTER.spec(layer, spec.mask) == spec
+
+
+@pytest.mark.parametrize(
+    "different",
+    [
+        {"hidden_size": 4},
+        {"bias": False},
+        {"reset_after": False},
+        {"activation": "relu"},
+        {"recurrent_activation": "hard_sigmoid"},
+        {"input_dropout": 0.5},
+        {"recurrent_dropout": 0.5},
+    ],
+    ids=str,
+)
+def test_a_stacked_cell_that_differs_in_anything_needs_the_module(different: dict[str, Any]) -> None:
+    like = {"input_size": UNITS, "hidden_size": UNITS}
+    for cell in ("gru", "lstm") if "reset_after" not in different else ("gru",):
+        spec = _spec(cell, stacked=(Recurrent(cell, **{**like, **different}),))
+        assert type(ADAPTER.build(spec)) is xframe.torch.Recurrent
+        assert "torch.nn" in ADAPTER.packing.why_ours(spec)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from xframe.packing import Parameters
 from xframe.reference import Given, Outputs
 from xframe.spec import Layer, Recurrent
 
-__all__ = ["Variation", "run", "variations"]
+__all__ = ["Variation", "parameter_mistakes", "run", "variations"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def variations(spec: Layer, params: Parameters, given: Given) -> Iterator[Variat
     elif given.before is not None:
         yield Variation("state not carried to the next call", spec, params, replace(given, before=None))
     else:
-        for name, changed in _parameter_mistakes(spec, params):
+        for name, changed in parameter_mistakes(spec, params):
             if any(not np.array_equal(block, params[key]) for key, block in changed.items()):
                 yield Variation(name, spec, params.replaced(changed), given)
         if isinstance(spec, Recurrent):
@@ -140,7 +140,7 @@ def _state_mistakes(spec: Recurrent, params: Parameters, given: Given) -> Iterat
 Changes = dict[Key, np.ndarray]
 
 
-def _parameter_mistakes(spec: Layer, params: Parameters) -> Iterator[tuple[str, Changes]]:
+def parameter_mistakes(spec: Layer, params: Parameters) -> Iterator[tuple[str, Changes]]:
     """Mistakes in where the numbers go, as (name, changed blocks)."""
     cell = get_cell(spec.cell)
     for one, other in combinations(cell.gates, 2):

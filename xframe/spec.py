@@ -189,7 +189,7 @@ class Recurrent:
         for below, one in pairwise((self, *self.stacked)):
             _check_part("A stacked cell", one, below.state_size, OF_A_CELL)
         one_way = not self.bidirectional and not self.go_backwards
-        if self.stacked and one_way and all(_same_cell(one, self) for one in self.stacked):
+        if self.stacked and one_way and all(same_cell(one, self) for one in self.stacked):
             object.__setattr__(self, "num_layers", 1 + len(self.stacked))
             object.__setattr__(self, "stacked", ())
 
@@ -200,7 +200,7 @@ class Recurrent:
             raise SpecError("backward, a backward layer that differs, goes with bidirectional=True and num_layers=1.")
         _check_part("backward", other, self.input_size, (*OF_A_CELL, "num_layers", "stacked"))
         forward, backward = self.column(0), self.column(1)
-        if len(forward) == len(backward) and all(map(_same_cell, forward, backward)):
+        if len(forward) == len(backward) and all(map(same_cell, forward, backward)):
             object.__setattr__(self, "backward", None)
 
     def _check_merge(self) -> None:
@@ -311,7 +311,7 @@ _CELL_HAS_NOT = {
 }
 
 
-def _same_cell(one: Recurrent, other: Recurrent) -> bool:
+def same_cell(one: Recurrent, other: Recurrent) -> bool:
     """Whether two parts are equal but for what they read."""
     return all(getattr(one, name) == getattr(other, name) for name in OF_A_CELL)
 

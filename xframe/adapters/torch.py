@@ -13,7 +13,7 @@ from xframe.adapters.base import Adapter, check_dtype, check_mask_kind, one_dtyp
 from xframe.cells import get_cell
 from xframe.errors import LayoutError, SpecError, UnsupportedError
 from xframe.layout import ANY, Layout, Leaf, Packing, Tensor, gates
-from xframe.spec import Dense, Layer, Recurrent
+from xframe.spec import Dense, Layer, Recurrent, same_cell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,8 +74,8 @@ def _differences(spec: Any) -> Iterator[str]:
         yield f"{own} has no dropout on its states"
     if spec.backward:
         yield f"{own} has two directions of one kind"
-    if any(part.cell != spec.cell or part.hidden_size != spec.hidden_size for part in spec.stacked):
-        yield f"{own} has layers of one kind and size"
+    if not all(same_cell(part, spec) for part in spec.stacked):
+        yield f"{own} has layers that are all alike"
     elif spec.stacked and spec.bidirectional:
         yield f"{own} merges its directions after each of its layers"
     if spec.merge_mode is None:

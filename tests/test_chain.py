@@ -1,0 +1,917 @@
+"""Whole models as chains: what Keras 1, 2 and 3 call their layers, and the NumPy chain against what Keras computes.
+
+Keras 3 and tf_keras, which is Keras 2, are the oracles: they write the files and run the models. A chain is right where it is
+within the rounding noise of the output in float32; each mistake of a list must be far outside.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import helpers
+import numpy as np
+import pytest
+
+from xframe import noise as noises
+from xframe.chain import KINDS, Chain, Step, chain_of, chain_of_model
+from xframe.chain import reference as chains
+from xframe.chain.kinds import masked, shapes
+from xframe.errors import SpecError, UnsupportedError
+from xframe.files import load
+from xframe.files.base import ModelFile, StoredLayer, StoredTensor
+from xframe.judging import LIMIT
+from xframe.layout import Key
+from xframe.recognition import recognise
+from xframe.spec import Dense, Recurrent
+
+pytestmark = pytest.mark.needs("keras")
+
+Build = Callable[[Any], list[Any]]
+
+
+@pytest.fixture(scope="module")
+def keras() -> ModuleType:
+    return pytest.importorskip("keras")
+
+
+@pytest.fixture(scope="module")
+def legacy() -> ModuleType:
+    return pytest.importorskip("tf_keras")
+
+
+def fill(model: Any, seed: int = 0) -> Any:
+    """Distinct weights away from zero; what is a variance is positive."""
+    random = np.random.default_rng(seed)
+    arrays = []
+    for variable in model.weights:
+        array = helpers.away_from_zero(random, tuple(variable.shape), 1.4 / np.sqrt(max(variable.shape[0], 2)))
+        arrays.append(np.abs(array) + 0.3 if "variance" in variable.name else array)
+    model.set_weights(arrays)
+    return model
+
+
+def ratio(chain: Chain, got: np.ndarray, x: np.ndarray) -> float:
+    clean, deviation = chains.noise(chain, x, "float32")
+    assert clean.shape == got.shape
+    assert clean.any()
+    return float(noises.ratio(got, clean, deviation).max())
+
+
+def agrees(chain: Chain, model: Any, sizes: tuple[tuple[int, int], ...] = ((5, 7), (3, 4), (1, 6))) -> None:
+    """The chain computes what the model does, and in float32 rounds as it does."""
+    for seed, (batch, steps) in enumerate(sizes):
+        x = chains.probe(chain, batch, steps, seed)
+        # Called, not model.predict, in which TimeDistributed of Keras 3.15 takes the batch for the number of time steps
+        # (it asks for the shape before it transposes) unless that is fixed.
+        got = np.asarray(model(x, training=False))
+        assert ratio(chain, got, x) < LIMIT, (batch, steps)
+        own, mask = chains.run(chain, x)
+        assert own.dtype == np.float32
+        assert ratio(chain, own, x) < LIMIT
+        assert (mask is not None) == masked(chain)[-1]
+        assert own.shape[1:] == tuple(
+            n if axis is None else axis for axis, n in zip(shapes(chain)[-1], own.shape[1:], strict=True)
+        )
+
+
+def of_file(model: Any, path: Path) -> Chain:
+    model.save(path)
+    return chain_of(recognise(load(path)))
+
+
+# Name, input shape, and the layers: every kind, and every option of it. In both generations of Keras.
+MODELS: dict[str, tuple[tuple[int | None, ...], Build]] = {
+    "rnn": ((None, 3), lambda k: [k.SimpleRNN(4, activation="relu")]),
+    "lstm": ((None, 3), lambda k: [k.LSTM(4, return_sequences=True), k.LSTM(3, recurrent_activation="hard_sigmoid")]),
+    "gru": ((None, 3), lambda k: [k.GRU(4, reset_after=False, return_sequences=True), k.GRU(3, use_bias=False)]),
+    "backwards": (
+        (None, 3),
+        lambda k: [k.LSTM(4, go_backwards=True, return_sequences=True), k.GRU(3, go_backwards=True)],
+    ),
+    "bidirectional": (
+        (None, 3),
+        lambda k: [k.Bidirectional(k.LSTM(4, return_sequences=True), merge_mode="ave"), k.Bidirectional(k.GRU(2))],
+    ),
+    "backward layer": (
+        (None, 3),
+        lambda k: [k.Bidirectional(k.LSTM(4), backward_layer=k.LSTM(2, go_backwards=True, activation="relu"))],
+    ),
+    "stacked cells": (
+        (None, 3),
+        lambda k: [
+            k.RNN([k.LSTMCell(4), k.LSTMCell(4), k.LSTMCell(4)], return_sequences=True),
+            k.RNN([k.GRUCell(2), k.LSTMCell(3)]),
+        ],
+    ),
+    "stacked backwards": ((None, 3), lambda k: [k.RNN([k.LSTMCell(4), k.GRUCell(4)], go_backwards=True)]),
+    "dense": ((5,), lambda k: [k.Dense(4, activation="tanh"), k.Dense(3, use_bias=False), k.Dense(6, "softmax")]),
+    "dense over time": ((None, 5), lambda k: [k.Dense(4, "relu"), k.TimeDistributed(k.Dense(3, "softmax")), k.LSTM(2)]),
+    "embedding": ((None,), lambda k: [k.Embedding(9, 5), k.LSTM(4)]),
+    "embedding mask": (
+        (None,),
+        lambda k: [k.Embedding(9, 5, mask_zero=True), k.LSTM(4, return_sequences=True), k.GRU(3)],
+    ),
+    "embedding flat": ((4,), lambda k: [k.Embedding(9, 5, mask_zero=True), k.Flatten(), k.Dense(3)]),
+    "masking": (
+        (None, 3),
+        lambda k: [
+            k.Dropout(0.3),
+            k.Masking(0.75),
+            k.SpatialDropout1D(0.4),
+            k.Bidirectional(k.LSTM(3, return_sequences=True)),
+            k.Dense(4, "tanh"),
+            k.TimeDistributed(k.Dense(3)),
+            k.LayerNormalization(),
+            k.BatchNormalization(),
+            k.Activation("tanh"),
+            k.GRU(4, return_sequences=True),
+        ],
+    ),
+    "mask bidirectional last": ((None, 3), lambda k: [k.Masking(), k.Bidirectional(k.GRU(3), merge_mode="sum")]),
+    "masked steps become zero": ((None, 3), lambda k: [k.Masking(0.75), k.Conv1D(4, 2), k.GlobalMaxPooling1D()]),
+    "mask backwards": (
+        (None, 3),
+        lambda k: [k.Masking(), k.LSTM(3, go_backwards=True, return_sequences=True), k.GRU(2)],
+    ),
+    "mask zero output": (
+        (None, 3),
+        lambda k: [k.Masking(), k.LSTM(3, return_sequences=True, zero_output_for_mask=True), k.SimpleRNN(4)],
+    ),
+    "mask zero last": ((None, 3), lambda k: [k.Masking(), k.LSTM(3, zero_output_for_mask=True)]),
+    "mask stacked": ((None, 3), lambda k: [k.Masking(), k.RNN([k.LSTMCell(4), k.GRUCell(3)], return_sequences=True)]),
+    "mask dropped": (
+        (None, 3),
+        lambda k: [k.Masking(), k.LSTM(4, return_sequences=True), k.Conv1D(3, 2, padding="same"), k.LSTM(2)],
+    ),
+    "mask replaced": (
+        (None, 3),
+        lambda k: [k.Masking(), k.LSTM(4, return_sequences=True, zero_output_for_mask=True), k.Masking(), k.GRU(3)],
+    ),
+    "pool average mask": (
+        (None, 3),
+        lambda k: [k.Masking(), k.LSTM(4, return_sequences=True), k.GlobalAveragePooling1D()],
+    ),
+    "pool max mask": (
+        (None, 3),
+        lambda k: [k.Masking(), k.Bidirectional(k.LSTM(4, return_sequences=True)), k.GlobalMaxPooling1D()],
+    ),
+    "pool": (
+        (None, 3),
+        lambda k: [
+            k.GRU(5, return_sequences=True),
+            k.GlobalMaxPooling1D(keepdims=True),
+            k.LSTM(3, return_sequences=True),
+        ],
+    ),
+    "pool average": ((None, 3), lambda k: [k.GRU(5, return_sequences=True), k.GlobalAveragePooling1D(keepdims=True)]),
+    "layer norm": (
+        (None, 5),
+        lambda k: [k.LayerNormalization(epsilon=1e-5), k.LSTM(3), k.LayerNormalization(scale=False)],
+    ),
+    "layer norm plain": ((6,), lambda k: [k.LayerNormalization(center=False, axis=1, epsilon=0.1)]),
+    "batch norm": (
+        (None, 5),
+        lambda k: [
+            k.BatchNormalization(epsilon=1e-5),
+            k.LSTM(3),
+            k.BatchNormalization(scale=False),
+            k.BatchNormalization(center=False),
+        ],
+    ),
+    "conv valid": ((None, 3), lambda k: [k.Conv1D(4, 3, strides=2, activation="relu"), k.LSTM(3)]),
+    "conv same": (
+        (None, 3),
+        lambda k: [k.Conv1D(4, 3, strides=2, padding="same"), k.Conv1D(3, 2, padding="same", use_bias=False)],
+    ),
+    "conv causal": ((None, 4), lambda k: [k.Conv1D(6, 3, padding="causal", dilation_rate=2, groups=2), k.GRU(3)]),
+    "conv dilated": ((8, 4), lambda k: [k.Conv1D(6, 2, dilation_rate=2, padding="same"), k.Flatten(), k.Dense(2)]),
+    "shapes": (
+        (4, 6),
+        lambda k: [k.Permute((2, 1)), k.Reshape((-1, 8)), k.LSTM(4), k.RepeatVector(3), k.GRU(2), k.Flatten()],
+    ),
+    "activations": (
+        (6,),
+        lambda k: [
+            k.Dense(5),
+            k.LeakyReLU(0.1),
+            k.Dense(4),
+            k.ELU(0.7),
+            k.Dense(5),
+            k.ReLU(4.0, 0.2, 0.05),
+            k.Softmax(),
+        ],
+    ),
+    "relus": ((6,), lambda k: [k.Dense(5), k.ReLU(6.0), k.Dense(4), k.ReLU(negative_slope=0.3), k.Dense(5), k.ReLU()]),
+    "no op": (
+        (6,),
+        lambda k: [
+            k.GaussianNoise(0.2),
+            k.GaussianDropout(0.2),
+            k.AlphaDropout(0.2),
+            k.ActivityRegularization(0.1),
+            k.Dense(3),
+        ],
+    ),
+    "hard sigmoid": ((6,), lambda k: [k.Dense(5, "hard_sigmoid"), k.Dense(4), k.Activation("hard_sigmoid")]),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_keras_3(name: str, keras: ModuleType, tmp_path: Path) -> None:
+    shape, build = MODELS[name]
+    model = fill(keras.Sequential([keras.layers.Input(shape), *build(keras.layers)]))
+    live, saved = chain_of_model(model), of_file(model, tmp_path / "model.keras")
+    assert [(s.name, s.kind, s.options, s.spec) for s in live.steps] == [
+        (s.name, s.kind, s.options, s.spec) for s in saved.steps
+    ]
+    assert live.input_shape == saved.input_shape == shape
+    agrees(live, model)
+    agrees(saved, model, ((3, 5),))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_keras_2(name: str, legacy: ModuleType, tmp_path: Path) -> None:
+    shape, build = MODELS[name]
+    model = fill(legacy.Sequential([legacy.layers.InputLayer(shape), *build(legacy.layers)]))
+    chain = of_file(model, tmp_path / "model.h5")
+    assert chain.input_shape == shape
+    agrees(chain, model)
+
+
+# ---- Functional models.
+
+
+def functional(lib: Any, shared: bool = True) -> Any:
+    """Masks made and used, a nested Sequential and a nested functional model, a layer and a model that run twice, x[:, -1].
+
+    ``shared``: the Sequential also runs in the functional model; tf_keras writes files of that which it cannot read itself.
+    """
+    k = lib.layers
+    start = k.Input((None, 4))
+    inner, other = (
+        lib.Sequential([k.Input((None, 4)), k.GRU(4, return_sequences=True, name=name), k.Dense(4, "tanh")])
+        for name in ("own", "other")
+    )
+    x = k.Input((None, 4))
+    deep = lib.Model(x, k.Bidirectional(k.LSTM(2, return_sequences=True))((inner if shared else other)(x)))
+    twice = k.TimeDistributed(k.Dense(4))
+    y = k.LSTM(4, return_sequences=True)(k.Masking()(start))
+    y = deep(twice(inner(twice(y))))
+    y = k.Dense(3, activation=k.LeakyReLU(0.1))(y[:, -1])
+    return fill(lib.Model(start, y))
+
+
+def test_functional_keras_3(keras: ModuleType, tmp_path: Path) -> None:
+    model = functional(keras)
+    for chain in (chain_of_model(model), of_file(model, tmp_path / "model.keras")):
+        kinds = [step.kind for step in chain.steps]
+        dense = ["dense", "recurrent", "dense", "activation"]
+        assert kinds == [
+            "masking",
+            "recurrent",
+            *dense,
+            "dense",
+            *dense[1:],
+            "recurrent",
+            "last",
+            "dense",
+            "activation",
+        ]
+        assert chain.steps[2].sources == chain.steps[6].sources
+        assert [s.spec.mask for s in chain.steps if isinstance(s.spec, Recurrent)] == ["any"] * 4
+        agrees(chain, model, ((5, 7), (2, 4)))
+
+
+def test_functional_keras_2(legacy: ModuleType, tmp_path: Path) -> None:
+    model = functional(legacy, shared=False)
+    chain = of_file(model, tmp_path / "model.h5")
+    assert [step.kind for step in chain.steps].count("dense") == 5
+    agrees(chain, model, ((5, 7), (2, 4)))
+
+
+def test_a_mask_from_words_is_found_in_a_functional_model(keras: ModuleType) -> None:
+    k = keras.layers
+    start = k.Input((None,))
+    x = k.Embedding(7, 4, mask_zero=True)(start)
+    x = k.BatchNormalization()(k.LSTM(3, return_sequences=True)(x))
+    model = fill(keras.Model(start, k.GlobalAveragePooling1D()(x)))
+    agrees(chain_of_model(model), model)
+
+
+def branches(lib: Any) -> dict[str, tuple[Any, str]]:
+    """Functional models that are no chain, and what is said of them."""
+    k = lib.layers
+    one, two = k.Input((5, 4), name="one"), k.Input((5, 4), name="two")
+    h = k.LSTM(4, return_sequences=True, name="h")(one)
+    return {
+        "two inputs": (lib.Model([one, two], k.Add(name="sum")([one, two])), "'sum' \\(Add\\) has 2 inputs"),
+        "branch": (
+            lib.Model(one, k.Concatenate(name="both")([h, k.GRU(3, return_sequences=True)(h)])),
+            "'both' \\(Concat",
+        ),
+        "two outputs": (lib.Model(one, [k.Dense(2)(h), k.GRU(3, name="g")(h)]), "2 outputs"),
+        "state": (lib.Model(one, k.LSTM(4, return_state=True, name="s")(one)[1]), "reads|another output|return_state"),
+        "initial state": (
+            lib.Model(one, k.LSTM(4, name="i")(h, initial_state=[h[:, 0], h[:, 1]])),
+            "not modelled|inputs|something else than the last",
+        ),
+        "training": (
+            lib.Model(one, k.Dropout(0.5, name="d")(h, training=True)),
+            "'d' \\(Dropout\\) is called with training",
+        ),
+        "other item": (lib.Model(one, k.Dense(2)(h[:, 0])), "something else than the last time step"),
+    }
+
+
+@pytest.mark.parametrize("name", "two inputs|branch|two outputs|state|initial state|training|other item".split("|"))
+@pytest.mark.parametrize("version", ["keras", "tf_keras"])
+def test_what_is_no_chain_is_refused(name: str, version: str, tmp_path: Path) -> None:
+    model, why = branches(pytest.importorskip(version))[name]
+    with pytest.raises(UnsupportedError, match=why):
+        of_file(model, tmp_path / ("model.keras" if version == "keras" else "model.h5"))
+
+
+def test_a_mask_of_its_own_is_refused(keras: ModuleType) -> None:
+    k = keras.layers
+    start = k.Input((None, 4))
+    x = k.Masking(1.0)(start)
+    for source, value in ((start, 0.5), (x, 1.0)):
+        mask = keras.ops.any(keras.ops.not_equal(source, value), -1)
+        with pytest.raises(UnsupportedError, match=r"'own' .*mask of its own|branch"):
+            chain_of_model(keras.Model(start, k.LSTM(3, name="own")(x, mask=mask)))
+    late = k.Conv1D(4, 1)(x)
+    with pytest.raises(UnsupportedError, match=r"'own' .*mask of its own"):
+        chain_of_model(
+            keras.Model(start, k.LSTM(3, name="own")(late, mask=keras.ops.any(keras.ops.not_equal(start, 1.0), -1)))
+        )
+
+
+# ---- Refused by name.
+
+REFUSED: dict[str, tuple[tuple[int | None, ...], Build, str]] = {
+    "lambda": ((4,), lambda k: [k.Dense(3), k.Lambda(lambda x: x, name="code")], "'code' .*Python code"),
+    "unknown class": (
+        (4, 3),
+        lambda k: [k.UpSampling1D(2, name="up"), k.LSTM(2)],
+        "'up' \\(UpSampling1D\\) is of a class",
+    ),
+    "not merged": ((4, 3), lambda k: [k.Bidirectional(k.LSTM(2), merge_mode=None, name="b")], "'b' .*merge_mode=None"),
+    "two results": ((4, 3), lambda k: [k.LSTM(2, return_state=True, name="r")], "'r' .*return_state=True"),
+    "norm axis": ((4, 3), lambda k: [k.LayerNormalization(axis=1, name="n")], "'n' .*axis=.*1"),
+    "norm axes": ((4, 3), lambda k: [k.LayerNormalization(axis=[1, 2], name="n")], "'n' .*axis"),
+    "batch axis": ((4, 3), lambda k: [k.BatchNormalization(axis=1, name="n")], "'n' .*axis=.*1"),
+    "softmax axis": ((4, 3), lambda k: [k.Softmax(axis=1, name="s")], "'s' .*axis=1"),
+    "masked softmax": ((4, 3), lambda k: [k.Masking(), k.Softmax(name="s")], "'s' .*reached by a mask"),
+    "channels first": ((4, 3), lambda k: [k.GlobalMaxPooling1D("channels_first", name="p")], "'p' .*channels_first"),
+    "flat channels": ((4, 3), lambda k: [k.Flatten("channels_first", name="f")], "'f' .*channels_first"),
+    "inner layer": ((4, 3), lambda k: [k.TimeDistributed(k.RepeatVector(2), name="t")], "'t' .*holds a RepeatVector"),
+    "activation": ((4,), lambda k: [k.Dense(3, activation="glu", name="a")], "'a' .*glu"),
+    "unrolled mask": (
+        (4, 3),
+        lambda k: [k.Masking(), k.Bidirectional(k.LSTM(2, unroll=True, return_sequences=True), name="u")],
+        "'u' .*unroll=True",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_by_name(name: str, keras: ModuleType, legacy: ModuleType, tmp_path: Path) -> None:
+    shape, build, why = REFUSED[name]
+    keras_3 = [keras.layers.Input(shape), *build(keras.layers)]
+    models = [(keras.Sequential(keras_3) if name not in ("not merged", "two results") else None, "model.keras")]
+    if name in ("not merged", "two results"):
+        start = keras.layers.Input(shape)
+        models = [(keras.Model(start, build(keras.layers)[0](start)[0]), "model.keras")]
+    elif name not in ("activation", "masked softmax"):  # which Keras 2 cannot build
+        models.append((legacy.Sequential([legacy.layers.InputLayer(shape), *build(legacy.layers)]), "model.h5"))
+    for model, file in models:
+        with pytest.raises(UnsupportedError, match=why):
+            of_file(model, tmp_path / file)
+
+
+def test_a_class_of_the_users_own_is_refused(keras: ModuleType) -> None:
+    class LSTM(keras.layers.LSTM):
+        pass
+
+    class Dense(keras.layers.Dense):
+        pass
+
+    for layer in (LSTM(3), Dense(2)):
+        with pytest.raises(UnsupportedError, match="not modelled"):
+            chain_of_model(keras.Sequential([keras.layers.Input((5, 4)), layer]))
+
+
+def test_a_function_of_the_users_own_is_refused(keras: ModuleType) -> None:
+    def tanh(x: Any) -> Any:
+        return 2 * x
+
+    for layer in (
+        keras.layers.Dense(3, activation=tanh, name="mine"),
+        keras.layers.LSTM(3, activation=tanh, name="mine"),
+    ):
+        with pytest.raises(UnsupportedError, match=r"'mine' .*activation of its own"):
+            chain_of_model(keras.Sequential([keras.layers.Input((5, 4)), layer]))
+
+
+def test_each_option_is_known_or_refused(keras: ModuleType) -> None:
+    """What a later Keras may add to a layer is not ignored, unless it is off."""
+    for build in [build for _, build in MODELS.values()]:
+        for layer in build(keras.layers):
+            config = layer.get_config()
+            file = stored(("Sequential", [(type(layer).__name__, {**config, "later": 3, "batch_shape": [None, 4, 4]})]))
+            with pytest.raises(UnsupportedError, match=f"{config['name']}.* has later=3, which is not modelled"):
+                chain_of(recognise(file))
+
+
+# ---- Files made by hand: Keras 1, and damaged ones.
+
+Made = tuple[str, list[tuple[str, dict[str, Any]]]]
+
+
+def stored(
+    made: Made, version: str = "3.15.1", arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None, **said: str
+) -> ModelFile:
+    """A file with a Sequential, of which each layer has arrays by the names that the layer has for them."""
+    kind, entries = made
+    arrays = arrays or {}
+    tensors = {
+        f"{layer}/{name}": StoredTensor(f"{layer}/{name}", array.shape, str(array.dtype), lambda array=array: array)
+        for layer, own in arrays.items()
+        for name, array in own.items()
+    }
+    layers = tuple(
+        StoredLayer(c["name"], k, c, {name: f"{c['name']}/{name}" for name in arrays.get(c["name"], {})})
+        for k, c in entries
+    )
+    listed = [{"class_name": k, "config": c} for k, c in entries]
+    config = {"class_name": kind, "config": listed}
+    return ModelFile(Path("model.h5"), "keras-hdf5", tensors, layers, {"keras_version": version, **said}, config)
+
+
+def test_keras_1(legacy: ModuleType) -> None:
+    """A Keras 1.2 model with its names of layers, options and weights, and the function that it had there."""
+    k = legacy.layers
+    model = legacy.Sequential(
+        [
+            k.InputLayer((None,)),
+            k.Embedding(9, 5),
+            k.Conv1D(6, 3, padding="same", activation="relu"),
+            k.BatchNormalization(epsilon=1e-5),
+            k.LSTM(4, recurrent_activation="hard_sigmoid", return_sequences=True),
+            k.TimeDistributed(k.Dense(3, activation="hard_sigmoid")),
+            k.GRU(4, recurrent_activation="hard_sigmoid", reset_after=False, go_backwards=True),
+            k.Dense(2),
+        ]
+    )
+    fill(model)
+    w = [[np.asarray(v) for v in layer.weights] for layer in model.layers]
+    arrays = {
+        "embedding_1": {"W": w[0][0]},
+        "convolution1d_1": {"W": w[1][0][:, None], "b": w[1][1]},
+        "batchnormalization_1": dict(zip(["gamma", "beta", "running_mean", "running_std"], w[2], strict=True)),
+        "lstm_1": gates(w[3], "ifco"),
+        "timedistributeddense_1": dict(zip("Wb", w[4], strict=True)),
+        "gru_1": gates(w[5], "zrh"),
+        "dense_1": dict(zip("Wb", w[6], strict=True)),
+    }
+    loop = {
+        "inner_activation": "hard_sigmoid",
+        "activation": "tanh",
+        "stateful": False,
+        "unroll": False,
+        "consume_less": "cpu",
+    }
+    made: Made = (
+        "Sequential",
+        [
+            ("Embedding", {"name": "embedding_1", "input_dim": 9, "output_dim": 5, "mask_zero": False, "input_length": None,
+                           "dropout": 0.2, "batch_input_shape": [None, None], "input_dtype": "int32", "W_regularizer": None}),
+            ("Convolution1D", {"name": "convolution1d_1", "nb_filter": 6, "filter_length": 3, "border_mode": "same", "bias": True,
+                               "subsample_length": 1, "activation": "relu", "init": "glorot_uniform", "input_dim": None}),
+            ("BatchNormalization", {"name": "batchnormalization_1", "mode": 0, "axis": -1, "epsilon": 1e-5, "momentum": 0.99}),
+            ("LSTM", {"name": "lstm_1", "output_dim": 4, "return_sequences": True, "go_backwards": False, "dropout_W": 0.1,
+                      "dropout_U": 0.0, "inner_init": "orthogonal", "forget_bias_init": "one", **loop}),
+            ("TimeDistributedDense", {"name": "timedistributeddense_1", "output_dim": 3, "activation": "hard_sigmoid",
+                                      "bias": True}),
+            ("GRU", {"name": "gru_1", "output_dim": 4, "return_sequences": False, "go_backwards": True, **loop}),
+            ("Dense", {"name": "dense_1", "output_dim": 2, "activation": "linear", "bias": True, "input_dim": None}),
+        ],
+    )  # fmt: skip
+    chain = chain_of(recognise(stored(made, "1.2.2", arrays, backend="tensorflow")))
+    assert chain.input_shape == (None,)
+    assert [s.options["name"] for s in chain.steps if s.kind == "activation"] == ["relu", "hard_sigmoid_keras2"]
+    agrees(chain, model)
+    with pytest.raises(UnsupportedError, match=r"'convolution1d_1' .*Theano, which turns kernels round"):
+        chain_of(recognise(stored(made, "1.2.2", arrays, backend="theano")))
+    made[1][2][1]["mode"] = 1
+    with pytest.raises(UnsupportedError, match=r"'batchnormalization_1' .*mode=1"):
+        chain_of(recognise(stored(made, "1.2.2", arrays, backend="tensorflow")))
+
+
+def gates(arrays: list[np.ndarray], letters: str) -> dict[str, np.ndarray]:
+    """The weights of a layer, gate by gate, as Keras 1 had them."""
+    found: dict[str, np.ndarray] = {}
+    for role, array in zip("WUb", arrays, strict=True):
+        pieces = np.split(array, len(letters), axis=-1)
+        found |= {f"{role}_{letter}": piece for letter, piece in zip(letters, pieces, strict=True)}
+    return found
+
+
+def test_before_tensorflow_bidirectional_repeated_its_output_at_masked_steps() -> None:
+    random = np.random.default_rng(0)
+    shapes_ = {"kernel": (3, 2), "recurrent_kernel": (2, 2), "bias": (2,)}
+    inner = {"class_name": "SimpleRNN", "config": {"name": "r", "units": 2, "return_sequences": True, "use_bias": True,
+                                                  "activation": "tanh"}}  # fmt: skip
+    own = {f"{d}_r/{n}": random.normal(size=s) for d in ("forward", "backward") for n, s in shapes_.items()}
+    made: Made = ("Sequential", [
+        ("Masking", {"name": "m", "mask_value": 0.0, "batch_input_shape": [None, None, 3]}),
+        ("Bidirectional", {"name": "b", "layer": inner, "merge_mode": "concat"}),
+    ])  # fmt: skip
+    for version, output in (("2.2.4", "repeat"), ("2.3.1", "repeat"), ("2.2.4-tf", "zero"), ("2.12.0", "zero")):
+        chain = chain_of(recognise(stored(made, version, {"b": own})))
+        spec = chain.steps[1].spec
+        assert isinstance(spec, Recurrent)
+        assert (spec.mask, spec.masked_output) == ("any", output)
+
+
+def test_the_age_of_a_hard_sigmoid_must_be_known() -> None:
+    made: Made = (
+        "Sequential",
+        [("Activation", {"name": "a", "activation": "hard_sigmoid", "batch_input_shape": [None, 3]})],
+    )
+    for version, name in (("3.1", "hard_sigmoid"), ("2.2.0", "hard_sigmoid_keras2"), ("1.0.8", "hard_sigmoid_keras2")):
+        assert chain_of(recognise(stored(made, version))).steps[0].options == {"name": name}
+    with pytest.raises(UnsupportedError, match=r"'a' .*slope 0.2 before Keras 3"):
+        chain_of(recognise(stored(made, "")))
+
+
+def test_weights_alone_are_no_chain(keras: ModuleType, tmp_path: Path) -> None:
+    model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3)])
+    model.save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(UnsupportedError, match="says nothing of what runs after what; give a file of a whole model"):
+        chain_of(recognise(load(tmp_path / "a.weights.h5")))
+
+
+def values(config: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The places of all values in a configuration."""
+    items = config.items() if isinstance(config, dict) else enumerate(config) if isinstance(config, list) else ()
+    return [place for key, value in items for place in [(*path, key), *values(value, (*path, key))]]
+
+
+@pytest.mark.parametrize("make", ["sequential", "functional"])
+def test_damaged_configurations_are_refused_or_run(make: str, keras: ModuleType, tmp_path: Path) -> None:
+    """Whatever stands at a place of a configuration, there is a chain that runs, or an UnsupportedError of one sentence."""
+    model = functional(keras)
+    if make == "sequential":
+        layers = [layer for name in ("masking", "conv causal", "shapes") for layer in MODELS[name][1](keras.layers)]
+        model = keras.Sequential([keras.layers.Input((8, 4)), keras.layers.GRU(4, return_sequences=True), *layers[:8]])
+    model.save(tmp_path / "model.keras")
+    file = load(tmp_path / "model.keras")
+    random, refused = np.random.default_rng(1), list[str]()
+    places = values(file.config)
+    for _ in range(300):
+        config: Any = copy.deepcopy(dict(file.config or {}))
+        *above, last = places[random.integers(len(places))]
+        holder = config
+        for key in above:
+            holder = holder[key]
+        wrong = [
+            None,
+            -1,
+            0,
+            10**12,
+            1e300,
+            "",
+            "x",
+            [],
+            {},
+            [[["x"]]],
+            True,
+            [1, 2],
+            {"class_name": "x", "config": {}},
+        ]
+        holder[last] = wrong[random.integers(len(wrong))]
+        try:
+            shapes(chain_of(recognise(replace(file, config=config))))
+        except UnsupportedError as error:
+            refused.append(str(error))
+    assert 50 < len(refused) < 300
+    assert [text for text in refused if not text.endswith(".") or "\n" in text] == []
+
+
+def test_models_in_models_without_end_are_refused() -> None:
+    config: Any = {"class_name": "Dense", "config": {"name": "d"}, "inbound_nodes": []}
+    for depth in range(40):
+        name = f"m{depth}"
+        start = {"class_name": "InputLayer", "config": {"name": "i", "batch_shape": [None, 3]}, "inbound_nodes": []}
+        inner = {**config, "inbound_nodes": [[["i", 0, 0]], [[config["config"]["name"], 0, 0]]]}
+        end = [config["config"]["name"], 1, 0]
+        body = {"name": name, "layers": [start, inner], "input_layers": [["i", 0, 0]], "output_layers": [end]}
+        config = {"class_name": "Functional", "config": body}
+    file = replace(stored(("Sequential", [])), config=config)
+    with pytest.raises(UnsupportedError, match="runs more than 10,000 layers"):
+        chain_of(recognise(file))
+
+
+# ---- One layer.
+
+
+def test_one_layer(keras: ModuleType) -> None:
+    torch = pytest.importorskip("torch")
+    layer = keras.layers.Bidirectional(keras.layers.LSTM(3, return_sequences=True))
+    layer.build((None, None, 4))
+    agrees(chain_of_model(fill(layer)), layer)
+    lstm = torch.nn.LSTM(4, 3, num_layers=2, batch_first=True, bidirectional=True)
+    chain = chain_of_model(lstm)
+    x = chains.probe(chain, 3, 5)
+    with torch.no_grad():
+        assert ratio(chain, lstm(torch.from_numpy(x))[0].numpy(), x) < LIMIT
+    linear = torch.nn.Linear(4, 3)
+    chain = chain_of_model(linear)
+    assert chain.input_shape == (4,)
+    x = chains.probe(chain, 3, 5)
+    with torch.no_grad():
+        assert ratio(chain, linear(torch.from_numpy(x)).numpy(), x) < LIMIT
+    with pytest.raises(UnsupportedError, match="bare cell"):
+        chain_of_model(torch.nn.LSTMCell(4, 3))
+    with pytest.raises(SpecError, match="no weights yet"):
+        chain_of_model(keras.layers.LSTM(3))
+
+
+@pytest.mark.needs("torch")
+def test_a_sequential_of_pytorch() -> None:
+    nn, torch = pytest.importorskip("torch").nn, pytest.importorskip("torch")
+    torch.manual_seed(0)
+    words = nn.Sequential(
+        nn.Embedding(9, 4), nn.LayerNorm(4, eps=0.1), nn.Linear(4, 3), nn.LeakyReLU(0.3), nn.Softmax(2)
+    )
+    inner = nn.Sequential(nn.Linear(4, 5, bias=False), nn.ELU(0.7), nn.BatchNorm1d(5), nn.GELU())
+    rows = nn.Sequential(
+        inner, nn.Dropout(0.5), nn.LayerNorm(5, elementwise_affine=False), nn.Linear(5, 2), nn.LogSoftmax(-1)
+    )
+    twice = nn.Linear(4, 4)
+    for model in (words, rows, nn.Sequential(twice, nn.Tanh(), twice)):
+        for parameter in [*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())]:
+            torch.nn.init.uniform_(parameter, 0.2, 0.9)
+        chain = chain_of_model(model.eval())
+        x = chains.probe(chain, 3, 5)
+        with torch.no_grad():
+            assert ratio(chain, model(torch.from_numpy(x)).numpy(), x) < LIMIT
+    assert [step.name for step in chain_of_model(rows).steps][:3] == ["0.0", "0.1", "0.2"]
+    for module, why in (
+        (nn.LSTM(3, 4), "'1' .*LSTM"),
+        (nn.Softmax(0), "'1' .*dim=0"),
+        (nn.GELU("tanh"), "'1' .*approximate='tanh'"),
+        (nn.BatchNorm1d(3, track_running_stats=False), "'1' .*track_running_stats"),
+        (nn.Linear(4, 2), "'1' of kind dense .*cannot read"),
+    ):
+        with pytest.raises(UnsupportedError, match=why):
+            chain_of_model(nn.Sequential(nn.Linear(4, 3), module))
+    with pytest.raises(UnsupportedError, match="normalises the first axis"):
+        chain_of_model(nn.Sequential(nn.Embedding(9, 5), nn.BatchNorm1d(5)))
+
+
+def test_a_stateful_model(keras: ModuleType, tmp_path: Path) -> None:
+    k = keras.layers
+    model = fill(keras.Sequential([k.Input(batch_shape=(3, None, 4)), k.LSTM(3, stateful=True), k.Dense(2)]))
+    chain = of_file(model, tmp_path / "model.keras")
+    assert isinstance(chain.steps[0].spec, Recurrent)
+    assert chain.steps[0].spec.batch_size == 3
+    agrees(chain, model, ((3, 5),))
+    with pytest.raises(SpecError, match="batch of 3, not 2"):
+        chains.probe(chain, 2, 5)
+
+
+# ---- Noise shows mistakes.
+
+
+def a_chain(*steps: Step, shape: tuple[int | None, ...] = (None, 6)) -> Chain:
+    return Chain(steps, shape)
+
+
+def with_arrays(kind: str, arrays: dict[str, np.ndarray], **options: Any) -> Step:
+    return Step(kind, kind, options, None, lambda: arrays)
+
+
+def random(*shape: int, seed: int = 0) -> np.ndarray:
+    return helpers.away_from_zero(np.random.default_rng([seed, *shape]), shape, 1.0).astype(np.float32)
+
+
+NORM = {"gamma": random(6), "beta": random(6, seed=1)}
+BATCH = {**NORM, "mean": random(6, seed=2), "variance": np.abs(random(6, seed=3))}
+CONV = {"kernel": random(3, 3, 4), "bias": random(4)}
+PLAIN = {"stride": 2, "padding": "same", "dilation": 1, "groups": 2}
+MISTAKES: dict[str, tuple[Step, Step]] = {
+    "layer norm epsilon": (with_arrays("layer_norm", NORM, epsilon=1e-3), with_arrays("layer_norm", NORM, epsilon=1e-5)),
+    "batch norm epsilon": (with_arrays("batch_norm", BATCH, epsilon=1e-3), with_arrays("batch_norm", BATCH, epsilon=1e-5)),
+    "batch norm mean": (
+        with_arrays("batch_norm", BATCH, epsilon=1e-3),
+        with_arrays("batch_norm", {**BATCH, "mean": BATCH["mean"][::-1]}, epsilon=1e-3),
+    ),
+    "conv padding": (with_arrays("conv1d", CONV, **PLAIN), with_arrays("conv1d", CONV, **{**PLAIN, "padding": "causal"})),
+    "conv turned": (
+        with_arrays("conv1d", CONV, **PLAIN),
+        with_arrays("conv1d", {**CONV, "kernel": CONV["kernel"][::-1]}, **PLAIN),
+    ),
+    "conv bias": (with_arrays("conv1d", CONV, **PLAIN), with_arrays("conv1d", {**CONV, "bias": CONV["bias"] * 0}, **PLAIN)),
+    "slope": (
+        Step("a", "activation", {"name": "leaky_relu", "negative_slope": 0.3}),
+        Step("a", "activation", {"name": "leaky_relu", "negative_slope": 0.2}),
+    ),
+    "elu": (Step("a", "activation", {"name": "elu", "alpha": 1.0}), Step("a", "activation", {"name": "elu", "alpha": 1.001})),
+    "hard sigmoid": (Step("a", "activation", {"name": "hard_sigmoid"}), Step("a", "activation", {"name": "hard_sigmoid_keras2"})),
+    "softmax": (Step("a", "activation", {"name": "softmax"}), Step("a", "activation", {"name": "log_softmax"})),
+    "mask value": (Step("m", "masking", {"value": 0.0}), Step("m", "masking", {"value": 0.5})),
+    "pool": (Step("p", "pool", {"mode": "max", "keepdims": False}), Step("p", "pool", {"mode": "average", "keepdims": False})),
+}  # fmt: skip
+
+
+def after(step: Step) -> Chain:
+    """A chain in which something comes before and after the step, as far as its shape allows."""
+    spec = Recurrent("gru", 6, 6)
+    return (
+        a_chain(recurrent(spec), step)
+        if step.kind != "masking"
+        else a_chain(step, recurrent(replace(spec, mask="any")))
+    )
+
+
+def recurrent(spec: Recurrent, changes: Mapping[Key, np.ndarray] | None = None, sequence: bool = True) -> Step:
+    from xframe.probe import draw_parameters
+
+    return Step(
+        "r", "recurrent", {"sequence": sequence}, spec, lambda: draw_parameters(spec, 0).replaced(dict(changes or {}))
+    )
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_far_outside_the_noise(name: str) -> None:
+    right, wrong = (after(step) for step in MISTAKES[name])
+    x = chains.probe(right, 3, 7)
+    for dtype in ("float32", "float64"):
+        clean, deviation = chains.noise(right, x, dtype)
+        own, bad = (chains.run(chain, x, dtype=dtype)[0] for chain in (right, wrong))
+        assert own.dtype == dtype
+        assert noises.ratio(own, clean, deviation).max() < LIMIT
+        assert noises.ratio(bad, clean, deviation).max() > 100 * LIMIT
+
+
+# Each alone, so that no other step's noise covers it.
+ALONE = [
+    *(
+        pair[0]
+        for name, pair in MISTAKES.items()
+        if name in ("layer norm epsilon", "batch norm epsilon", "conv padding", "elu")
+    ),
+    Step("p", "pool", {"mode": "average", "keepdims": False}),
+    Step("a", "activation", {"name": "leaky_relu", "negative_slope": 0.3}),
+    Step("a", "activation", {"name": "relu", "threshold": 0.4, "max_value": None, "negative_slope": 0.3}),
+    Step("a", "activation", {"name": "softmax"}),
+]
+
+
+@pytest.mark.parametrize("step", ALONE, ids=lambda step: step.options.get("name", step.kind))
+def test_the_noise_of_one_step_is_that_of_float32(step: Step) -> None:
+    chain = a_chain(step)
+    x = np.random.default_rng(0).normal(size=(400, 50, 6)).astype(np.float32)
+    clean, deviation = chains.noise(chain, x, "float32")
+    ratios = noises.ratio(chains.run(chain, x)[0], clean, deviation)
+    assert ratios.max() < LIMIT
+    # Nor is it so large that it would hide anything.
+    assert 0.05 < np.sqrt(np.mean(np.square(ratios))) < 1.5
+
+
+def test_swapped_gates_and_transposed_kernels_are_far_outside_the_noise() -> None:
+    from xframe.probe import draw_parameters
+
+    spec = Recurrent("lstm", 6, 6)
+    params = draw_parameters(spec, 0)
+    i, f = Key(0, 0, "kernel", "i"), Key(0, 0, "kernel", "f")
+    turned = Key(0, 0, "recurrent_kernel", "g")
+    right = a_chain(recurrent(spec, sequence=False), Step("d", "dropout", {"rate": 0.5}))
+    x = chains.probe(right, 3, 7)
+    for changes in ({i: params[f], f: params[i]}, {turned: params[turned].T}):
+        wrong = a_chain(recurrent(spec, changes, sequence=False))
+        assert ratio(right, chains.run(wrong, x)[0], x) > 100 * LIMIT
+    assert ratio(right, chains.run(right, x)[0], x) < LIMIT
+
+
+def test_a_mask_that_is_ignored_is_far_outside_the_noise(keras: ModuleType) -> None:
+    k = keras.layers
+    model = fill(
+        keras.Sequential([k.Input((None, 3)), k.Masking(), k.GRU(4, return_sequences=True), k.GlobalAveragePooling1D()])
+    )
+    chain = chain_of_model(model)
+    x = chains.probe(chain, 4, 6)
+    spec = chain.steps[1].spec
+    assert isinstance(spec, Recurrent)
+    deaf = replace(
+        chain, steps=(replace(chain.steps[1], spec=replace(spec, mask=None, masked_output=None)), chain.steps[2])
+    )
+    assert ratio(chain, chains.run(deaf, x)[0], x) > 1000 * LIMIT
+    no_pool = replace(chain, steps=chain.steps[:2])
+    sequence, mask = chains.run(no_pool, x)
+    assert mask is not None
+    assert ratio(chain, sequence.mean(axis=1), x) > 1000 * LIMIT
+
+
+# ---- What runs and what is said.
+
+
+def test_every_kind_is_documented_and_tested(keras: ModuleType) -> None:
+    seen: dict[str, set[str]] = {}
+    for shape, build in MODELS.values():
+        model = keras.Sequential([keras.layers.Input(shape), *build(keras.layers)])
+        for step in chain_of_model(model).steps:
+            seen.setdefault(step.kind, set()).update(step.options)
+            if step.spec is None:
+                assert set(step.params()) == set(KINDS[step.kind].params) == set(step.shapes)
+    assert set(seen) | {"last"} == set(KINDS)
+    for kind, options in seen.items():
+        assert options == set(KINDS[kind].options), kind
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    dense = Step("d", "dense", {}, Dense(5, 2), dict)
+    with pytest.raises(SpecError, match=r"'d' of kind dense is Dense\(2\) on 5 features and cannot read"):
+        shapes(a_chain(dense))
+    with pytest.raises(SpecError, match="out of bounds"):
+        shapes(a_chain(Step("r", "repeat", {"times": 10**9}), shape=(6,)))
+    with pytest.raises(SpecError, match=r"x must be numbers of the shape \('batch', None, 6\)"):
+        chains.run(a_chain(Step("f", "flatten")), np.ones((2, 3, 5)))
+    table = with_arrays("embedding", {"embeddings": random(4, 3)}, mask_zero=False)
+    for ids in ([[4]], [[-1]]):
+        with pytest.raises(SpecError, match="reads whole numbers from 0 to 3"):
+            chains.run(a_chain(table, shape=(None,)), np.array(ids))
+    short = with_arrays("conv1d", CONV, **{**PLAIN, "padding": "valid"})
+    with pytest.raises(SpecError, match="needs more than 2 time steps, not 2"):
+        chains.run(a_chain(short), np.ones((1, 2, 6)))
+
+
+def test_probes_are_seeded_and_mask_some_steps() -> None:
+    table = with_arrays("embedding", {"embeddings": random(9, 3)}, mask_zero=True)
+    words = a_chain(table, Step("d", "dropout", {"rate": 0.1}), shape=(None,))
+    ids = chains.probe(words, 5, 7, 1)
+    assert ids.shape == (5, 7)
+    assert ids.max() < 9
+    assert np.array_equal(ids, chains.probe(words, 5, 7, 1))
+    assert not np.array_equal(ids, chains.probe(words, 5, 7, 2))
+    _, mask = chains.run(words, ids)
+    assert mask is not None
+    assert [list(row).count(True) for row in mask] == [5, 5, 7, 6, 0]
+    pooled = chains.probe(
+        replace(words, steps=(table, Step("p", "pool", {"mode": "average", "keepdims": False}))), 5, 7
+    )
+    assert (pooled != 0).any(axis=1).all()
+    fixed = chains.probe(a_chain(Step("f", "flatten"), shape=(4, 6)), 2, 9)
+    assert fixed.shape == (2, 4, 6)
+    assert len(np.unique(np.abs(fixed))) == fixed.size
+    assert np.abs(fixed).min() > 0.2
+
+
+def test_configurations_are_json(keras: ModuleType) -> None:
+    """A live model is read as a file would be: nothing in the chain holds on to an object of Keras."""
+    model = functional(keras)
+    for step in chain_of_model(model).steps:
+        json.dumps(dict(step.options))
+
+
+def test_a_nested_model_without_a_name_is_found_by_its_layers() -> None:
+    """Keras before 2.2 gave a Sequential in a Sequential no name; the file has its weights under one."""
+    dense = {"name": "dense_1", "output_dim": 2, "activation": "tanh", "batch_input_shape": [None, 3]}
+    file = stored(("Sequential", [("Dense", dense)]), "1.2.2", {"dense_1": {"W": random(3, 2), "b": random(2)}})
+    config = {"class_name": "Sequential", "config": [{"class_name": "Sequential", "config": file.config["config"]}]}  # type: ignore[index]
+    nested = replace(file, config=config, layers=(replace(file.layers[0], name="sequential_1/dense_1"),))
+    chain = chain_of(recognise(nested))
+    assert [step.kind for step in chain.steps] == ["dense", "activation"]
+    assert chain.input_shape == (3,)
+    x = chains.probe(chain, 3, 5)
+    assert np.allclose(chains.run(chain, x)[0], np.tanh(x @ random(3, 2) + random(2)), atol=1e-6)
+
+
+def test_a_cudnn_layer_takes_no_mask() -> None:
+    cell = {"name": "c", "units": 2, "return_sequences": False}
+    arrays = {"c": {"kernel": random(3, 8), "recurrent_kernel": random(2, 8), "bias": random(16)}}
+    start = {"batch_input_shape": [None, None, 3]}
+    chain = chain_of(recognise(stored(("Sequential", [("CuDNNLSTM", {**cell, **start})]), "2.1.5", arrays)))
+    assert chain.input_shape == (None, 3)
+    masking = ("Masking", {"name": "m", "mask_value": 0.0, **start})
+    with pytest.raises(UnsupportedError, match=r"'c' .*reached by a mask, which it cannot use"):
+        chain_of(recognise(stored(("Sequential", [masking, ("CuDNNLSTM", cell)]), "2.1.5", arrays)))
+
+
+def test_a_norm_may_be_multiplied_out() -> None:
+    """Keras computes ``x s + (beta - mean s)``, which rounds numbers of the size of the mean."""
+    arrays = {**BATCH, "mean": BATCH["mean"] * 100}
+    chain = a_chain(with_arrays("batch_norm", arrays, epsilon=1e-3))
+    x = (random(40, 50, 6) + arrays["mean"]).astype(np.float32)
+    scale = arrays["gamma"] / np.sqrt(arrays["variance"] + np.float32(1e-3))
+    got = x * scale + (arrays["beta"] - arrays["mean"] * scale)
+    assert got.dtype == np.float32
+    assert 0.5 < ratio(chain, got, x) < LIMIT

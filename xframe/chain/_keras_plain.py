@@ -1,0 +1,158 @@
+"""Keras layers without weights as steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from xframe.chain._keras_options import check_options, choice, flag, function, last_axis, number, refused, whole
+from xframe.chain._keras_path import Place
+from xframe.chain.base import Step
+from xframe.chain.kind import Shape
+
+__all__ = ["PLAIN", "activation_step"]
+
+# What reaches a layer: the shape of one sample, whether there is a mask, and the version of Keras.
+Reached = tuple[Shape, bool, str]
+_LAST_STEP = [{"start": None, "stop": None, "step": None}, -1]
+
+
+def activation_step(name: str, given: str) -> list[Step]:
+    """The step of an activation function; none for the one that does nothing."""
+    return [] if given == "linear" else [Step(name, "activation", {"name": given})]
+
+
+def _activation(place: Place, reached: Reached) -> list[Step]:
+    check_options(place, ["activation"])
+    return [Step(place.name, "activation", {"name": function(place, place.options.get("activation"), reached[2])})]
+
+
+def _nothing(place: Place, reached: Reached) -> list[Step]:
+    check_options(place, ["rate", "p", "stddev", "sigma", "l1", "l2", "noise_shape"])
+    rate = number(place, "rate", "p") if place.kind == "Dropout" else 0.0
+    return [Step(place.name, "dropout", {"rate": rate})]
+
+
+def _identity(place: Place, reached: Reached) -> list[Step]:
+    check_options(place, [])
+    return [Step(place.name, "activation", {"name": "linear"})]
+
+
+def _relu(place: Place, reached: Reached) -> list[Step]:
+    check_options(place, ["max_value", "negative_slope", "threshold"])
+    top = None if place.options.get("max_value") is None else number(place, "max_value")
+    slope, threshold = (
+        0.0 if place.options.get(name, 0) is None else number(place, name) for name in ("negative_slope", "threshold")
+    )
+    if threshold == 0 and slope == 0 and top in (None, 6):
+        return [Step(place.name, "activation", {"name": "relu" if top is None else "relu6"})]
+    if threshold == 0 and top is None:
+        return [Step(place.name, "activation", {"name": "leaky_relu", "negative_slope": slope})]
+    options = {"name": "relu", "threshold": threshold, "max_value": top, "negative_slope": slope}
+    return [Step(place.name, "activation", options)]
+
+
+def _leaky_relu(place: Place, reached: Reached) -> list[Step]:
+    check_options(place, ["negative_slope", "alpha"])
+    options = {"name": "leaky_relu", "negative_slope": number(place, "negative_slope", "alpha")}
+    return [Step(place.name, "activation", options)]
+
+
+def _elu(place: Place, reached: Reached) -> list[Step]:
+    check_options(place, ["alpha"])
+    return [Step(place.name, "activation", {"name": "elu", "alpha": number(place, "alpha")})]
+
+
+def _thresholded_relu(place: Place, reached: Reached) -> list[Step]:
+    check_options(place, ["theta"])
+    options = {"name": "relu", "threshold": number(place, "theta"), "max_value": None, "negative_slope": 0.0}
+    return [Step(place.name, "activation", options)]
+
+
+def _softmax(place: Place, reached: Reached) -> list[Step]:
+    check_options(place, ["axis"])
+    last_axis(place, "axis", -1, len(reached[0]) + 1)
+    if reached[1]:
+        raise refused(place, "is reached by a mask, with which it leaves numbers out; use Activation('softmax')")
+    return [Step(place.name, "activation", {"name": "softmax"})]
+
+
+def _masking(place: Place, reached: Reached) -> list[Step]:
+    check_options(place, ["mask_value"])
+    return [Step(place.name, "masking", {"value": number(place, "mask_value")})]
+
+
+def _flatten(place: Place, reached: Reached) -> list[Step]:
+    check_options(place, ["data_format"])
+    _channels_last(place)
+    return [Step(place.name, "flatten")]
+
+
+def _pool(mode: str) -> Callable[[Place, Reached], list[Step]]:
+    def pool(place: Place, reached: Reached) -> list[Step]:
+        check_options(place, ["data_format", "keepdims"])
+        _channels_last(place)
+        return [Step(place.name, "pool", {"mode": mode, "keepdims": flag(place, "keepdims", False)})]
+
+    return pool
+
+
+def _channels_last(place: Place) -> None:
+    if place.options.get("data_format") is not None:
+        choice(place, ["channels_last"], "data_format")
+
+
+def _axes(place: Place, name: str) -> tuple[int, ...]:
+    value = place.options.get(name)
+    value = [value] if isinstance(value, int) else value
+    if not isinstance(value, list | tuple) or not all(isinstance(axis, int) for axis in value):
+        raise refused(place, f"has {name}={value!r}, which are no whole numbers")
+    return tuple(value)
+
+
+def _permute(place: Place, reached: Reached) -> list[Step]:
+    check_options(place, ["dims"])
+    return [Step(place.name, "permute", {"dims": _axes(place, "dims")})]
+
+
+def _reshape(place: Place, reached: Reached) -> list[Step]:
+    check_options(place, ["target_shape"])
+    return [Step(place.name, "reshape", {"shape": _axes(place, "target_shape")})]
+
+
+def _repeat(place: Place, reached: Reached) -> list[Step]:
+    check_options(place, ["n"])
+    return [Step(place.name, "repeat", {"times": whole(place, "n")})]
+
+
+def _item(place: Place, reached: Reached) -> list[Step]:
+    """``x[:, -1]``, which Keras 3 and TensorFlow write as an operation."""
+    check_options(place, ["function"])
+    key = place.arguments[0] if len(place.arguments) == 1 else None
+    if isinstance(key, list):
+        key = [part["config"] if isinstance(part, Mapping) and "config" in part else part for part in key]
+    if key not in (_LAST_STEP, [*_LAST_STEP, _LAST_STEP[0]]):
+        raise refused(place, "selects something else than the last time step, x[:, -1]")
+    return [Step(place.name, "last")]
+
+
+PLAIN: dict[str, Callable[[Place, Reached], list[Step]]] = {
+    "Activation": _activation,
+    **dict.fromkeys(
+        "Dropout SpatialDropout1D GaussianDropout GaussianNoise AlphaDropout ActivityRegularization".split(), _nothing
+    ),
+    "Identity": _identity,
+    "ReLU": _relu,
+    "LeakyReLU": _leaky_relu,
+    "ELU": _elu,
+    "ThresholdedReLU": _thresholded_relu,
+    "Softmax": _softmax,
+    "Masking": _masking,
+    "Flatten": _flatten,
+    "GlobalMaxPooling1D": _pool("max"),
+    "GlobalAveragePooling1D": _pool("average"),
+    "Permute": _permute,
+    "Reshape": _reshape,
+    "RepeatVector": _repeat,
+    "GetItem": _item,
+    "SlicingOpLambda": _item,
+}

@@ -1,0 +1,173 @@
+"""Keras layers with weights as steps: their options from the configuration, their arrays from the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from xframe.chain._keras_graph import kind_of
+from xframe.chain._keras_options import (
+    activation,
+    check_options,
+    choice,
+    flag,
+    inner,
+    last_axis,
+    number,
+    refused,
+    whole,
+)
+from xframe.chain._keras_path import Place
+from xframe.chain._keras_plain import PLAIN, Reached, activation_step
+from xframe.chain._keras_recurrent import RECURRENT, recurrent
+from xframe.chain._keras_weights import Arrays, Weights
+from xframe.chain.base import Step
+from xframe.recognition import Reading
+from xframe.recognition.tables import KERAS1
+from xframe.spec import Dense
+
+__all__ = ["WEIGHTED"]
+
+# What TimeDistributed does to each time step, and these do to all of them.
+_TIMELESS = "Activation Dropout GaussianDropout GaussianNoise AlphaDropout ReLU LeakyReLU ELU ThresholdedReLU".split()
+
+
+def _step(place: Place, kind: str, options: Mapping[str, Any], arrays: Arrays) -> Step:
+    sources = tuple(arrays.tensors.values())
+    return Step(place.name, kind, options, None, arrays, sources, arrays.shapes)
+
+
+def _activated(place: Place, reached: Reached) -> list[Step]:
+    """The step of the activation of a layer."""
+    given = activation(place, place.options.get("activation"), reached[2])
+    name = f"{place.name}/activation"
+    if isinstance(given, str):
+        return activation_step(name, given)
+    if given.package or given.kind not in PLAIN:
+        raise refused(place, f"has an activation of its own ({given.kind}), which is not modelled")
+    return [replace(step, name=name) for step in PLAIN[given.kind](given, reached)]
+
+
+def _dense(place: Place, reached: Reached, weights: Weights) -> list[Step]:
+    check_options(place, ["units", "output_dim", "use_bias", "bias", "activation"])
+    (reading,), tensors = weights.readings(place)
+    step = Step(place.name, "dense", {}, reading.spec, lambda: reading.parameters(weights.file), tensors)
+    return [step, *_activated(place, reached)]
+
+
+def _time_distributed_dense(place: Place, reached: Reached, weights: Weights) -> list[Step]:
+    """The class that Keras 1 had for it, whose tensors are those of its Dense."""
+    check_options(place, ["output_dim", "bias", "activation"])
+    file, bias = weights.file, flag(place, "bias", True)
+    if not bias:
+        raise refused(place, "has no bias, which is not modelled")
+    named = weights.named(place, ["kernel", "bias"])
+    shape = file.tensors[named["kernel"]].shape
+    if len(shape) != 2:
+        raise refused(place, f"has a kernel of the shape {shape}; save the model again")
+    reading = Reading(KERAS1, Dense(*shape), {"W": named["kernel"], "b": named["bias"]})
+    step = Step(place.name, "dense", {}, reading.spec, lambda: reading.parameters(file), tuple(named.values()))
+    return [step, *_activated(place, reached)]
+
+
+def _time_distributed(place: Place, reached: Reached, weights: Weights) -> list[Step]:
+    check_options(place, ["layer"])
+    given = place.options.get("layer")
+    held = replace(place, kind=kind_of(given) if isinstance(given, Mapping) else "", options=inner(place, given))
+    if held.kind == "Dense":
+        return _dense(held, reached, weights)
+    if held.kind not in _TIMELESS:
+        raise refused(place, f"holds a {held.kind}, which is not modelled; Dense, Activation and Dropout are")
+    return PLAIN[held.kind](held, reached)
+
+
+def _embedding(place: Place, reached: Reached, weights: Weights) -> list[Step]:
+    check_options(place, ["output_dim", "mask_zero", "dropout", "sparse"])
+    named = weights.named(place, ["embeddings"])
+    shapes = {"embeddings": weights.file.tensors[named["embeddings"]].shape}
+    wanted = (whole(place, "input_dim"), whole(place, "output_dim"))
+    if shapes["embeddings"] != wanted:
+        raise refused(place, f"has a table of the shape {shapes['embeddings']} and not {wanted}; save the model again")
+    options = {"mask_zero": flag(place, "mask_zero", False)}
+    return [_step(place, "embedding", options, Arrays(weights.file, named, shapes, {}))]
+
+
+def _layer_norm(place: Place, reached: Reached, weights: Weights) -> list[Step]:
+    check_options(place, ["axis", "epsilon", "center", "scale"])
+    return [_norm(place, "layer_norm", reached, weights, [])]
+
+
+def _batch_norm(place: Place, reached: Reached, weights: Weights) -> list[Step]:
+    check_options(place, ["axis", "epsilon", "center", "scale", "mode"])
+    if place.options.get("mode"):  # of Keras 1: how statistics are made, and used at inference
+        raise refused(place, f"has mode={place.options['mode']!r}, which is not modelled; mode=0 is")
+    return [_norm(place, "batch_norm", reached, weights, ["mean", "variance"])]
+
+
+def _norm(place: Place, kind: str, reached: Reached, weights: Weights, more: list[str]) -> Step:
+    shape = reached[0]
+    last_axis(place, "axis", -1, len(shape) + 1)
+    if (epsilon := number(place, "epsilon")) < 0:
+        raise refused(place, f"has epsilon={epsilon!r}, which is negative")
+    size = shape[-1] if shape else None
+    if size is None:
+        raise refused(place, f"reads samples of the shape {shape}, whose last axis may have any length")
+    absent = {
+        name: value
+        for name, option, value in (("gamma", "scale", 1.0), ("beta", "center", 0.0))
+        if not flag(place, option, True)
+    }
+    names = ["gamma", "beta", *more]
+    shapes = dict.fromkeys(names, (size,))
+    named = weights.named(place, [name for name in names if name not in absent])
+    for tensor in named.values():
+        if weights.file.tensors[tensor].shape != (size,):
+            raise refused(
+                place, f"has a weight of the shape {weights.file.tensors[tensor].shape} and reads {size} features"
+            )
+    return _step(place, kind, {"epsilon": epsilon}, Arrays(weights.file, named, shapes, absent))
+
+
+def _conv1d(place: Place, reached: Reached, weights: Weights) -> list[Step]:
+    known = (
+        "filters nb_filter kernel_size filter_length strides subsample_length padding border_mode dilation_rate groups"
+    )
+    check_options(place, [*known.split(), "data_format", "activation", "use_bias", "bias"])
+    if place.options.get("data_format") is not None:
+        choice(place, ["channels_last"], "data_format")
+    file = weights.file
+    if place.kind == "Convolution1D" and file.metadata.get("backend") == "theano":
+        raise refused(place, "was made by Keras 1 on Theano, which turns kernels round, and is not modelled")
+    options = {
+        "stride": whole(place, "strides", "subsample_length"),
+        "padding": choice(place, ["valid", "same", "causal"], "padding", "border_mode"),
+        "dilation": whole(place, "dilation_rate") if "dilation_rate" in place.options else 1,
+        "groups": whole(place, "groups") if "groups" in place.options else 1,
+    }
+    bias = flag(place, "use_bias" if "use_bias" in place.options else "bias", True)
+    named = weights.named(place, ["kernel", *(["bias"] if bias else [])])
+    kernel = file.tensors[named["kernel"]].shape
+    if len(kernel) == 4 and kernel[1] == 1:  # Keras 1 made an image of a sequence
+        kernel = (kernel[0], *kernel[2:])
+    size, filters = whole(place, "kernel_size", "filter_length"), whole(place, "filters", "nb_filter")
+    if len(kernel) != 3 or (kernel[0], kernel[2]) != (size, filters):
+        raise refused(
+            place, f"has a kernel of the shape {kernel}, {filters} filters of size {size}; save the model again"
+        )
+    if bias and file.tensors[named["bias"]].shape != (filters,):
+        raise refused(place, f"has a bias of the shape {file.tensors[named['bias']].shape}; save the model again")
+    arrays = Arrays(file, named, {"kernel": kernel, "bias": (filters,)}, {} if bias else {"bias": 0.0})
+    return [_step(place, "conv1d", options, arrays), *_activated(place, reached)]
+
+
+WEIGHTED: dict[str, Callable[[Place, Reached, Weights], list[Step]]] = {
+    **dict.fromkeys((*RECURRENT, "Bidirectional"), recurrent),
+    "Dense": _dense,
+    "TimeDistributedDense": _time_distributed_dense,
+    "TimeDistributed": _time_distributed,
+    "Embedding": _embedding,
+    "LayerNormalization": _layer_norm,
+    **dict.fromkeys(("BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2"), _batch_norm),
+    **dict.fromkeys(("Conv1D", "Convolution1D"), _conv1d),
+}

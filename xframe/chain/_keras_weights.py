@@ -1,0 +1,116 @@
+"""The weights of a Keras layer: where in the file they are, and what was recognised in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from xframe.chain._keras_options import refused
+from xframe.chain._keras_path import Place
+from xframe.errors import UnsupportedError
+from xframe.files.base import ModelFile, StoredLayer
+from xframe.recognition import Findings, Reading
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Arrays", "Weights"]
+
+# What Keras 1 to 3 have called the weights of a layer.
+_NAMES = {
+    "embeddings": ("embeddings", "W"),
+    "kernel": ("kernel", "W"),
+    "bias": ("bias", "b"),
+    "gamma": ("gamma",),
+    "beta": ("beta",),
+    "mean": ("moving_mean", "running_mean"),
+    "variance": ("moving_variance", "running_std"),  # which holds the variance in spite of its name
+}
+
+
+class Weights:
+    """The layers and tensors of a file by the names of the layers."""
+
+    def __init__(self, findings: Findings) -> None:
+        self.file: ModelFile = findings.file
+        self.version = self.file.metadata.get("keras_version", "")
+        self._findings = findings
+        self._stored = {layer.name: layer for layer in self.file.layers}
+
+    def stored(self, place: Place) -> StoredLayer:
+        """The layer of the file: by its name, or, in a model that is shared, where the file has its weights."""
+        own = self._stored.get(place.name)
+        if own is not None and own.tensors:
+            return own
+        last = [
+            layer for name, layer in self._stored.items() if name.split("/")[-1] == place.names[-1] and layer.tensors
+        ]
+        same = [layer for layer in last if _unmarked(layer.options) == _unmarked(place.options)]
+        if len(same) == 1:
+            return same[0]
+        if own is None:
+            raise refused(place, "is not in the file; save the model again")
+        return own
+
+    def readings(self, place: Place) -> tuple[list[Reading], tuple[str, ...]]:
+        """What was recognised in a recurrent or dense layer, cell by cell, and the tensors that it takes."""
+        name = self.stored(place).name
+        numbered = re.compile(rf"{re.escape(name)}/\d+")
+        found = [layer for layer in self._findings.layers if layer.name == name]
+        cells = [layer for layer in self._findings.layers if numbered.fullmatch(layer.name)]
+        found = found or sorted(cells, key=lambda layer: int(layer.name.rsplit("/", 1)[1]))
+        if not found:
+            raise refused(place, "has no weights in the file; give a file with them")
+        for layer in found:
+            if layer.refused:
+                raise UnsupportedError(layer.refused)
+            if len(layer.readings) != 1:
+                raise refused(
+                    place, f"may be one of {len(layer.readings)} layers, which the file does not decide; choose one"
+                )
+        return [layer.readings[0] for layer in found], tuple(t for layer in found for t in layer.tensors)
+
+    def named(self, place: Place, names: list[str]) -> dict[str, str]:
+        """The names of the file's tensors for a layer's weights, which are in this order where they are only numbered."""
+        layer = self.stored(place)
+        last = {key.split("/")[-1]: tensor for key, tensor in layer.tensors.items()}
+        if all(key.isdecimal() for key in last):
+            found = dict(zip(names, [last[key] for key in sorted(last, key=int)], strict=False))
+        else:
+            found = {name: last[key] for name in names for key in _NAMES[name] if key in last}
+        if len(found) != len(names) or len(found) != len(layer.tensors):
+            wanted = " and ".join(names) or "no weights"
+            raise refused(
+                place, f"must have {wanted}, and has {', '.join(layer.tensors) or 'none'}; save the model again"
+            )
+        return found
+
+
+def _unmarked(value: Any) -> Any:
+    """A configuration without the marks by which Keras tells which of its objects are one."""
+    if isinstance(value, Mapping):
+        return {name: _unmarked(each) for name, each in value.items() if name != "shared_object_id"}
+    return [_unmarked(each) for each in value] if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """The arrays of a step: those in the file, each in the shape that the kind asks for, and constants for what is absent."""
+
+    file: ModelFile
+    tensors: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+    constants: Mapping[str, float]
+
+    def __call__(self) -> dict[str, np.ndarray]:
+        import numpy as np
+
+        from xframe.packing import checked
+
+        found = {name: np.full(self.shapes[name], value, np.float32) for name, value in self.constants.items()}
+        for name, tensor in self.tensors.items():
+            array = self.file.tensors[tensor].read().reshape(self.shapes[name])
+            found[name] = checked(array, self.shapes[name], tensor)
+        return {name: found[name] for name in self.shapes}

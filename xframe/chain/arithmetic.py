@@ -1,0 +1,68 @@
+"""How the steps of a chain round: not at all beyond NumPy's own arithmetic, or as a float type does, in replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from xframe.arithmetic import Plain
+from xframe.cells import Arithmetic
+from xframe.noise import Perturbed
+
+__all__ = ["Exact", "Operations", "Rounding"]
+
+Size = Callable[[], np.ndarray]
+
+
+class Operations(Protocol):
+    """What steps compute with. Arrays are batch first, results the step's own, which may be changed in place."""
+
+    def columns(self, each: int = 1) -> Arithmetic:
+        """The arithmetic for arrays (size, batch * each), in which each sample has ``each`` columns beside each other."""
+        ...
+
+    def rounded(self, y: np.ndarray, size: Size | None = None, times: float = 1) -> np.ndarray:
+        """``y`` with the error of ``times`` roundings of numbers of that size (of its own, if None)."""
+        ...
+
+    def summed(self, y: np.ndarray, norm: Size, length: int) -> np.ndarray:
+        """``y``, a sum of ``length`` numbers, with the error of having been summed; ``norm`` is theirs, the 2-norm."""
+        ...
+
+
+class Exact:
+    """NumPy's arithmetic."""
+
+    def columns(self, each: int = 1) -> Arithmetic:
+        return Plain()
+
+    def rounded(self, y: np.ndarray, size: Size | None = None, times: float = 1) -> np.ndarray:
+        return y
+
+    def summed(self, y: np.ndarray, norm: Size, length: int) -> np.ndarray:
+        return y
+
+
+class Rounding:
+    """Arithmetic whose results are off by roundoff in all samples after the first ``clean``: see `xframe.noise`."""
+
+    def __init__(self, clean: int, roundoff: float, seed: int) -> None:
+        self._clean, self._u = clean, roundoff
+        self._random = np.random.default_rng(seed)
+
+    def columns(self, each: int = 1) -> Arithmetic:
+        return Perturbed(self._clean * each, self._u, int(self._random.integers(2**32)))
+
+    def rounded(self, y: np.ndarray, size: Size | None = None, times: float = 1) -> np.ndarray:
+        size_of_y = np.abs(y) if size is None else np.broadcast_to(size(), y.shape)
+        part = y[self._clean :]
+        part += times * self._u * size_of_y[self._clean :] * self._random.uniform(-1, 1, part.shape)
+        return y
+
+    def summed(self, y: np.ndarray, norm: Size, length: int) -> np.ndarray:
+        size = np.broadcast_to(norm(), y.shape)[self._clean :] * np.sqrt(np.log2(max(length, 1)) + 1)
+        part = y[self._clean :]
+        part += self._u * size * self._random.standard_normal(part.shape)
+        return self.rounded(y)

@@ -1,0 +1,104 @@
+"""From a Keras model to a chain: a file of any Keras from 1 to 3, read as data; nothing is built from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from xframe.chain._keras_options import check_options, refused
+from xframe.chain._keras_path import Place, input_shape, path
+from xframe.chain._keras_plain import PLAIN
+from xframe.chain._keras_weighted import WEIGHTED
+from xframe.chain._keras_weights import Weights
+from xframe.chain.base import Chain, Step
+from xframe.chain.kind import Shape
+from xframe.chain.kinds import KINDS, shapes
+from xframe.errors import SpecError, UnsupportedError
+from xframe.recognition import Findings
+from xframe.spec import Recurrent
+
+__all__ = ["chain_of"]
+
+_INPUT_TYPES = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16")
+
+
+def chain_of(findings: Findings) -> Chain:
+    """The chain that a Keras file describes.
+
+    Args:
+        findings: what `xframe.recognition.recognise` made of the file, in which every recurrent layer is settled.
+
+    Raises:
+        UnsupportedError: the file has no configuration, the model is no chain, or a layer or an option of one is not
+            modelled; the sentence names the first such layer.
+    """
+    config = findings.file.config
+    if config is None:
+        raise UnsupportedError(
+            f"{findings.file.path} says nothing of what runs after what; give a file of a whole model, as model.save writes it."
+        )
+    try:
+        return _chain(config, findings)
+    except SpecError as error:
+        raise UnsupportedError(f"The model is no chain that is modelled: {error}") from None
+    # What a damaged configuration can raise is not written down.
+    except (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        raise UnsupportedError(
+            f"The configuration in {findings.file.path} cannot be understood ({type(error).__name__}: {error}); save the model "
+            "again."
+        ) from None
+
+
+def _chain(config: Mapping[str, Any], findings: Findings) -> Chain:
+    places, weights = path(config), Weights(findings)
+    start = input_shape(config) or _guessed(places, weights)
+    shape: Shape = start
+    masked, steps = False, list[Step]()
+    for place in places:
+        for step in _steps(place, shape, masked, weights):
+            steps.append(step)
+            shape = KINDS[step.kind].output_shape(step, shape)
+            masked = KINDS[step.kind].masks(step, masked)
+    if not steps:
+        raise UnsupportedError("The model has no layers that compute anything.")
+    name = config.get("config")
+    name = name.get("name") if isinstance(name, Mapping) else None
+    chain = Chain(tuple(steps), start, name if isinstance(name, str) and name else "model")
+    shapes(chain)  # refuses what is out of bounds
+    return chain
+
+
+def _steps(place: Place, shape: Shape, masked: bool, weights: Weights) -> list[Step]:
+    """The steps of one layer."""
+    if place.package:
+        raise refused(place, f"is of a class of {place.package}, not of Keras, and is not modelled")
+    if place.masked and not masked:
+        raise refused(place, "is given a mask of its own, which is not modelled")
+    if place.kind == "InputLayer":
+        check_options(place, ["batch_size"], {k: v for k, v in place.options.items() if k != "dtype"})
+        if place.options.get("dtype") not in (None, *_INPUT_TYPES):
+            raise refused(place, f"has dtype={place.options['dtype']!r}, which is not modelled")
+        return []
+    if place.arguments and place.kind not in ("GetItem", "SlicingOpLambda"):
+        raise refused(place, f"is called with further arguments ({place.arguments[0]!r}), which are not modelled")
+    reached = (shape, masked, weights.version)
+    if place.kind in PLAIN:
+        return PLAIN[place.kind](place, reached)
+    if place.kind in WEIGHTED:
+        return WEIGHTED[place.kind](place, reached, weights)
+    if place.kind == "Lambda":
+        raise refused(place, "holds Python code, which is never run; replace it by a layer of Keras")
+    raise refused(place, "is of a class that is not modelled")
+
+
+def _guessed(places: list[Place], weights: Weights) -> Shape:
+    """The input's shape from the first layer that tells it by its weights."""
+    for place in places:
+        if place.kind in WEIGHTED:
+            step = _steps(place, (None,), False, weights)[0]
+            if step.spec is not None:
+                features = step.spec.input_size
+                return (None, features) if isinstance(step.spec, Recurrent) else (features,)
+        if place.kind not in ("InputLayer", "Masking", "Dropout", "Activation"):
+            break
+    raise UnsupportedError("The model does not say the shape of its input; save it after it was built.")

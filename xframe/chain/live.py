@@ -1,0 +1,118 @@
+"""From a live model or layer to a chain, without saving it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xframe.adapters import adapter_of
+from xframe.adapters.base import Adapter
+from xframe.chain.base import Chain, Step
+from xframe.chain.keras import chain_of
+from xframe.errors import SpecError, UnsupportedError
+from xframe.files.base import ModelFile, StoredLayer, StoredTensor
+from xframe.recognition import recognise
+from xframe.spec import Recurrent
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["chain_of_model"]
+
+
+def chain_of_model(model: Any) -> Chain:
+    """The chain that a model or a layer is; its arrays are read when they are asked for.
+
+    Args:
+        model: a Keras 3 model or layer; a torch.nn.Sequential; or one recurrent or dense layer of any framework, which hands
+            on its whole sequence.
+
+    Raises:
+        UnsupportedError: it is no chain, or a layer or an option of one is not modelled; the sentence names the first.
+        SpecError: a layer is not built yet.
+    """
+    adapter = adapter_of(model)
+    if adapter.name == "keras" and hasattr(model, "get_config") and not isinstance(model, list | tuple):
+        return _keras(model)
+    if (type(model).__module__, type(model).__name__) == ("torch.nn.modules.container", "Sequential"):
+        from xframe.chain.torch import chain_of_sequential  # which needs the framework
+
+        return chain_of_sequential(adapter, model)
+    return _single(adapter, model)
+
+
+def _single(adapter: Adapter, layer: Any) -> Chain:
+    spec = adapter.spec(layer)
+    if isinstance(spec, Recurrent):
+        if spec.form == "cell":
+            raise UnsupportedError("A bare cell computes one time step and is no chain; give it a layer that runs it.")
+        step = Step("layer", "recurrent", {"sequence": True}, spec, lambda: adapter.parameters(layer))
+        return Chain((step,), (None, spec.input_size))
+    return Chain((Step("layer", "dense", {}, spec, lambda: adapter.parameters(layer)),), (spec.input_size,))
+
+
+def _keras(model: Any) -> Chain:
+    """A Keras model by the configuration and the tensors that a file of it would have."""
+    import keras
+
+    try:
+        config = keras.saving.serialize_keras_object(model)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise UnsupportedError(
+            f"The Keras model {model.name!r} gives no configuration ({error}); add get_config."
+        ) from None
+    if not isinstance(model, keras.Model):
+        # A layer alone is a model of one layer.
+        config = {"class_name": "Sequential", "config": {"name": model.name, "layers": [config]}}
+    layers, tensors = [], dict[str, StoredTensor]()
+    for names, layer in {id(layer): (names, layer) for names, layer in _leaves(keras, model, ())}.values():
+        name = "/".join(names)
+        _check_functions(keras, name, layer)
+        if not layer.built:
+            raise SpecError(f"The Keras layer {name!r} has no weights yet; call the model on data first.")
+        own = {f"vars/{i}": _tensor(keras, f"{name}/vars/{i}", v) for i, v in enumerate(layer.weights)}
+        tensors |= {tensor.name: tensor for tensor in own.values()}
+        kind, options = type(layer).__name__, _plain(keras.saving.serialize_keras_object(layer)["config"])
+        layers.append(StoredLayer(name, kind, options, {key: tensor.name for key, tensor in own.items()}))
+    metadata = {"keras_version": keras.__version__, "backend": keras.backend.backend()}
+    file = ModelFile(Path(model.name), "keras", tensors, tuple(layers), metadata, _plain(config))
+    return chain_of(recognise(file))
+
+
+def _check_functions(keras: Any, name: str, layer: Any) -> None:
+    """Refuse a function of the user's own that has the name of one of Keras's: a configuration does not tell them apart."""
+    for part in layer._flatten_layers():
+        for option in ("activation", "recurrent_activation"):
+            function = getattr(part, option, None)
+            written = keras.activations.serialize(function) if callable(function) else None
+            if isinstance(written, str) and keras.activations.get(written) is not function:
+                raise UnsupportedError(
+                    f"The layer {name!r} has an activation of its own ({written!r}), which is not modelled."
+                )
+
+
+def _plain(value: Any) -> Any:
+    """A configuration as JSON has it: lists instead of tuples."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _leaves(keras: Any, model: Any, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The layers of a model, those in nested models too, each once, with their names."""
+    if not isinstance(model, keras.Model):
+        yield names or (model.name,), model
+        return
+    for layer in model.layers:
+        yield from _leaves(keras, layer, (*names, layer.name))
+
+
+def _tensor(keras: Any, name: str, variable: Any) -> StoredTensor:
+    def read() -> np.ndarray:
+        import numpy as np
+
+        array = np.asarray(keras.ops.convert_to_numpy(variable))
+        return array.astype(np.float32) if variable.dtype == "bfloat16" else array
+
+    return StoredTensor(name, tuple(variable.shape), str(variable.dtype), read)

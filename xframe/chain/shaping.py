@@ -1,0 +1,202 @@
+"""The kinds of steps without weights: activations, masks, and what changes the shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xframe.activations import ACTIVATIONS
+from xframe.chain.arithmetic import Operations
+from xframe.chain.base import Step
+from xframe.chain.kind import Kind, Masked, Shape, known, refuse
+
+Params = Mapping[Any, np.ndarray]
+
+
+class Activation(Kind):
+    """A function of each number, or of the numbers along the last axis."""
+
+    options: ClassVar[Mapping[str, str]] = {
+        "name": "of xframe.activations.ACTIVATIONS, whose parameters hold where no others are given",
+        "negative_slope": "leaky_relu: x if x > 0 else negative_slope x. relu: see threshold",
+        "alpha": "elu: x if x > 0 else alpha (exp(x) - 1)",
+        "threshold": "relu: with threshold, max_value (None for none) and negative_slope all three given: max_value if x >= "
+        "max_value, x if x >= threshold, else negative_slope (x - threshold)",
+        "max_value": "relu: see threshold",
+    }
+
+    def output_shape(self, step: Step, shape: Shape) -> Shape:
+        if ACTIVATIONS[step.options["name"]].coupled:
+            known(step, shape)
+        return shape
+
+    def compute(self, step: Step, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
+        name, given = step.options["name"], {k: v for k, v in step.options.items() if k != "name"}
+        if given:
+            return _FUNCTIONS[name](x, ops, **given)
+        columns = np.array(x.reshape(-1, x.shape[-1]).T, order="C")  # a copy, which is changed in place
+        ops.columns(columns.shape[1] // len(x)).activate(name, columns, out=columns)
+        return np.ascontiguousarray(columns.T).reshape(x.shape)
+
+
+def _leaky_relu(x: np.ndarray, ops: Operations, negative_slope: float) -> np.ndarray:
+    return ops.rounded(np.where(x > 0, x, x * x.dtype.type(negative_slope)))
+
+
+def _elu(x: np.ndarray, ops: Operations, alpha: float) -> np.ndarray:
+    y = np.where(x > 0, x, np.expm1(np.minimum(x, 0)) * x.dtype.type(alpha))
+    return ops.rounded(ops.rounded(y, times=4), lambda: abs(alpha) * (1 + np.abs(x)))
+
+
+def _relu(
+    x: np.ndarray, ops: Operations, threshold: float, max_value: float | None, negative_slope: float
+) -> np.ndarray:
+    of = x.dtype.type
+    y = np.where(x >= of(threshold), x, (x - of(threshold)) * of(negative_slope))
+    y = y if max_value is None else np.where(x >= of(max_value), of(max_value), y)
+    return ops.rounded(y, lambda: np.abs(y) + abs(threshold * negative_slope))
+
+
+_FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {"leaky_relu": _leaky_relu, "elu": _elu, "relu": _relu}
+
+
+class Dropout(Kind):
+    """Nothing, at inference."""
+
+    options: ClassVar[Mapping[str, str]] = {
+        "rate": "at which numbers are dropped in training, each by itself; 0 for layers that do something else there"
+    }
+
+    def compute(self, step: Step, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
+        return x
+
+
+class Masking(Kind):
+    """Masks the time steps whose features all equal a value, and makes them zero."""
+
+    options: ClassVar[Mapping[str, str]] = {"value": "the value"}
+
+    def masks(self, step: Step, reaches: bool) -> bool:
+        return True
+
+    def output_shape(self, step: Step, shape: Shape) -> Shape:
+        if len(shape) != 2:
+            raise refuse(step, f"cannot read samples of the shape {shape}; they must be (time, features)")
+        return shape
+
+    def run(self, step: Step, params: Params, x: np.ndarray, mask: np.ndarray | None, ops: Operations) -> Masked:
+        made = np.any(x != x.dtype.type(step.options["value"]), axis=-1)
+        return np.where(made[..., None], x, x.dtype.type(0)), made
+
+
+class Flatten(Kind):
+    """All axes of a sample as one."""
+
+    mask = "drops"
+
+    def output_shape(self, step: Step, shape: Shape) -> Shape:
+        sizes = [axis for axis in shape if axis is not None]
+        return (prod(sizes) if len(sizes) == len(shape) else None,)
+
+    def compute(self, step: Step, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
+        return x.reshape(len(x), -1)
+
+
+class Pool(Kind):
+    """One number for each feature: the largest over time, or the average over the valid time steps."""
+
+    mask = "drops"
+    options: ClassVar[Mapping[str, str]] = {
+        "mode": "'max', which looks at masked time steps too, or 'average', which does not",
+        "keepdims": "whether time stays, as an axis of length 1",
+    }
+
+    def output_shape(self, step: Step, shape: Shape) -> Shape:
+        features = known(step, shape, 2)
+        return (1, features) if step.options["keepdims"] else (features,)
+
+    def run(self, step: Step, params: Params, x: np.ndarray, mask: np.ndarray | None, ops: Operations) -> Masked:
+        keep = bool(step.options["keepdims"])
+        if step.options["mode"] == "max":
+            return x.max(axis=1, keepdims=keep), None
+        valid = np.ones(x.shape[:2], bool) if mask is None else mask
+        taken = np.where(valid[..., None], x, x.dtype.type(0))
+        count = valid.sum(axis=1).reshape(-1, *[1] * (1 + keep)).astype(x.dtype)
+        with np.errstate(invalid="ignore"):  # no valid time step: Keras divides zero by zero too
+            y = taken.sum(axis=1, keepdims=keep) / count
+            norm = np.sqrt(np.square(taken).sum(axis=1, keepdims=keep)) / count
+        return ops.summed(y, lambda: norm, x.shape[1]), None
+
+
+class Permute(Kind):
+    """The axes of a sample in another order."""
+
+    mask = "drops"
+    options: ClassVar[Mapping[str, str]] = {
+        "dims": "for each axis of the output, which one of the input it is; the first after the batch is 1"
+    }
+
+    def output_shape(self, step: Step, shape: Shape) -> Shape:
+        dims = step.options["dims"]
+        if sorted(dims) != list(range(1, len(shape) + 1)):
+            raise refuse(step, f"has dims={tuple(dims)}, which is no order of the axes of {shape}")
+        return tuple(shape[axis - 1] for axis in dims)
+
+    def compute(self, step: Step, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
+        return np.ascontiguousarray(x.transpose(0, *step.options["dims"]))
+
+
+class Reshape(Kind):
+    """The numbers of a sample, in order, in another shape."""
+
+    mask = "drops"
+    options: ClassVar[Mapping[str, str]] = {"shape": "of one sample; -1 for the one axis that takes what is left"}
+
+    def output_shape(self, step: Step, shape: Shape) -> Shape:
+        wanted = tuple(step.options["shape"])
+        rest = prod(axis for axis in wanted if axis != -1)
+        if wanted.count(-1) > 1 or any(axis < 1 and axis != -1 for axis in wanted):
+            raise refuse(step, f"has shape={wanted}, which is no shape")
+        sizes = [axis for axis in shape if axis is not None]
+        if len(sizes) < len(shape):
+            return tuple(None if axis == -1 else axis for axis in wanted)
+        left, over = divmod(prod(sizes), rest)
+        if over or (-1 not in wanted and left != 1):
+            raise refuse(step, f"cannot make {wanted} of samples of the shape {shape}")
+        return tuple(left if axis == -1 else axis for axis in wanted)
+
+    def compute(self, step: Step, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
+        try:
+            return x.reshape(len(x), *step.options["shape"])
+        except ValueError:
+            raise refuse(step, f"cannot make {tuple(step.options['shape'])} of samples of {x.shape[1:]}") from None
+
+
+class Repeat(Kind):
+    """A vector at every time step."""
+
+    mask = "drops"
+    options: ClassVar[Mapping[str, str]] = {"times": "number of time steps"}
+
+    def output_shape(self, step: Step, shape: Shape) -> Shape:
+        return (step.options["times"], known(step, shape, 1))
+
+    def compute(self, step: Step, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
+        return np.repeat(x[:, None], step.options["times"], axis=1)
+
+
+class Last(Kind):
+    """The last time step, masked or not."""
+
+    mask = "drops"
+
+    def output_shape(self, step: Step, shape: Shape) -> Shape:
+        if len(shape) < 2:
+            raise refuse(step, f"cannot read samples of the shape {shape}, which have no time")
+        return shape[1:]
+
+    def compute(self, step: Step, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
+        return np.ascontiguousarray(x[:, -1])

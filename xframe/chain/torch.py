@@ -1,0 +1,181 @@
+"""From a live torch.nn.Sequential to a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from xframe.adapters.base import Adapter
+from xframe.chain.base import Chain, Step
+from xframe.chain.kind import Shape
+from xframe.chain.kinds import KINDS
+from xframe.errors import SpecError, UnsupportedError
+from xframe.spec import Dense
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["chain_of_sequential"]
+
+# The modules that are functions of the numbers, by what they are called here, with the attributes that must have these values.
+_FUNCTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Tanh": ("tanh", {}),
+    "Sigmoid": ("sigmoid", {}),
+    "ReLU": ("relu", {}),
+    "ReLU6": ("relu6", {}),
+    "Identity": ("linear", {}),
+    "SiLU": ("silu", {}),
+    "GELU": ("gelu", {"approximate": "none"}),
+    "Softplus": ("softplus", {"beta": 1, "threshold": 20}),
+    "Softsign": ("softsign", {}),
+    "SELU": ("selu", {}),
+    "Hardsigmoid": ("hard_sigmoid", {}),
+    "Softmax": ("softmax", {"dim": -1}),
+    "LogSoftmax": ("log_softmax", {"dim": -1}),
+}
+
+
+def chain_of_sequential(adapter: Adapter, model: Any) -> Chain:
+    """The chain that a torch.nn.Sequential is, nested ones included.
+
+    Args:
+        adapter: PyTorch's.
+        model: of Embedding, Linear, functions of the numbers, Dropout, LayerNorm, BatchNorm1d and Flatten; the first of them with
+            weights tells the shape of the input.
+
+    Raises:
+        UnsupportedError: a module, or an option of one, is not modelled; the sentence names the first.
+    """
+    import torch
+
+    modules = [
+        (name, m) for name, m in model.named_modules(remove_duplicate=False) if type(m) is not torch.nn.Sequential
+    ]
+    start = next((shape for _, m in modules if (shape := _input_shape(m)) is not None), None)
+    if start is None:
+        raise UnsupportedError(
+            "This torch.nn.Sequential has no Linear and no Embedding and does not tell what it reads."
+        )
+    shape, steps = start, list[Step]()
+    for name, module in modules:
+        step = _step(adapter, name, module, shape)
+        try:
+            shape = KINDS[step.kind].output_shape(step, shape)
+        except SpecError as error:
+            raise UnsupportedError(f"The model is no chain that is modelled: {error}") from None
+        steps.append(step)
+    return Chain(tuple(steps), start)
+
+
+def _input_shape(module: Any) -> Shape | None:
+    kind = type(module).__name__
+    return (None,) if kind == "Embedding" else (module.in_features,) if kind == "Linear" else None
+
+
+def _step(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
+    kind = type(module).__name__
+    if not type(module).__module__.startswith("torch.nn.modules."):
+        raise _refused(name, module, "is of a class of somebody's own, which is not")
+    if kind in _FUNCTIONS:
+        function, wanted = _FUNCTIONS[kind]
+        for option, value in wanted.items():
+            if (given := getattr(module, option)) != value and not (option == "dim" and given == len(shape)):
+                raise _refused(name, module, f"has {option}={given!r}, which is not")
+        return Step(name, "activation", {"name": function})
+    if kind not in _MODULES:
+        raise _refused(name, module, "is of a class that is not")
+    return _MODULES[kind](adapter, name, module, shape)
+
+
+def _refused(name: str, module: Any, why: str) -> UnsupportedError:
+    return UnsupportedError(f"The module {name!r} (torch.nn.{type(module).__name__}) {why} modelled in a chain.")
+
+
+def _linear(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
+    spec = adapter.spec(module)
+    assert isinstance(spec, Dense)
+    return Step(name, "dense", {}, spec, lambda: adapter.parameters(module))
+
+
+def _leaky_relu(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
+    return Step(name, "activation", {"name": "leaky_relu", "negative_slope": float(module.negative_slope)})
+
+
+def _elu(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
+    return Step(name, "activation", {"name": "elu", "alpha": float(module.alpha)})
+
+
+def _dropout(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
+    return Step(name, "dropout", {"rate": float(module.p)})
+
+
+def _flatten(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
+    if module.start_dim != 1 or module.end_dim not in (-1, len(shape)):
+        raise _refused(name, module, "leaves axes as they are, which is not")
+    return Step(name, "flatten")
+
+
+def _embedding(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
+    if module.max_norm is not None:
+        raise _refused(name, module, "has max_norm, which is not")
+    return _arrays(name, "embedding", {"mask_zero": False}, {"embeddings": module.weight}, {})
+
+
+def _layer_norm(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
+    if len(module.normalized_shape) != 1:
+        raise _refused(
+            name, module, f"has normalized_shape={tuple(module.normalized_shape)}, more than one axis, which is not"
+        )
+    tensors = {"gamma": module.weight, "beta": module.bias}
+    return _arrays(
+        name, "layer_norm", {"epsilon": module.eps}, tensors, {"gamma": 1.0, "beta": 0.0}, module.normalized_shape[0]
+    )
+
+
+def _batch_norm(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
+    if len(shape) != 1:
+        raise _refused(
+            name, module, f"reads samples of the shape {shape}, of which it normalises the first axis, which is not"
+        )
+    if module.running_mean is None:
+        raise _refused(
+            name, module, "has track_running_stats=False and computes statistics of each batch, which is not"
+        )
+    tensors = {"gamma": module.weight, "beta": module.bias, "mean": module.running_mean, "variance": module.running_var}
+    return _arrays(
+        name, "batch_norm", {"epsilon": module.eps}, tensors, {"gamma": 1.0, "beta": 0.0}, module.num_features
+    )
+
+
+def _arrays(
+    name: str, kind: str, options: dict[str, Any], tensors: dict[str, Any], absent: dict[str, float], size: int = 0
+) -> Step:
+    """A step with the tensors of a module; constants of ``size`` numbers stand for those that are None."""
+
+    def read() -> dict[str, np.ndarray]:
+        import numpy as np
+
+        return {
+            key: np.full(size, absent[key], np.float32) if tensor is None else _numpy(tensor)
+            for key, tensor in tensors.items()
+        }
+
+    shapes = {key: (size,) if tensor is None else tuple(tensor.shape) for key, tensor in tensors.items()}
+    return Step(name, kind, options, None, read, (), shapes)
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.element_size() < 4 else tensor).numpy()
+
+
+_MODULES: dict[str, Callable[[Adapter, str, Any, Shape], Step]] = {
+    "Linear": _linear,
+    "LeakyReLU": _leaky_relu,
+    "ELU": _elu,
+    "Dropout": _dropout,
+    "Flatten": _flatten,
+    "Embedding": _embedding,
+    "LayerNorm": _layer_norm,
+    "BatchNorm1d": _batch_norm,
+}

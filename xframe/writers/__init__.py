@@ -1,0 +1,72 @@
+"""Writing a chain as a model of another framework, with a short source file that builds and runs it without xframe.
+
+A target is one file beside this one. Nothing here imports a framework before it is needed; PyTorch and NumPy models are written
+with neither installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+
+from xframe.chain.base import Chain
+from xframe.errors import FileError, UnsupportedError
+from xframe.writers.base import Target, Written
+
+__all__ = ["TARGETS", "Target", "Written", "get_target", "run", "write"]
+
+TARGETS = ("torch", "keras", "onnx", "npz")
+
+
+def get_target(name: str) -> Target:
+    """The target of that name.
+
+    Raises:
+        UnsupportedError: there is none.
+    """
+    if name not in TARGETS:
+        raise UnsupportedError(f"xframe does not write {name!r}; the targets are {', '.join(TARGETS)}.")
+    target: Target = importlib.import_module(f"xframe.writers.{name}").TARGET
+    return target
+
+
+def write(chain: Chain, folder: Path, to: str) -> Written:
+    """Write a chain into a folder that is there.
+
+    Args:
+        chain: the model.
+        folder: where the files go: the weights, and model.py, which needs no xframe.
+        to: one of `TARGETS`.
+
+    Raises:
+        UnsupportedError: the target cannot express a step; the sentence says which, and why.
+        SpecError, LayoutError: the steps, or the numbers of one of them, make no sense.
+        FileError: a file cannot be written.
+        MissingFrameworkError: a library that writing needs is not installed.
+    """
+    target = get_target(to)
+    try:
+        return target.write(chain, Path(folder))
+    except OSError as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(
+            f"Cannot write to {folder}: {error.strerror or error}; make room, or choose another folder."
+        ) from None
+
+
+def run(folder: Path, x: np.ndarray, to: str) -> np.ndarray:
+    """What the model in a folder puts out, by the model.py that `write` has just put there.
+
+    Args:
+        folder: the folder; its model.py is run, so it must come from `write`, not from a stranger.
+        x: (batch, ...), as the chain reads it.
+        to: which target the folder was written for.
+
+    Raises:
+        FileError: there is no such model.
+        MissingFrameworkError: a library that the model needs is not installed.
+    """
+    return get_target(to).run(Path(folder), x)

@@ -1,0 +1,152 @@
+"""Recurrent layers as PyTorch's own where these do, and as the module of the template where not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xframe.adapters.torch import TORCH
+from xframe.layout import Native
+from xframe.spec import Recurrent
+from xframe.writers._safetensors import Entry
+from xframe.writers.base import Part, Plan, bias_notes, nested, packed, recurrent, trained
+
+__all__ = ["Lines", "function", "native", "recurrent_lines"]
+
+# Activation functions as PyTorch has them; the others are in the template.
+_FUNCTIONS = {
+    "tanh": "torch.tanh",
+    "sigmoid": "torch.sigmoid",
+    "relu": "torch.relu",
+    "exponential": "torch.exp",
+    "hard_sigmoid": "functional.hardsigmoid",
+    "relu6": "functional.relu6",
+    "elu": "functional.elu",
+    "selu": "functional.selu",
+    "celu": "functional.celu",
+    "gelu": "functional.gelu",
+    "silu": "functional.silu",
+    "softsign": "functional.softsign",
+    "log_sigmoid": "functional.logsigmoid",
+    "hard_tanh": "functional.hardtanh",
+    "hard_silu": "functional.hardswish",
+    "tanh_shrink": "functional.tanhshrink",
+    "soft_shrink": "functional.softshrink",
+    "hard_shrink": "functional.hardshrink",
+}
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What one step becomes: its layer, if it needs one, the lines of forward, its tensors and the notes."""
+
+    layer: str
+    steps: Sequence[str]
+    entries: Sequence[Entry] = ()
+    notes: Sequence[str] = ()
+
+
+def native(part: Part, spec: Any, named: Callable[[Native], str]) -> list[Entry]:
+    """The tensors of a recurrent or dense layer, in PyTorch's packing."""
+
+    def read(dtype: str) -> Iterator[np.ndarray]:
+        yield from (array for _, array in packed(TORCH, spec, part.step.params(), dtype))
+
+    return Entry.group([(f"{part.name}.{named(n)}", n.shape) for n in TORCH.natives(spec)], read)
+
+
+def recurrent_lines(part: Part, whole: Plan) -> Lines:
+    """A recurrent step."""
+    spec, note = trained(recurrent(part))
+    notes = [note] if note else []
+    if spec.merge_mode is None:
+        notes.append("its two directions are handed on beside each other, as with concat")
+    # What stands for both is looked at without the mask, which the layer may never be given.
+    plain = _replaced(spec, mask=None, masked_output=None, merge_mode=spec.merge_mode or "concat")
+    notes += bias_notes(part.step.params(), TORCH.natives(plain))
+    sequence = bool(part.step.options["sequence"])
+    why = "a mask reaches it" if part.masked else TORCH.why_ours(plain)
+    if not why and plain.stacked:
+        why = "torch.nn has layers of one kind"
+    if not why:
+        entries = native(part, plain, lambda one: one.name)
+        return Lines(_fused(plain), _fused_steps(part.name, plain, sequence), entries, notes)
+    notes.append(f"it is a plain PyTorch loop over time, because {why}")
+    if plain.dropout:
+        notes.append("its dropout between layers, which acts in training only, was left out")
+    given = "x, mask" if part.masked else "x"
+    found = f"x, _ = self.{part.name}({given})" if sequence else f"_, x = self.{part.name}({given})"
+    return Lines(_ours(spec), [found], native(part, plain, lambda one: _place(spec, one)), notes)
+
+
+def _replaced(spec: Recurrent, **changes: Any) -> Recurrent:
+    return trained(spec, **changes)[0]
+
+
+def _fused(spec: Recurrent) -> str:
+    options = ["batch_first=True"]
+    if spec.num_layers > 1:
+        options.append(f"num_layers={spec.num_layers}")
+    if spec.bidirectional:
+        options.append("bidirectional=True")
+    if not spec.bias:
+        options.append("bias=False")
+    if spec.activation == "relu":
+        options.append('nonlinearity="relu"')
+    if spec.proj_size:
+        options.append(f"proj_size={spec.proj_size}")
+    if spec.dropout:
+        options.append(f"dropout={spec.dropout}")
+    return f"nn.{spec.cell.upper()}({spec.input_size}, {spec.hidden_size}, {', '.join(options)})"
+
+
+def _fused_steps(name: str, spec: Recurrent, sequence: bool) -> list[str]:
+    lines = [f"x, _ = self.{name}(x)"]
+    if not sequence and spec.bidirectional:
+        lines.append(f"x = torch.cat([x[:, -1, :{spec.state_size}], x[:, 0, {spec.state_size}:]], dim=-1)")
+    elif not sequence:
+        lines.append("x = x[:, -1]")
+    return lines
+
+
+def _ours(spec: Recurrent) -> str:
+    """The layer of the template."""
+    lines = nested(spec, lambda one, layer, direction: _cell(one, spec.layer_input_size(layer, direction)))
+    options = []
+    if spec.merge_mode not in ("concat", None):
+        options.append(f'merge="{spec.merge_mode}"')
+    if spec.go_backwards:
+        options.append("go_backwards=True")
+    if spec.masked_output == "zero":
+        options.append('masked_output="zero"')
+    kind = "StatefulRecurrent" if spec.stateful else "Recurrent"
+    given = [*lines[:-1], f"{lines[-1]},", *(f"{option}," for option in options)]
+    return "\n".join([f"{kind}(", *(f"    {line}" for line in given), ")"])
+
+
+def _cell(part: Recurrent, inputs: int) -> str:
+    given = [str(inputs), str(part.hidden_size), function(str(part.activation))]
+    if part.recurrent_activation is not None:
+        given.append(function(part.recurrent_activation))
+    if not part.bias:
+        given.append("bias=False")
+    if part.reset_after is False:
+        given.append("reset_after=False")
+    if part.proj_size:
+        given.append(f"projected={part.proj_size}")
+    return f"{part.cell.upper()}Cell({', '.join(given)})"
+
+
+def _place(spec: Recurrent, native: Native) -> str:
+    """The name of a parameter in the template's layer: layer, direction and cell, then PyTorch's name."""
+    leaf = native.leaves[0]
+    layer, cell = (leaf.layer, 0) if spec.num_layers > 1 else (0, leaf.layer)
+    return f"layers.{layer}.{leaf.direction}.{cell}.{native.name.split('_l')[0]}"
+
+
+def function(name: str) -> str:
+    """An activation function as source code."""
+    return _FUNCTIONS.get(name, name)

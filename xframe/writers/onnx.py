@@ -1,0 +1,228 @@
+"""To ONNX: model.onnx with RNN, LSTM and GRU nodes, never a Loop, and a model.py that runs it in ONNX Runtime."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from xframe.chain.base import Chain
+from xframe.errors import FileError, MissingFrameworkError
+from xframe.layout import Key
+from xframe.spec import Dense
+from xframe.writers._onnx_functions import activation_node
+from xframe.writers._onnx_graph import Graph
+from xframe.writers._onnx_recurrent import recurrent_nodes, recurrent_notes
+from xframe.writers._source import assembled
+from xframe.writers.base import Part, Target, Written, arrays, module_of, number, plan, save
+
+__all__ = ["TARGET"]
+
+_DOCUMENTATION = """Runs model.onnx, which lies beside this file, in ONNX Runtime.
+
+    session = load("the folder of this file")
+    y = run(session, x)
+
+Needs onnxruntime and numpy."""
+_BODY = '''
+def load(folder: str | Path = Path(__file__).parent) -> onnxruntime.InferenceSession:
+    """The model, ready to be run."""
+    return onnxruntime.InferenceSession(str(Path(folder) / "model.onnx"), providers=["CPUExecutionProvider"])
+
+
+def run(session: onnxruntime.InferenceSession, x: np.ndarray) -> np.ndarray:
+    """The output for an input, the batch first."""
+    return session.run(None, {{"input": np.asarray(x, np.{dtype})}})[0]
+'''
+_BOOL, _FLOAT = 9, 1  # of onnx.TensorProto
+
+
+def write(chain: Chain, folder: Path) -> Written:
+    """See `Target.write`. The numbers are float32, the one type that ONNX Runtime's recurrent operators have on a CPU.
+
+    Raises:
+        MissingFrameworkError: the `onnx` package is not installed.
+    """
+    whole, graph = plan(chain), Graph()
+    x, mask, notes, fates = "input", "", list[str](), dict[str, str]()
+    if whole.dtype != "float32":
+        notes.append(
+            f"The numbers are float32 instead of {whole.dtype}, which ONNX Runtime has no recurrent layers for."
+        )
+    for part in whole.parts:
+        graph.step, before = part.name, len(graph.names)
+        x, mask = _NODES[part.step.kind](graph, part, x, mask)
+        fates.update(dict.fromkeys(part.step.sources, ", ".join(graph.names[before:])))
+        notes += [f"{part.name}: {note}." for note in _notes(part)]
+    shape = ["batch", *(size or ("time" if i == 0 else f"axis {i}") for i, size in enumerate(whole.shapes[0]))]
+    kind = "INT64" if whole.whole_numbers else "FLOAT"
+    files = graph.write(folder / "model.onnx", ("input", kind, shape), (x, ["batch", *whole.shapes[-1]]))
+    body = _BODY.format(dtype="int64" if whole.whole_numbers else "float32")
+    source = save(folder / "model.py", assembled(_DOCUMENTATION, body))
+    return Written((*files, source), tuple(notes), fates)
+
+
+def run(folder: Path, x: np.ndarray) -> np.ndarray:
+    """See `Target.run`. The model is first checked with onnx.checker.
+
+    Raises:
+        FileError: onnx.checker finds something wrong.
+        MissingFrameworkError: onnx or onnxruntime is not installed.
+    """
+    try:
+        import onnx
+
+        importlib.import_module("onnxruntime")  # which model.py needs
+    except ImportError as error:
+        raise MissingFrameworkError(
+            f"Cannot run {folder / 'model.onnx'}: {error}; pip install onnx onnxruntime."
+        ) from None
+    try:
+        onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise FileError(f"{folder / 'model.onnx'} is no valid model: {error}.") from None
+    module = module_of(folder)
+    return module["run"](module["load"](folder), x)
+
+
+TARGET = Target("onnx", "ONNX", write, run)
+
+Values = tuple[str, str]  # the names of x and of the mask, which is empty if there is none
+
+
+def _notes(part: Part) -> list[str]:
+    notes = recurrent_notes(part) if part.step.kind == "recurrent" else []
+    if part.step.kind == "batch_norm":
+        notes.append("its four arrays became a scale and a shift")
+    if part.step.kind == "dropout":
+        notes.append("it acts in training only and was left out")
+    return notes
+
+
+def _recurrent(graph: Graph, part: Part, x: str, mask: str) -> Values:
+    return recurrent_nodes(graph, part, x, mask), mask
+
+
+def _own(graph: Graph, part: Part, *names: str) -> list[str]:
+    """Arrays of a step as weights."""
+
+    def read(dtype: str) -> Iterator[np.ndarray]:
+        found = arrays(part, dtype)
+        yield from (found[name] for name in names)
+
+    return graph.weights([(name, part.shapes[name]) for name in names], read)
+
+
+def _dense(graph: Graph, part: Part, x: str, mask: str) -> Values:
+    spec = part.step.spec
+    assert isinstance(spec, Dense)
+    shapes = {"kernel": (spec.input_size, spec.units), **({"bias": (spec.units,)} if spec.bias else {})}
+
+    def read(dtype: str) -> Iterator[np.ndarray]:
+        params = part.step.params()
+        yield from (params[Key(0, 0, name, "")] for name in shapes)
+
+    kernel, *bias = graph.weights(list(shapes.items()), read)
+    y = graph.node("MatMul", x, kernel)
+    return graph.node("Add", y, *bias) if bias else y, mask
+
+
+def _embedding(graph: Graph, part: Part, x: str, mask: str) -> Values:
+    made = ""
+    if part.makes_mask:
+        made = graph.node("Not", graph.node("Equal", x, graph.constant(0)))
+    return graph.node("Gather", *_own(graph, part, "embeddings"), x), made
+
+
+def _masking(graph: Graph, part: Part, x: str, mask: str) -> Values:
+    value = graph.constant(float(number(part, "value")), "float32")
+    differs = graph.node("Cast", graph.node("Not", graph.node("Equal", x, value)), to=_FLOAT)
+    some = graph.node("ReduceMax", differs, axes=[-1])
+    kept = graph.node("Squeeze", some, graph.constant([-1]))
+    return graph.node("Mul", x, some), graph.node("Cast", kept, to=_BOOL)
+
+
+def _layer_norm(graph: Graph, part: Part, x: str, mask: str) -> Values:
+    weights = _own(graph, part, "gamma", "beta")
+    return graph.node("LayerNormalization", x, *weights, axis=-1, epsilon=float(number(part, "epsilon"))), mask
+
+
+def _batch_norm(graph: Graph, part: Part, x: str, mask: str) -> Values:
+    epsilon = float(number(part, "epsilon"))
+
+    def read(dtype: str) -> Iterator[np.ndarray]:
+        found = arrays(part, "float64")
+        scale = found["gamma"] / np.sqrt(found["variance"] + epsilon)
+        yield from (scale, found["beta"] - found["mean"] * scale)
+
+    scale, shift = graph.weights([("scale", part.shapes["gamma"]), ("shift", part.shapes["gamma"])], read)
+    return graph.node("Add", graph.node("Mul", x, scale), shift), mask
+
+
+def _conv1d(graph: Graph, part: Part, x: str, mask: str) -> Values:
+    size, features, filters = part.shapes["kernel"]
+    stride, dilation, groups = (int(part.step.options[name]) for name in ("stride", "dilation", "groups"))
+
+    def read(dtype: str) -> Iterator[np.ndarray]:
+        found = arrays(part, dtype)
+        yield from (found["kernel"].transpose(2, 1, 0), found["bias"])
+
+    weights = graph.weights([("kernel", (filters, features, size)), ("bias", (filters,))], read)
+    reach, padding = (size - 1) * dilation, part.step.options["padding"]
+    pads = {"valid": [0, 0], "causal": [reach, 0], "same": [reach // 2, reach - reach // 2]}[padding]
+    # How much "same" pads depends on the length where steps are skipped, and ONNX can be told so.
+    where = {"auto_pad": "SAME_UPPER"} if padding == "same" and stride > 1 else {"pads": pads}
+    turned = graph.node("Transpose", x, perm=[0, 2, 1])
+    y = graph.node(
+        "Conv", turned, *weights, kernel_shape=[size], strides=[stride], dilations=[dilation], group=groups, **where
+    )
+    return graph.node("Transpose", y, perm=[0, 2, 1]), ""
+
+
+def _pool(graph: Graph, part: Part, x: str, mask: str) -> Values:
+    keep = int(bool(part.step.options["keepdims"]))
+    if part.step.options["mode"] == "max":
+        return graph.node("ReduceMax", x, axes=[1], keepdims=keep), ""
+    if not part.masked:
+        return graph.node("ReduceMean", x, axes=[1], keepdims=keep), ""
+    weights = graph.node("Unsqueeze", graph.node("Cast", mask, to=_FLOAT), graph.constant([2]))
+    total = graph.node("ReduceSum", graph.node("Mul", x, weights), graph.constant([1]), keepdims=keep)
+    return graph.node("Div", total, graph.node("ReduceSum", weights, graph.constant([1]), keepdims=keep)), ""
+
+
+def _permute(graph: Graph, part: Part, x: str, mask: str) -> Values:
+    return graph.node("Transpose", x, perm=[0, *(int(axis) for axis in part.step.options["dims"])]), ""
+
+
+def _reshaped(graph: Graph, x: str, shape: list[int]) -> Values:
+    return graph.node("Reshape", x, graph.constant([0, *shape])), ""
+
+
+def _reshape(graph: Graph, part: Part, x: str, mask: str) -> Values:
+    return _reshaped(graph, x, [int(axis) for axis in part.step.options["shape"]])
+
+
+def _repeat(graph: Graph, part: Part, x: str, mask: str) -> Values:
+    row = graph.node("Unsqueeze", x, graph.constant([1]))
+    return graph.node("Tile", row, graph.constant([1, int(part.step.options["times"]), 1])), ""
+
+
+_NODES: dict[str, Callable[[Graph, Part, str, str], Values]] = {
+    "activation": lambda graph, part, x, mask: (activation_node(graph, part, x), mask),
+    "batch_norm": _batch_norm,
+    "conv1d": _conv1d,
+    "dense": _dense,
+    "dropout": lambda graph, part, x, mask: (x, mask),
+    "embedding": _embedding,
+    "flatten": lambda graph, part, x, mask: _reshaped(graph, x, [-1]),
+    "last": lambda graph, part, x, mask: (graph.node("Gather", x, graph.constant(-1), axis=1), ""),
+    "layer_norm": _layer_norm,
+    "masking": _masking,
+    "permute": _permute,
+    "pool": _pool,
+    "recurrent": _recurrent,
+    "repeat": _repeat,
+    "reshape": _reshape,
+}

@@ -1,0 +1,237 @@
+"""To PyTorch: weights.safetensors and a model.py with a torch.nn.Module. Needs no PyTorch to write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from xframe.chain.base import Chain
+from xframe.spec import Dense
+from xframe.writers._safetensors import Entry, write_safetensors
+from xframe.writers._source import assembled
+from xframe.writers._torch_recurrent import Lines, function, native, recurrent_lines
+from xframe.writers.base import (
+    Part,
+    Plan,
+    Target,
+    Written,
+    arrays,
+    call,
+    called,
+    module_of,
+    number,
+    plan,
+    save,
+)
+
+__all__ = ["TARGET"]
+
+# The names that a torch.nn.Module has already, of PyTorch 2.3 to 2.13.
+RESERVED = frozenset(
+    "t_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval "
+    "extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia "
+    "named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer "
+    "register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook "
+    "register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter "
+    "register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory "
+    "state_dict to to_empty train training type xpu zero_grad".split()
+)
+_DOCUMENTATION = """A model in PyTorch, with its weights in weights.safetensors beside this file.
+
+    model = load("the folder of this file")
+    y = model(x)
+
+Needs torch and safetensors."""
+
+# The names of a normalisation's arrays in PyTorch.
+_NORMS = {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"}
+
+
+def write(chain: Chain, folder: Path) -> Written:
+    """See `Target.write`."""
+    whole = plan(chain, RESERVED)
+    layers, steps, notes = list[str](), list[str](), list[str]()
+    entries, fates = list[Entry](), dict[str, str]()
+    for part in whole.parts:
+        written = _WRITERS[part.step.kind](part, whole)
+        if written.layer:
+            layers += [*_comment(part), f"self.{part.name} = {written.layer}"]
+        steps += written.steps
+        notes += [f"{part.name}: {note}." for note in written.notes]
+        entries += written.entries
+        fates.update(dict.fromkeys(part.step.sources, ", ".join(entry.name for entry in written.entries)))
+    weights = folder / "weights.safetensors"
+    write_safetensors(weights, whole.dtype, entries)
+    source = save(folder / "model.py", assembled(_DOCUMENTATION, _body(whole, layers, steps), "torch_parts"))
+    return Written((weights, source), tuple(notes), fates)
+
+
+def run(folder: Path, x: np.ndarray) -> np.ndarray:
+    """See `Target.run`."""
+    import torch
+
+    model = module_of(folder)["load"](folder)
+    parameter = next(model.parameters(), None)
+    given = torch.as_tensor(np.ascontiguousarray(x))
+    if given.is_floating_point() and parameter is not None:
+        given = given.to(parameter.dtype)
+    with torch.inference_mode():
+        return model(given).numpy()
+
+
+TARGET = Target("torch", "PyTorch", write, run)
+
+
+def _comment(part: Part) -> list[str]:
+    """Which layer of the source this is, where its name had to be changed."""
+    return [] if part.name == part.step.name else [f"# {called(part.step.name)}"]
+
+
+def _body(whole: Plan, layers: list[str], steps: list[str]) -> str:
+    """The module and the function that loads it."""
+    made = [line for layer in layers for line in layer.split("\n")]
+    kind = "" if whole.dtype == "float32" else f".to(torch.{whole.dtype})"
+    return "\n".join(
+        [
+            "class Model(nn.Module):",
+            "    def __init__(self) -> None:",
+            "        super().__init__()",
+            *(f"        {line}" for line in made),
+            "",
+            "    def forward(self, x: Tensor) -> Tensor:",
+            *(f"        {line}" for line in steps),
+            "        return x",
+            "",
+            "",
+            "def load(folder: str | Path = Path(__file__).parent) -> Model:",
+            '    """The model with its weights, ready to be used; call train() on it to train it."""',
+            f"    model = Model(){kind}",
+            '    model.load_state_dict(load_file(Path(folder) / "weights.safetensors"))',
+            "    return model.eval()",
+        ]
+    )
+
+
+def _own(part: Part, names: Mapping[str, str], turned: Callable[[np.ndarray], np.ndarray] | None = None) -> list[Entry]:
+    """The tensors of a step that is neither recurrent nor dense; ``turned`` is done to its kernel."""
+    shapes = {n: part.shapes[n] for n in names if n in part.shapes}
+
+    def read(dtype: str) -> Iterator[np.ndarray]:
+        found = arrays(part, dtype)
+        for name in shapes:
+            yield turned(found[name]) if turned and name == "kernel" else found[name]
+
+    flipped = {n: shape[::-1] if turned and n == "kernel" else shape for n, shape in shapes.items()}
+    listed = [(f"{part.name}.{names[n]}", shape) for n, shape in flipped.items()]
+    return Entry.group(listed, read)
+
+
+def _dense(part: Part, whole: Plan) -> Lines:
+    spec = part.step.spec
+    assert isinstance(spec, Dense)
+    bias = "" if spec.bias else ", bias=False"
+    layer = f"nn.Linear({spec.input_size}, {spec.units}{bias})"
+    return Lines(layer, [f"x = self.{part.name}(x)"], native(part, spec, lambda one: one.name))
+
+
+def _embedding(part: Part, whole: Plan) -> Lines:
+    words, size = part.shapes["embeddings"]
+    mask = ["mask = x != 0"] if part.makes_mask and whole.mask_used(part) else []
+    steps = ["x = x.long()", *mask, f"x = self.{part.name}(x)"]
+    return Lines(f"nn.Embedding({words}, {size})", steps, _own(part, {"embeddings": "weight"}))
+
+
+def _activation(part: Part, whole: Plan) -> Lines:
+    name, plain = str(part.step.options["name"]), len(part.step.options) == 1
+    return Lines("", [f"x = {call(part, function(name) if plain else name, 'x')}"])
+
+
+def _dropout(part: Part, whole: Plan) -> Lines:
+    return Lines(f"nn.Dropout({number(part, 'rate')})", [f"x = self.{part.name}(x)"])
+
+
+def _masking(part: Part, whole: Plan) -> Lines:
+    value = number(part, "value")
+    if not whole.mask_used(part):
+        return Lines("", [f"x = x * (x != {value}).any(-1, keepdim=True)"])
+    return Lines("", [f"mask = (x != {value}).any(-1)", "x = x * mask.unsqueeze(-1)"])
+
+
+def _layer_norm(part: Part, whole: Plan) -> Lines:
+    layer = f"nn.LayerNorm({part.shapes['gamma'][0]}, eps={number(part, 'epsilon')})"
+    return Lines(layer, [f"x = self.{part.name}(x)"], _own(part, _NORMS))
+
+
+def _batch_norm(part: Part, whole: Plan) -> Lines:
+    layer = f"nn.BatchNorm1d({part.shapes['gamma'][0]}, eps={number(part, 'epsilon')})"
+    if len(part.reads) == 1:
+        return Lines(layer, [f"x = self.{part.name}(x)"], _own(part, _NORMS))
+    # PyTorch normalises the second axis of two or three.
+    step = f"x = self.{part.name}(x.flatten(0, -2)).unflatten(0, x.shape[:-1])"
+    return Lines(layer, [step], _own(part, _NORMS))
+
+
+def _conv1d(part: Part, whole: Plan) -> Lines:
+    size, features, filters = part.shapes["kernel"]
+    options = {name: int(part.step.options[name]) for name in ("stride", "dilation", "groups")}
+    given = "".join(f", {name}={value}" for name, value in options.items() if value != 1)
+    layer = f"nn.Conv1d({features * options['groups']}, {filters}, {size}{given})"
+    pad = {
+        "valid": [],
+        "causal": [f"x = functional.pad(x, ({(size - 1) * options['dilation']}, 0))"],
+        "same": [f"x = padded_as_keras(x, {size}, {options['stride']}, {options['dilation']})"],
+    }[part.step.options["padding"]]
+    steps = ["x = x.transpose(1, 2)", *pad, f"x = self.{part.name}(x).transpose(1, 2)"]
+    return Lines(layer, steps, _own(part, {"kernel": "weight", "bias": "bias"}, np.transpose))
+
+
+def _pool(part: Part, whole: Plan) -> Lines:
+    keep = ", keepdim=True" if part.step.options["keepdims"] else ""
+    if part.step.options["mode"] == "max":
+        return Lines("", [f"x = x.amax(1{keep})"])
+    if part.uses_mask:
+        return Lines("", [f"x = mean_of_valid(x, mask{keep.replace('keepdim', 'keepdims')})"])
+    return Lines("", [f"x = x.mean(1{keep})"])
+
+
+def _permute(part: Part, whole: Plan) -> Lines:
+    dims = ", ".join(str(int(axis)) for axis in part.step.options["dims"])
+    return Lines("", [f"x = x.permute(0, {dims})"])
+
+
+def _reshape(part: Part, whole: Plan) -> Lines:
+    shape = ", ".join(str(int(axis)) for axis in part.step.options["shape"])
+    return Lines("", [f"x = x.reshape(len(x), {shape})"])
+
+
+def _flatten(part: Part, whole: Plan) -> Lines:
+    return Lines("", ["x = x.flatten(1)"])
+
+
+def _repeat(part: Part, whole: Plan) -> Lines:
+    return Lines("", [f"x = x.unsqueeze(1).expand(-1, {int(part.step.options['times'])}, -1)"])
+
+
+def _last(part: Part, whole: Plan) -> Lines:
+    return Lines("", ["x = x[:, -1]"])
+
+
+_WRITERS: dict[str, Callable[[Part, Plan], Lines]] = {
+    "activation": _activation,
+    "batch_norm": _batch_norm,
+    "conv1d": _conv1d,
+    "dense": _dense,
+    "dropout": _dropout,
+    "embedding": _embedding,
+    "flatten": _flatten,
+    "last": _last,
+    "layer_norm": _layer_norm,
+    "masking": _masking,
+    "permute": _permute,
+    "pool": _pool,
+    "recurrent": recurrent_lines,
+    "repeat": _repeat,
+    "reshape": _reshape,
+}
