@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from test_cli import run
 from test_real_models import find_models
 
 import xframe
-from xframe import Recurrent
+from xframe import Recurrent, reference
 from xframe.adapters import get_adapter, known_packings
 from xframe.errors import SpecError, UnsupportedError
 from xframe.packing import pack
 from xframe.recognition import Choices
+from xframe.reference import Given
 from xframe.verification import Verification, verify
 
 FEATURES, UNITS = 5, 7
@@ -213,6 +215,65 @@ def test_another_function_of_the_same_numbers(files: dict[str, Path], tmp_path: 
     found = verify(tmp_path / "hard.weights.h5", model)
     assert found.status == "equivalent"
     assert any("The first side does not say recurrent_activation" in n for pair in found.pairs for n in pair.notes)
+
+
+def test_what_one_side_leaves_open_is_taken_from_the_other(tmp_path: Path) -> None:
+    """A weights file of Keras does not say that its layer is a relu."""
+    source = torch.nn.RNN(FEATURES, UNITS, nonlinearity="relu", batch_first=True)
+    layer = get_adapter("keras").build(get_adapter("torch").spec(source))
+    xframe.transfer(source, layer)
+    keras.Sequential([keras.Input((None, FEATURES)), layer]).save_weights(tmp_path / "relu.weights.h5")
+    for a, b, side in (
+        (tmp_path / "relu.weights.h5", source, "first"),
+        (source, tmp_path / "relu.weights.h5", "second"),
+    ):
+        found = verify(a, b)
+        assert found.status == "equivalent", found.reason
+        assert any(f"The {side} side does not say activation; it is taken as 'relu'" in n for n in found.pairs[0].notes)
+
+
+def test_the_reading_that_agrees_is_taken(tmp_path: Path) -> None:
+    """Square arrays that may be packed as PyTorch or as ONNX does."""
+    spec = Recurrent("gru", 6, 6)
+    arrays = dict(pack(known_packings()["torch"], spec, helpers.weights(spec, dtype="float32"), "float32"))
+    np.savez(
+        tmp_path / "w.npz", **{f"enc_{n.removesuffix('_l0').replace('weight', 'w')}": a for n, a in arrays.items()}
+    )
+    layer = get_adapter("torch").build_loaded(spec, helpers.weights(spec, dtype="float32"), "float32")
+    assert verify(tmp_path / "w.npz", layer)
+    assert verify(layer, tmp_path / "w.npz")
+
+
+def test_outputs_are_compared_too(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same parameters, and another function of them."""
+    right = reference.run_given
+
+    def wrong(spec: Any, params: Any, given: Given, ops: Any = None) -> Any:
+        out = right(spec, params, given, ops)
+        return replace(out, last=out.last * (1 + 1e-3)) if ops is None else out
+
+    monkeypatch.setattr(reference, "run_given", wrong)
+    found = verify(files["pt"], files["keras"])
+    assert found.status == "different"
+    assert "whose outputs differ by" in found.reason
+
+
+def test_outputs_that_are_all_zero_prove_nothing(tmp_path: Path) -> None:
+    layer = torch.nn.LSTM(FEATURES, UNITS)
+    with torch.no_grad():
+        for p in layer.parameters():
+            p.zero_()
+    found = verify(saved(layer, tmp_path / "zero.pt"), tmp_path / "zero.pt")
+    assert found.status == "inconclusive"
+    assert not found
+
+
+def test_single_numbers_are_named_and_not_compared(files: dict[str, Path], tmp_path: Path) -> None:
+    arrays = {name: p.detach().numpy() for name, p in torch_model().state_dict().items()}
+    np.savez(tmp_path / "one.npz", **arrays, temperature=np.float32(2))
+    found = verify(tmp_path / "one.npz", files["pt"], choices=Choices(packing="torch"))
+    assert found.status == "equivalent", found.reason
+    assert found.notes == ("Not compared, because they are single numbers: temperature.",)
 
 
 def test_nothing_to_compare(tmp_path: Path) -> None:
