@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from xframe.chain._keras_graph import kind_of
 from xframe.chain._keras_options import check_options, flag, function, inner, refused
@@ -13,12 +14,7 @@ from xframe.chain._keras_path import Place
 from xframe.chain._keras_plain import Reached
 from xframe.chain._keras_weights import Weights
 from xframe.chain.base import Step
-from xframe.files.base import ModelFile
-from xframe.recognition import Reading
-from xframe.spec import Layer, Recurrent
-
-if TYPE_CHECKING:
-    import numpy as np
+from xframe.spec import Recurrent
 
 __all__ = ["RECURRENT", "recurrent"]
 
@@ -43,8 +39,8 @@ def recurrent(place: Place, reached: Reached, weights: Weights) -> list[Step]:
     zeros = sequence and not _repeats(weights.version) if both else bool(loop.get("zero_output_for_mask"))
     if masked:
         _refuse_masked(place, loops, both, zeros)
-    readings, tensors = weights.readings(place)
-    spec = _stacked(readings)
+    reading, tensors = weights.reading(place)
+    spec = reading.spec
     if loop.get("stateful") and not (isinstance(spec, Recurrent) and spec.stateful):
         raise refused(place, "keeps its states between calls, for a batch of a size that the file does not tell")
     if masked and isinstance(spec, Recurrent):
@@ -56,7 +52,7 @@ def recurrent(place: Place, reached: Reached, weights: Weights) -> list[Step]:
         "recurrent",
         {"sequence": sequence or cut},
         spec,
-        lambda: _parameters(readings, weights.file),
+        partial(reading.blocks, weights.file),
         tensors,
     )
     return [step, Step(f"{place.name}/last", "last")] if cut else [step]
@@ -97,19 +93,3 @@ def _refuse_masked(place: Place, loops: list[Mapping[str, Any]], both: bool, zer
         raise refused(
             place, "is reached by a mask and has unroll=True, with which Keras writes its zeros at the wrong time steps"
         )
-
-
-def _stacked(readings: list[Reading]) -> Layer:
-    """One layer of the cells that run inside it."""
-    first, *others = (reading.spec for reading in readings)
-    if not isinstance(first, Recurrent) or not others:
-        return first
-    plain: dict[str, Any] = {"go_backwards": False, "stateful": False, "batch_size": None}
-    return replace(first, stacked=tuple(replace(one, **plain) for one in others if isinstance(one, Recurrent)))
-
-
-def _parameters(readings: list[Reading], file: ModelFile) -> Mapping[Any, np.ndarray]:
-    if len(readings) == 1:
-        return readings[0].parameters(file)
-    parts = [(k, reading.parameters(file)) for k, reading in enumerate(readings)]
-    return {key._replace(layer=k): block for k, part in parts for key, block in part.items()}

@@ -51,7 +51,7 @@ def _activated(place: Place, reached: Reached) -> list[Step]:
 
 def _dense(place: Place, reached: Reached, weights: Weights) -> list[Step]:
     check_options(place, ["units", "output_dim", "use_bias", "bias", "activation"])
-    (reading,), tensors = weights.readings(place)
+    reading, tensors = weights.reading(place)
     step = Step(place.name, "dense", {}, reading.spec, lambda: reading.parameters(weights.file), tensors)
     return [step, *_activated(place, reached)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -54,23 +53,19 @@ class Weights:
             raise refused(place, "is not in the file; save the model again")
         return own
 
-    def readings(self, place: Place) -> tuple[list[Reading], tuple[str, ...]]:
-        """What was recognised in a recurrent or dense layer, cell by cell, and the tensors that it takes."""
+    def reading(self, place: Place) -> tuple[Reading, tuple[str, ...]]:
+        """What was recognised in a recurrent or dense layer, and the tensors that it takes."""
         name = self.stored(place).name
-        numbered = re.compile(rf"{re.escape(name)}/\d+")
-        found = [layer for layer in self._findings.layers if layer.name == name]
-        cells = [layer for layer in self._findings.layers if numbered.fullmatch(layer.name)]
-        found = found or sorted(cells, key=lambda layer: int(layer.name.rsplit("/", 1)[1]))
-        if not found:
+        layer = next((layer for layer in self._findings.layers if layer.name == name), None)
+        if layer is None:
             raise refused(place, "has no weights in the file; give a file with them")
-        for layer in found:
-            if layer.refused:
-                raise UnsupportedError(layer.refused)
-            if len(layer.readings) != 1:
-                raise refused(
-                    place, f"may be one of {len(layer.readings)} layers, which the file does not decide; choose one"
-                )
-        return [layer.readings[0] for layer in found], tuple(t for layer in found for t in layer.tensors)
+        if layer.refused:
+            raise UnsupportedError(layer.refused)
+        if len(layer.readings) != 1:
+            raise refused(
+                place, f"may be one of {len(layer.readings)} layers, which the file does not decide; choose one"
+            )
+        return layer.readings[0], layer.tensors
 
     def named(self, place: Place, names: list[str]) -> dict[str, str]:
         """The names of the file's tensors for a layer's weights, which are in this order where they are only numbered."""

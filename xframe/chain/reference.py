@@ -70,7 +70,8 @@ def _through(
 def _params(step: Step, dtype: str) -> Mapping[Any, np.ndarray]:
     """A step's arrays in the dtype of the computation, to which the recurrent reference brings its own itself."""
     params = step.params()
-    return params if step.spec is not None else {name: array.astype(dtype) for name, array in params.items()}
+    # Once all of it, because the reference goes from one block to another and back.
+    return dict(params) if step.spec is not None else {name: array.astype(dtype) for name, array in params.items()}
 
 
 # ---- What it is run on.

@@ -90,9 +90,8 @@ class _Search:
             warnings.append("It keeps its states between calls, for a batch of a size that the file does not tell.")
         if activation := keras.dense_activation(cells):
             warnings.append(f"Its activation {activation} is not part of the dense layer that is described.")
-        for end, readings, tensors in keras.readings(self._file, layer, cells):
-            ordered = tuple(name for name in layer.tensors.values() if name in tensors)
-            self._add(FoundLayer(layer.name + end, tuple(readings), ordered, tuple(warnings)))
+        found = keras.readings(self._file, layer, cells)
+        self._add(FoundLayer(layer.name, tuple(found), tuple(layer.tensors.values()), tuple(warnings)))
 
     def _node(self, layer: StoredLayer) -> None:
         if layer.kind in onnx.CELLS:

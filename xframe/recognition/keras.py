@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 from xframe.activations import check_activation
@@ -50,7 +51,8 @@ def parts(kind: str, options: Mapping[str, Any]) -> list[list[Part]]:
     if kind == "Bidirectional":
         forward = _inner(options.get("layer"))
         backward = _inner(options.get("backward_layer")) if options.get("backward_layer") else forward
-        return [*forward, *backward]
+        both = [*forward, *backward]
+        return both if len(both) == 2 and all(_runs(column) for column in both) else []
     if kind == "TimeDistributed":
         return _inner(options.get("layer"))
     if kind in ("RNN", "StackedRNNCells"):
@@ -58,8 +60,13 @@ def parts(kind: str, options: Mapping[str, Any]) -> list[list[Part]]:
         chain = cells if isinstance(cells, list) else [cells]
         inner = [column for cell in chain for column in _inner(cell)]
         flat = [replace(part, outer=options) for column in inner for part in column]
-        return [flat] if flat and len(inner) == len(chain) else []
+        return [flat] if flat and len(inner) == len(chain) and _runs(flat) else []
     return [[Part(kind, options, options)]] if kind in _CELLS else []
+
+
+def _runs(column: list[Part]) -> bool:
+    """Whether all of these are recurrent."""
+    return all(_CELLS[part.kind] != "dense" for part in column)
 
 
 def _inner(given: Any) -> list[list[Part]]:
@@ -76,40 +83,26 @@ def _class(given: Mapping[str, Any]) -> str:
     return name.removeprefix("xframe>")
 
 
-def readings(file: ModelFile, layer: StoredLayer, cells: list[list[Part]]) -> list[tuple[str, list[Reading], set[str]]]:
-    """The layers in one of the file's: (what follows its name, the readings, the tensors that they take).
+def readings(file: ModelFile, layer: StoredLayer, cells: list[list[Part]]) -> list[Reading]:
+    """What a layer of the file may be.
 
     Raises:
         UnsupportedError: something in it is not modelled, or its tensors are not those of its configuration.
     """
     columns = _columns(file, layer, cells)
+    if any(len(column) > 1 for column in columns):
+        return _stacks(file, layer, cells, columns)
     if layer.kind != "Bidirectional":
-        return [
-            (
-                f"/{k}" if len(columns[0]) > 1 else "",
-                [r for f in fits for r in _single(file, layer, f, part)],
-                _tensors(fits),
-            )
-            for k, (part, fits) in enumerate(zip(cells[0], columns[0], strict=True))
-        ]
-    if any(len(column) != 1 for column in columns) or len(columns) != 2:
-        raise UnsupportedError(
-            f"The Keras layer {layer.name!r} does not run one cell in each direction, which is not modelled."
-        )
+        return [reading for fit in columns[0][0] for reading in _single(file, layer, fit, cells[0][0])]
     (forward,), (backward,) = columns
     column = cells[0][0], cells[1][0]
-    found = [r for f in forward for b in backward if _alike(f, b) for r in _both(file, layer, f, b, column)]
-    return [("", found, _tensors(forward) | _tensors(backward))]
+    return [r for f in forward for b in backward if _alike(f, b) for r in _both(file, layer, f, b, column)]
 
 
 def _alike(one: Fit, other: Fit) -> bool:
     """Whether two directions reset alike, where that is what a file leaves open."""
     resets = [fit.form.options.get("reset_after") for fit in (one, other)]
     return None in resets or resets[0] == resets[1]
-
-
-def _tensors(fits: Sequence[Fit]) -> set[str]:
-    return {name for fit in fits for name in fit.tensors.values()}
 
 
 def _columns(file: ModelFile, layer: StoredLayer, cells: list[list[Part]]) -> list[list[list[Fit]]]:
@@ -134,17 +127,23 @@ def _ordered(layer: StoredLayer, cells: list[list[Part]]) -> list[tuple[str, str
     pairs = list(layer.tensors.items())
     if not all(key.split("/")[-1].isdecimal() for key, _ in pairs):
         return pairs
-    # Stacked cells are called by their classes, each class numbered by itself.
-    kinds = [re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", part.kind).lower() for part in cells[0]]
-    numbers = [kinds[:i].count(kind) for i, kind in enumerate(kinds)]
-    order = {f"{kind}_{n}" if n else kind: i for i, (kind, n) in enumerate(zip(kinds, numbers, strict=True))}
+    orders = [_places(column) for column in cells]
 
     def rank(pair: tuple[str, str]) -> tuple[int, int, int, str]:
         path = tuple(pair[0].split("/"))
+        direction = names.direction_of(path) or 0
+        order = orders[min(direction, len(orders) - 1)]
         place = min((order[part] for part in path if part in order), default=0)
-        return names.direction_of(path) or 0, place, len(path[-1]), path[-1]
+        return direction, place, len(path[-1]), path[-1]
 
     return sorted(pairs, key=rank)
+
+
+def _places(column: list[Part]) -> dict[str, int]:
+    """The place of each stacked cell by what Keras calls it: by its class, each class numbered by itself."""
+    kinds = [re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", part.kind).lower() for part in column]
+    numbers = [kinds[:i].count(kind) for i, kind in enumerate(kinds)]
+    return {f"{kind}_{n}" if n else kind: i for i, (kind, n) in enumerate(zip(kinds, numbers, strict=True))}
 
 
 def _part_fits(file: ModelFile, layer: StoredLayer, part: Part, tensors: list[tuple[str, str]]) -> list[Fit]:
@@ -225,6 +224,39 @@ def _both(file: ModelFile, layer: StoredLayer, forward: Fit, backward: Fit, colu
     return found
 
 
+def _stacks(
+    file: ModelFile, layer: StoredLayer, cells: list[list[Part]], columns: list[list[list[Fit]]]
+) -> list[Reading]:
+    """The readings of stacked cells, in one direction or in two; what the file leaves open is alike in all of them."""
+    found: dict[Recurrent, Reading] = {}
+    for reset, slope in product((False, True), range(len(_slopes(file)))):
+        places: dict[tuple[int, int], Fit] = {}
+        specs: list[list[Recurrent]] = []
+        notes: dict[str, None] = {}
+        for d, (parts_, fits) in enumerate(zip(cells, columns, strict=True)):
+            specs.append([])
+            for k, (part, each) in enumerate(zip(parts_, fits, strict=True)):
+                fit = next((f for f in each if f.form.options.get("reset_after") in (None, reset)), each[0])
+                told = _cells(file, layer, fit, part)
+                spec, note = told[min(slope, len(told) - 1)]
+                places[k, d] = replace(fit, spec=spec)
+                specs[-1].append(spec)
+                notes |= dict.fromkeys(note)
+        whole = _stack(file, layer, cells[0][0].outer, specs)
+        packing, how = places[0, 0].form.packing, places[0, 0].how
+        found.setdefault(whole, Reading(packing, whole, native_names(packing, whole, places), (how, *notes)))
+    return list(found.values())
+
+
+def _stack(file: ModelFile, layer: StoredLayer, outer: Mapping[str, Any], specs: list[list[Recurrent]]) -> Recurrent:
+    """One layer of cells that run inside it, one list for each direction."""
+    options: dict[str, Any] = {**specs[0][0].options(), "stacked": tuple(specs[0][1:])}
+    if layer.kind == "Bidirectional":
+        backward = _checked(layer, {**specs[1][0].options(), "stacked": tuple(specs[1][1:])})
+        options |= {"bidirectional": True, "merge_mode": _merge_mode(layer), "backward": backward}
+    return _checked(layer, {**options, **_time(file, outer)})
+
+
 def _slope(spec: Recurrent) -> set[str]:
     """Which hard sigmoid a spec has."""
     return {str(v) for v in (spec.activation, spec.recurrent_activation) if str(v).startswith("hard_sigmoid")}
@@ -278,7 +310,10 @@ def _slopes(file: ModelFile) -> list[tuple[str, str]]:
 def _activation(layer: StoredLayer, option: str, given: Any) -> str:
     """The name of an activation function that a configuration gives, as a name or as a registered function."""
     if isinstance(given, Mapping):
-        given = given["config"] if isinstance(given.get("config"), str) else _class(given)
+        # Keras writes its own functions by their names alone: this is one of the user's, or xframe's, which says so.
+        if given.get("config") != "xframe>hard_sigmoid_keras2":
+            raise UnsupportedError(f"{option} of the Keras layer {layer.name!r} is a function of the user's own.")
+        given = given["config"]
     if given is None and option == "recurrent_activation":
         raise UnsupportedError(
             f"The configuration of the Keras layer {layer.name!r} lacks recurrent_activation; add it."
