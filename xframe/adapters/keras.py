@@ -670,7 +670,7 @@ class KerasAdapter(Adapter):
 
         own = np.empty(array.shape, _numpy_type(variable.dtype))
         copy(array, own)
-        return _Given(own) if self._keras.backend.backend() == "tensorflow" else own
+        return handed_over(own)
 
     def _array(self, variable: Any) -> np.ndarray:
         """A variable's numbers, without a copy where the backend can do so."""
@@ -840,6 +840,13 @@ class _States:
     def put(self, places: list[tuple[str, tuple[int, int]]], values: list[np.ndarray]) -> None:
         for (name, place), value in zip(places, values, strict=True):
             self.arrays[name][place] = value
+
+
+def handed_over(array: np.ndarray) -> Any:
+    """An array that nobody else will change, as a Keras variable takes it without a copy."""
+    import keras
+
+    return _Given(array) if keras.backend.backend() == "tensorflow" else array
 
 
 class _Given:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xframe.adapters.keras import KERAS
+from xframe.adapters.keras import KERAS, handed_over
 from xframe.chain.base import Chain
 from xframe.errors import MissingFrameworkError, UnsupportedError
 from xframe.packing import checked
@@ -60,7 +60,7 @@ def write(chain: Chain, folder: Path) -> Written:
         mine, rest = rest[: len(one.layers)], rest[len(one.layers) :]
         names = []
         for variable, array in one.fill(mine, whole.dtype) if one.fill else ():
-            variable.assign(checked(array, tuple(variable.shape), variable.path))
+            variable.assign(handed_over(checked(array, tuple(variable.shape), variable.path)))
             names.append(variable.path)
             del array  # freed before the next one is made
         fates.update(dict.fromkeys(part.step.sources, ", ".join(names)))
