@@ -305,6 +305,7 @@ def verify(
 @click.option("--to", required=True, metavar="T", help="torch, keras, onnx or npz.")
 @click.option("--force", is_flag=True, help="Replace DESTINATION if it exists.")
 @click.option("--layers-only", is_flag=True, help="Recurrent and dense layers one by one; leave the rest.")
+@click.option("--right-padded", is_flag=True, help="Masked steps are padding after the end only, as ONNX needs it.")
 @click.option("--ignore", multiple=True, metavar="TENSOR", help="Leave out this tensor, which nothing explains.")
 @_choice_options
 @_output_options
@@ -314,6 +315,7 @@ def convert(
     to: str,
     force: bool,
     layers_only: bool,
+    right_padded: bool,
     ignore: tuple[str, ...],
     format_: str,
     output: str | None,
@@ -346,6 +348,7 @@ def convert(
             choices=Choices(**choices),
             force=force,
             layers_only=layers_only,
+            right_padded=right_padded,
             ignore=ignore,
         )
     _deliver(result, format_, output, quiet)

@@ -44,7 +44,8 @@ def recurrent(place: Place, reached: Reached, weights: Weights) -> list[Step]:
     if loop.get("stateful") and not (isinstance(spec, Recurrent) and spec.stateful):
         raise refused(place, "keeps its states between calls, for a batch of a size that the file does not tell")
     if masked and isinstance(spec, Recurrent):
-        spec = replace(spec, mask="any", masked_output="zero" if zeros else "repeat")
+        # What a layer of two directions puts out at masked steps does not matter where only its last output is handed on.
+        spec = replace(spec, mask="any", masked_output="zero" if zeros or (both and not sequence) else "repeat")
     # One way with zeros at masked steps, the last output is zero too where the last step is masked.
     cut = masked and zeros and not both and not sequence
     step = Step(

@@ -9,7 +9,7 @@ import numpy as np
 
 from xframe.arithmetic import Plain
 from xframe.cells import Arithmetic
-from xframe.noise import Perturbed
+from xframe.noise import Perturbed, growth
 
 __all__ = ["Exact", "Operations", "Rounding"]
 
@@ -62,7 +62,7 @@ class Rounding:
         return y
 
     def summed(self, y: np.ndarray, norm: Size, length: int) -> np.ndarray:
-        size = np.broadcast_to(norm(), y.shape)[self._clean :] * np.sqrt(np.log2(max(length, 1)) + 1)
+        size = np.broadcast_to(norm(), y.shape)[self._clean :] * growth(max(length, 1))
         part = y[self._clean :]
         part += self._u * size * self._random.standard_normal(part.shape)
         return self.rounded(y)

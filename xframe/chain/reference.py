@@ -112,11 +112,13 @@ def _words(embedding: Step, shape: tuple[int, ...], seed: int, valid: np.ndarray
 
 def _valid(chain: Chain, shape: tuple[int, ...]) -> np.ndarray:
     """A mask (batch, time): padding before, gaps, none, padding after, and a sample without a valid step, unless steps
-    are averaged, which such a sample does not allow."""
+    are averaged, which such a sample does not allow. Where a layer takes padding on the right only: of different lengths."""
     batch, steps = shape[0], shape[1]
     times = np.arange(steps)
     kinds = [times >= (steps + 1) // 3, times % 3 != 1, times >= 0, (times < steps - 1) | (steps == 1)]
-    if not any(step.kind == "pool" for step in chain.steps):
+    if any(getattr(step.spec, "mask", None) == "right" for step in chain.steps):
+        kinds = [times < max(steps - 1, 1), times >= 0, times < (steps + 1) // 2]
+    elif not any(step.kind == "pool" for step in chain.steps):
         kinds.append(times < 0)
     return np.array([kinds[row % len(kinds)] for row in range(batch)])
 

@@ -69,10 +69,11 @@ def _format(path: Path) -> str:
         return "keras-hdf5"
     if head.startswith(b"PK"):
         return _zip_format(path)
-    if head[:1] == b"\x80" and head[1:2] in b"\x01\x02\x03\x04\x05":
-        return "torch"  # a pickle, which PyTorch wrote before 1.6
+    # Before pickles, with whose first bytes the length of a header may begin; no pickle begins with a small number.
     if int.from_bytes(head[:8], "little") <= size - 8 and head[8:9] == b"{":
         return "safetensors"
+    if head[:1] == b"\x80" and head[1:2] in b"\x01\x02\x03\x04\x05":
+        return "torch"  # a pickle, which PyTorch wrote before 1.6
     if path.suffix == ".index" and path.with_suffix("").name:
         return "tensorflow"
     if head[:1] == b"\x08":  # the first field of a ModelProto, its IR version

@@ -117,7 +117,9 @@ def conversion(c: Conversion) -> Iterator[Block]:
         if len(c.pieces) > 1:
             yield Heading(f"{piece.name}{f' ({piece.folder})' if piece.folder else ''}")
         yield Items(piece.steps)
-        yield Paragraph(f"Numbers stored: {piece.before:,} in the source, {piece.after:,} in what was written.")
+        yield Paragraph(
+            f"Numbers stored: {piece.before:,} in the source, {piece.after:,} ({piece.dtype}) in what was written."
+        )
         yield Items(piece.notes)
         yield Table(("tensor of the source", "became"), tuple(piece.fates.items()))
         yield _trials(piece)
@@ -135,8 +137,15 @@ def conversion(c: Conversion) -> Iterator[Block]:
 
 
 def _trials(piece: Piece) -> Table:
-    headers = ("sequences", "time steps", "off by", "x noise", "status")
+    headers = ("batch", "time steps", "off by", "x noise", "status")
     rows = tuple(
-        (str(t.batch), str(t.steps), f"{t.max_abs:.1e}", ratio_text(t.noise_ratio), t.status) for t in piece.trials
+        (
+            str(t.batch),
+            "-" if t.steps is None else str(t.steps),
+            f"{t.max_abs:.1e}",
+            ratio_text(t.noise_ratio),
+            t.status,
+        )
+        for t in piece.trials
     )
     return Table(headers, rows, frozenset(headers[:-1]))

@@ -270,6 +270,7 @@ def _conversion(c: Conversion) -> dict[str, Any]:
                 "steps": list(piece.steps),
                 "before": piece.before,
                 "after": piece.after,
+                "dtype": piece.dtype,
                 "notes": list(piece.notes),
                 "tensors": dict(piece.fates),
                 "trials": [

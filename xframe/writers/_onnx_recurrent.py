@@ -70,7 +70,7 @@ def _check(part: Part, spec: Recurrent) -> None:
     if part.masked and spec.mask != "right":
         raise UnsupportedError(
             f"ONNX's {_OPERATORS[spec.cell]} takes masks as lengths, which have their padding on the right, and any mask may "
-            f"reach the layer {name}; promise padding on the right (mask='right'), or convert to torch."
+            f"reach the layer {name}; promise padding on the right with --right-padded, or convert to torch."
         )
 
 

@@ -1,0 +1,535 @@
+"""Converting a model: read it, write it for another framework, run what was written, and prove that it is the same.
+
+What is run is what the user gets: the model.py and the weights that were just written. It is judged against the NumPy
+reference in float64 with the numbers of the source, in units of the rounding noise that any correct implementation has.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xframe import noise
+from xframe.chain import Chain, Step, chain_of, chain_of_model, reference
+from xframe.errors import FileError, SpecError, UnsupportedError, XframeError
+from xframe.files import load
+from xframe.judging import LIMIT
+from xframe.layout import block_shape, keys
+from xframe.mistakes import parameter_mistakes
+from xframe.packing import Parameters
+from xframe.recognition import Choices, Findings, FoundLayer, recognise
+from xframe.spec import Recurrent, plural
+from xframe.writers import TARGETS, Written, get_target, run, write
+from xframe.writers.base import identifier, module_of, plan
+
+__all__ = ["PROBES", "Conversion", "Piece", "Trial", "convert", "convert_file", "one_layer"]
+
+# Batch sizes and lengths at which the written model is run, and those for models of more numbers than the next line says.
+PROBES = ((2, 5), (1, 1), (3, 12))
+_FEW = ((2, 3), (1, 1))
+# Mistakes are tried on models of up to this many numbers: each costs a run of the reference.
+_LIGHT = 2_000_000
+# Lengths that are tried where a model cannot read so few time steps.
+_LONGER = (12, 48, 192, 768, 3072)
+_WEIGHTS = ("weights.safetensors", "model.weights.h5", "model.keras", "model.onnx", "weights.npz")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of the written model.
+
+    Attributes:
+        batch, steps: the size of the input; steps is None where the model reads no time.
+        status: ``equivalent``, ``different`` or ``inconclusive``.
+        max_abs: the largest difference from the reference.
+        noise_ratio: the same in units of rounding noise.
+        reason: why it is not equivalent, or empty.
+    """
+
+    batch: int
+    steps: int | None
+    status: str
+    max_abs: float
+    noise_ratio: float
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One chain that was converted: the whole model, or one layer of it.
+
+    Attributes:
+        name: what the source calls it; folder: where it lies below the destination, empty for the destination itself.
+        steps: what it does, in order.
+        before, after: how many numbers the source and the written files hold for it.
+        dtype: the type of the written numbers, in whose rounding noise the runs are judged.
+        notes: what was folded, split, left out or rounded.
+        fates: by source tensor, what became of it.
+        trials: the runs.
+        power: how many times over the limit the mistake that shows least would have been, and its name; None where no mistake
+            was tried.
+    """
+
+    name: str
+    folder: str
+    steps: tuple[str, ...]
+    before: int
+    after: int
+    dtype: str
+    notes: tuple[str, ...]
+    fates: Mapping[str, str]
+    trials: tuple[Trial, ...]
+    power: tuple[str, float] | None
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was converted, and the proof; true only when all of it is equivalent.
+
+    Attributes:
+        source, destination: where from, where to.
+        to: the framework.
+        status: ``equivalent``, ``different`` or ``inconclusive``.
+        reason: one sentence.
+        pieces: what was converted.
+        not_converted: what was not, and why; left_out: tensors that were left out because the caller said so.
+        warnings: what the user should know of the source.
+        limit: how many units of noise an output may be off.
+        environment: versions.
+    """
+
+    source: str
+    destination: str
+    to: str
+    status: str
+    reason: str
+    pieces: tuple[Piece, ...]
+    not_converted: tuple[str, ...]
+    left_out: tuple[str, ...]
+    warnings: tuple[str, ...]
+    limit: float
+    environment: Mapping[str, str]
+
+    def __bool__(self) -> bool:
+        return self.status == "equivalent"
+
+    def report(self, format: str = "text") -> str:
+        """The conversion as ``text``, ``markdown`` or ``json``."""
+        from xframe.report import render
+
+        return render(self, format)
+
+
+def convert(model: Any, to: str) -> Any:
+    """A live model or layer in another framework, proven to be the same.
+
+    Args:
+        model: a Keras model or layer, or a layer of another framework that xframe runs.
+        to: ``torch`` or ``keras``, which gives a native module or model; ``onnx`` gives the bytes of an ONNX model, ``npz`` a
+            dictionary of arrays.
+
+    Raises:
+        UnsupportedError: the model is no chain of layers that are modelled, or the target cannot express it.
+        FileError: there is no room for the temporary files.
+        SpecError: ``to`` is unknown, or the proof failed; the sentence says by how much.
+    """
+    _check_target(to)
+    chain = chain_of_model(model)
+    with _temporary("xframe-") as folder:
+        piece = _piece(chain, folder, "", to, _size(chain))
+        wrong = next((trial for trial in piece.trials if trial.status != "equivalent"), None)
+        if wrong is not None:
+            raise SpecError(f"The converted model could not be proven to be the same: {wrong.reason}.")
+        return _native(folder, to)
+
+
+def _native(folder: Path, to: str) -> Any:
+    """What was written, as an object that outlives the folder."""
+    if to == "onnx":
+        if (folder / "model.onnx.data").exists():
+            raise UnsupportedError("The model is too large for the bytes of one ONNX model; convert a file of it.")
+        return (folder / "model.onnx").read_bytes()
+    return module_of(folder)["load"](folder)
+
+
+def convert_file(
+    source: str | Path,
+    destination: str | Path,
+    to: str,
+    *,
+    choices: Choices | None = None,
+    force: bool = False,
+    layers_only: bool = False,
+    right_padded: bool = False,
+    ignore: Sequence[str] = (),
+) -> Conversion:
+    """Convert a model file into a folder: the weights, a source file that needs no xframe, and the proof.
+
+    Args:
+        source: the model file.
+        destination: the folder to make.
+        to: ``torch``, ``keras``, ``onnx`` or ``npz``.
+        choices: what the file does not say of its layers.
+        force: replace ``destination`` if it exists.
+        layers_only: convert the recurrent and dense layers one by one, and leave the rest.
+        right_padded: masked time steps will be padding after the end of a sequence only, which has one valid step at least.
+            What ONNX's layers can mask is that.
+        ignore: names of tensors that nothing explains and that may be left out.
+
+    Raises:
+        FileError: the source cannot be read, or the destination not written.
+        SpecError: a choice is missing or makes no sense, or tensors would be lost.
+        UnsupportedError: there is nothing that can be converted, or the target cannot express a layer.
+    """
+    _check_target(to)
+    target = Path(destination)
+    _check_destination(target, Path(source), force)
+    found = recognise(load(source), choices)
+    _check_lost(found, ignore)
+    chains, left = _chains(found, layers_only)
+    for layer in found.layers:
+        _check_decided(layer)
+    if right_padded:
+        chains = [(_promised(chain), folder) for chain, folder in chains]
+    with _temporary(".xframe-", target.absolute().parent) as place:
+        made = place / "made"
+        made.mkdir()
+        pieces = []
+        for chain, folder in chains:
+            (made / folder).mkdir(exist_ok=True)
+            pieces.append(_piece(chain, made / folder, folder, to, _stored(found, chain)))
+        conversion = _concluded(found, target, to, pieces, left, ignore)
+        if conversion.status == "equivalent":
+            _save(made / "proof.json", conversion.report("json"))
+            _save(made / "proof.md", conversion.report("markdown"))
+            _deliver(made, target)
+    return conversion
+
+
+# ---- Before anything is written.
+
+
+def _check_target(to: str) -> None:
+    if to not in TARGETS:
+        raise SpecError(f"to must be {', '.join(TARGETS)}, not {to!r}.")
+
+
+def _check_destination(target: Path, source: Path, force: bool) -> None:
+    if not target.absolute().parent.is_dir():
+        raise FileError(f"Cannot write {target}: the folder {target.absolute().parent} does not exist; make it first.")
+    if target.exists() and not target.is_dir():
+        raise FileError(f"Cannot write {target}: it is a file; name a folder.")
+    if target.exists() and not force:
+        raise FileError(f"Cannot write {target}: it exists; name another folder, or replace it with --force.")
+    if target.exists() and source.resolve().is_relative_to(target.resolve()):
+        raise FileError(f"Cannot write {target}: it holds {source}, which would be lost; name another folder.")
+
+
+def _check_lost(found: Findings, ignore: Sequence[str]) -> None:
+    """Refuse to lose a tensor without a word."""
+    unknown = [name for name in ignore if name not in found.unconsumed]
+    if unknown:
+        raise SpecError(f"{unknown[0]!r} is no tensor that would be left out; correct its name.")
+    lost = [name for name in found.unconsumed if name not in ignore]
+    if lost:
+        raise SpecError(
+            f"Nothing explains the {'tensor' if len(lost) == 1 else 'tensors'} {', '.join(map(repr, lost[:5]))}"
+            f"{f' and {len(lost) - 5} more' if len(lost) > 5 else ''}; leave {'it' if len(lost) == 1 else 'them'} out by name "
+            "with --ignore."
+        )
+
+
+def _check_decided(layer: FoundLayer) -> None:
+    if len(layer.readings) < 2:
+        return
+    named = "packing" in layer.undecided
+    readings = [f"{one.spec}{f', packing {one.packing.name}' if named else ''}" for one in layer.readings]
+    flags = " or ".join(f"--{name.replace('_', '-')}" for name in layer.undecided)
+    mend = f"choose with {flags}" if flags else "no option tells them apart; give its tensors the framework's names"
+    raise SpecError(
+        f"The file does not decide which of {len(readings)} layers {layer.name!r} is: "
+        f"{', or '.join(dict.fromkeys(readings))}; {mend}."
+    )
+
+
+def _chains(found: Findings, layers_only: bool) -> tuple[list[tuple[Chain, str]], list[str]]:
+    """What is converted, each with its folder below the destination; and what is not, with the reason."""
+    why = "the file holds weights only, and does not say how its layers are connected"
+    if found.file.config is not None and not layers_only:
+        try:
+            return [(chain_of(found), "")], []
+        except UnsupportedError as error:
+            why = str(error).rstrip(".")
+    taken: list[str] = []
+    chains = []
+    for layer in found.layers:
+        if layer.readings:
+            taken.append(identifier(layer.name, taken))
+            chains.append((one_layer(found, layer), taken[-1]))
+    if not chains:
+        raise UnsupportedError(f"{found.file.path} holds no recurrent or dense layer that could be converted: {why}.")
+    left = [f"{layer.name}: {layer.refused.rstrip('.')}" for layer in found.layers if layer.refused]
+    left += [f"{other.name}, of kind {other.kind}" for other in found.others]
+    if len(chains) == 1 and not left and found.file.config is None:
+        return [(chains[0][0], "")], []
+    return chains, [*left, f"how the layers are connected: {why}"]
+
+
+def _promised(chain: Chain) -> Chain:
+    """The chain for masks that are padding on the right."""
+    steps = []
+    for step in chain.steps:
+        masked = isinstance(step.spec, Recurrent) and step.spec.mask == "any"
+        steps.append(replace(step, spec=replace(step.spec, mask="right")) if masked else step)  # type: ignore[type-var]
+    if steps == list(chain.steps):
+        raise SpecError("No mask reaches a recurrent layer of this model; leave --right-padded out.")
+    return replace(chain, steps=tuple(steps))
+
+
+def one_layer(found: Findings, layer: FoundLayer) -> Chain:
+    """A chain of one step."""
+    reading, file = layer.readings[0], found.file
+
+    recurrent = isinstance(reading.spec, Recurrent)
+    # A bare cell is converted as the layer that runs it.
+    spec = replace(reading.spec, form="layer") if isinstance(reading.spec, Recurrent) else reading.spec
+    step = Step(
+        layer.name,
+        "recurrent" if recurrent else "dense",
+        {"sequence": True} if recurrent else {},
+        spec,
+        partial(reading.blocks, file),
+        layer.tensors,
+    )
+    time = (None,) if recurrent else ()
+    return Chain((step,), (*time, reading.spec.input_size), layer.name)
+
+
+# ---- Writing, and the proof.
+
+
+def _piece(chain: Chain, folder: Path, name: str, to: str, before: int) -> Piece:
+    written = write(chain, folder, to)
+    dtype = "float32" if to == "onnx" else plan(chain).dtype
+    trials = tuple(_trial(chain, folder, to, size, dtype) for size in _sizes(chain))
+    return Piece(
+        chain.name,
+        name,
+        tuple(_described(step) for step in chain.steps),
+        before,
+        _numbers_in(written),
+        dtype,
+        written.notes,
+        written.fates,
+        trials,
+        _power(chain, dtype),
+    )
+
+
+def _sizes(chain: Chain) -> Iterator[tuple[int, int | None]]:
+    """The sizes of the probes; what a stateful layer or a fixed length allows. The length is None where there is no time."""
+    batches = {size for step in chain.steps if (size := getattr(step.spec, "batch_size", None)) is not None}
+    words = chain.steps[0].kind == "embedding"
+    timeless = len(chain.input_shape) < 2 and not words
+    probes = _FEW if _size(chain) > _LIGHT else PROBES
+    sizes = [(next(iter(batches), batch), steps) for batch, steps in probes]
+    yield from dict.fromkeys((b, None if timeless else chain.input_shape[0] or steps) for b, steps in sizes)
+
+
+def _probed(chain: Chain, size: tuple[int, int | None], dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An input of this size, exact in the type, what the reference makes of it, and the noise of that.
+
+    It is longer where a convolution or a shape does not allow so few time steps.
+    """
+
+    def drawn(steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        x = reference.probe(chain, size[0], steps)
+        if dtype == "float16" and x.dtype.kind == "f":
+            x = x.astype("float16").astype("float32")
+        return x, *reference.noise(chain, x, dtype)
+
+    for steps in (size[1] or 1, *_LONGER[:-1]):
+        with suppress(SpecError):
+            return drawn(steps)
+    return drawn(_LONGER[-1])
+
+
+def _trial(chain: Chain, folder: Path, to: str, size: tuple[int, int | None], dtype: str) -> Trial:
+    x, clean, deviation = _probed(chain, size, dtype)
+    batch, steps = size[0], None if size[1] is None else x.shape[1]
+    got = run(folder, x, to)
+    if got.shape != clean.shape:
+        return Trial(batch, steps, "different", np.inf, np.inf, f"its output is {got.shape}, not {clean.shape}")
+    if not (np.isfinite(clean).all() and np.isfinite(deviation).all()):
+        return Trial(batch, steps, "inconclusive", 0.0, 0.0, "the reference overflows")
+    if not np.isfinite(got).all():
+        return Trial(batch, steps, "different", np.inf, np.inf, "its output is not finite")
+    ratio, off = float(noise.ratio(got, clean, deviation).max()), float(np.abs(got - clean).max())
+    if ratio > LIMIT:
+        return Trial(batch, steps, "different", off, ratio, f"off by {off:.2g}, {ratio:.3g} times the rounding noise")
+    if not clean.any():
+        return Trial(batch, steps, "inconclusive", off, ratio, "all outputs are zero, which proves nothing")
+    return Trial(batch, steps, "equivalent", off, ratio)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _power(chain: Chain, dtype: str) -> tuple[str, float] | None:
+    """The mistake in a recurrent layer's parameters that would have shown least, and how many times over the limit."""
+    if _size(chain) > _LIGHT:
+        return None
+    x, clean, deviation = _probed(chain, next(_sizes(chain)), dtype)
+    found: dict[str, float] = {}
+    for i, step in enumerate(chain.steps):
+        if step.kind != "recurrent" or step.spec is None:
+            continue
+        params = Parameters(step.spec, dict(step.params()))
+        for mistake, changed in parameter_mistakes(step.spec, params):
+            wrong = replace(step, params=partial(params.replaced, changed))
+            if all(np.array_equal(block, params[key]) for key, block in changed.items()):
+                continue
+            got, _ = reference.run(replace(chain, steps=(*chain.steps[:i], wrong, *chain.steps[i + 1 :])), x)
+            ratio = noise.ratio(got, clean, deviation).max() / LIMIT
+            found[f"{step.name}: {mistake}"] = float(ratio) if np.isfinite(ratio) else 1e30
+    return min(found.items(), key=lambda item: item[1]) if found else None
+
+
+def _concluded(
+    found: Findings, target: Path, to: str, pieces: Sequence[Piece], left: Sequence[str], left_out: Sequence[str]
+) -> Conversion:
+    trials = [(piece, trial) for piece in pieces for trial in piece.trials]
+    wrong = next(((p, t) for p, t in trials if t.status != "equivalent"), None)
+    weak = next((p for p in pieces if p.power is not None and p.power[1] <= 1), None)
+    worst = max(trial.noise_ratio for _, trial in trials)
+    if wrong is not None:
+        piece, trial = wrong
+        size = plural(trial.batch, "sample" if trial.steps is None else "sequence")
+        size += "" if trial.steps is None else f" of {plural(trial.steps, 'time step')}"
+        status, reason = trial.status, f"{piece.name}, on {size}: {trial.reason}. Nothing was written."
+    elif weak is not None and weak.power is not None:
+        status, reason = (
+            "inconclusive",
+            (f"{weak.name}: the mistake {weak.power[0]!r} would not have shown on these inputs. Nothing was written."),
+        )
+    else:
+        status, reason = (
+            "equivalent",
+            (
+                f"What was written, run in {get_target(to).title}, is within {worst:.2g} times the rounding noise of the NumPy "
+                f"reference (limit {LIMIT:g}) on {plural(len(trials), 'input')}."
+            ),
+        )
+    warnings = [*found.warnings, *_warned(found)]
+    return Conversion(
+        str(found.file.path),
+        str(target),
+        to,
+        status,
+        reason,
+        tuple(pieces),
+        tuple(left),
+        tuple(left_out),
+        tuple(dict.fromkeys(warnings)),
+        LIMIT,
+        _environment(to),
+    )
+
+
+def _warned(found: Findings) -> Iterator[str]:
+    """What was assumed of the layers, and what else is to be said of them."""
+    for layer in found.layers:
+        yield from (f"{layer.name}: {warning}" for warning in layer.warnings)
+        for reading in layer.readings[:1]:
+            options = {name: getattr(reading.spec, name) for name in reading.open}
+            assumed = ", ".join(f"{name} {value!r}" for name, value in options.items() if value is not None)
+            if assumed:
+                yield f"{layer.name}: not in the file, and taken as the default: {assumed}."
+            if reading.forget_bias:
+                yield f"{layer.name}: {reading.forget_bias:g} was added to the bias of the forget gate, as TensorFlow 1 does."
+
+
+def _environment(to: str) -> dict[str, str]:
+    from xframe import __version__
+    from xframe.adapters import get_adapter, known_adapters
+    from xframe.comparison import environment
+
+    found = {"xframe": __version__, **environment([get_adapter(to)] if to in known_adapters() else [])}
+    return found | ({name: version(name) for name in ("onnx", "onnxruntime")} if to == "onnx" else {})
+
+
+def _described(step: Step) -> str:
+    if step.spec is not None:
+        last = " (last output)" if step.kind == "recurrent" and not step.options.get("sequence", True) else ""
+        return f"{step.name}: {step.spec}{last}"
+    options = ", ".join(f"{name} {value!r}" for name, value in step.options.items())
+    return f"{step.name}: {step.kind}{f' ({options})' if options else ''}"
+
+
+def _stored(found: Findings, chain: Chain) -> int:
+    """How many numbers the source holds for a chain."""
+    names = dict.fromkeys(name for step in chain.steps for name in step.sources)
+    return sum(found.file.tensors[name].count for name in names)
+
+
+def _size(chain: Chain) -> int:
+    """How many numbers the steps of a chain have in canonical form."""
+    total = 0
+    for step in chain.steps:
+        if step.spec is not None:
+            total += sum(prod(block_shape(step.spec, key)) for key in keys(step.spec))
+        else:
+            total += sum(prod(shape) for shape in step.shapes.values())
+    return total
+
+
+def _numbers_in(written: Written) -> int:
+    """How many numbers the written files hold: those of the tensors that took the source's, not the constants of a graph."""
+    weights = next((file for name in _WEIGHTS for file in written.files if file.name == name), None)
+    tensors = {} if weights is None else load(weights).tensors
+    named = {name for fate in written.fates.values() for name in fate.split(", ")}.intersection(tensors)
+    return sum(tensor.count for name, tensor in tensors.items() if name in named or not named)
+
+
+# ---- Delivering.
+
+
+@contextmanager
+def _temporary(prefix: str, parent: Path | None = None) -> Iterator[Path]:
+    """A folder that is gone afterwards. What the disk refuses meanwhile is a FileError."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as place:
+            yield Path(place)
+    except OSError as error:
+        if isinstance(error, XframeError):
+            raise
+        raise FileError(
+            f"Cannot write to {parent or tempfile.gettempdir()}: {error.strerror or error}; make room, or choose another place."
+        ) from None
+
+
+def _save(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _deliver(made: Path, target: Path) -> None:
+    """Put the folder where it belongs, whole or not at all; the one that it replaces goes last."""
+    old = made.with_name("old")
+    try:
+        if target.exists():
+            target.rename(old)
+        made.rename(target)
+    except BaseException as error:
+        # Whatever happens, Ctrl-C included: what was there stays there.
+        if old.exists() and not target.exists():
+            old.rename(target)
+        if isinstance(error, OSError):
+            raise FileError(f"Cannot write {target}: {error.strerror}; choose another place.") from None
+        raise
