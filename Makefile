@@ -33,7 +33,7 @@ compare: $(STAMP) ## the main job: prove one model in detail, then the whole gri
 	@$(VENV)/bin/xframe compare --suite
 
 test: $(STAMP) ## run the tests
-	@$(RUN) pytest -m "not slow"
+	@$(RUN) pytest --numprocesses auto --maxprocesses 4 -m "not slow"
 
 test-slow: $(STAMP) ## run the longer tests
 	@$(RUN) pytest -m slow || [ $$? -eq 5 ] # 5: there are none

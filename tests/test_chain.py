@@ -235,6 +235,7 @@ def test_keras_3(name: str, keras: ModuleType, tmp_path: Path) -> None:
     agrees(saved, model, ((3, 5),))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_keras_2(name: str, legacy: ModuleType, tmp_path: Path) -> None:
     shape, build = MODELS[name]

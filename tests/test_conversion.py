@@ -238,7 +238,7 @@ def converted(
     return of
 
 
-@pytest.mark.parametrize("to", TARGETS)
+@pytest.mark.parametrize("to", [pytest.param(to, marks=pytest.mark.slow) if to == "keras" else to for to in TARGETS])
 @pytest.mark.parametrize("name", LEGACY)
 def test_what_keras_2_wrote(
     name: str, to: str, legacy: Callable[[str], Written], converted: Callable[[str, str], tuple[Result, Path]]

@@ -61,6 +61,6 @@ def test_the_code_works(capsys: pytest.CaptureFixture[str]) -> None:
         exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
         printed.append(capsys.readouterr().out)
     assert printed == [
-        "(2, 9, 14) 1554\nLSTM(8) on 3 features\n",
+        "(2, 9, 14) 1554\nLSTM(8) on 3 features\nModel\n",
         "Recurrent GRU(6) on 4 features, reset after, gates hard_sigmoid, mask any (zero)\n",
     ]
