@@ -1191,3 +1191,61 @@ def test_a_model_without_time_has_no_time_steps(tmp_path: Path) -> None:
     trials = json.loads((tmp_path / "made/proof.json").read_text())["pieces"][0]["trials"]
     assert [(trial["batch"], trial["steps"]) for trial in trials] == [(2, None), (1, None), (3, None)]
     assert "on 3 inputs" in result.words
+
+
+# ---- Masks that are padding.
+
+
+def _masked_model(folder: Path) -> Path:
+    model = keras.Sequential(
+        [
+            keras.Input((None,)),
+            keras.layers.Embedding(11, 5, mask_zero=True),
+            keras.layers.Bidirectional(keras.layers.LSTM(4, return_sequences=True)),
+            keras.layers.GRU(3),
+        ]
+    )
+    for i, weight in enumerate(model.weights):
+        weight.assign(np.random.default_rng(i).uniform(0.2, 0.9, weight.shape) * (-1.0) ** np.arange(weight.shape[-1]))
+    model.save(folder / "masked.keras")
+    return folder / "masked.keras"
+
+
+def test_padding_on_the_right_is_what_onnx_can_mask(tmp_path: Path) -> None:
+    source = _masked_model(tmp_path)
+    refused = convert(source, tmp_path / "out", "onnx")
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "--right-padded" in refused.err
+    done = convert(source, tmp_path / "out", "onnx", "--right-padded")
+    assert (done.status, done.err) == (0, "")
+    words = np.array([[3, 7, 1, 0, 0], [2, 0, 0, 0, 0], [9, 8, 4, 6, 5]])
+    model = keras.saving.load_model(source)
+    chain = chain_of(recognise(load(source)))
+    clean, deviation = chains.noise(chain, words, "float32")
+    for got in (model.predict(words, verbose=0), writers.run(tmp_path / "out", words, "onnx")):
+        assert noise.ratio(got, clean, deviation).max() < LIMIT
+    # The padding matters here: without the mask, the outputs are others.
+    assert (
+        noise.ratio(writers.run(tmp_path / "out", np.where(words, words, 1), "onnx"), clean, deviation)[:2].max() > 1e3
+    )
+
+
+def test_the_probe_of_a_promise_keeps_it(tmp_path: Path) -> None:
+    """Of different lengths, with padding after the end only; a writer that ignored the mask would be seen."""
+    done = convert(_masked_model(tmp_path), tmp_path / "out", "onnx", "--right-padded", "--format", "json")
+    assert json.loads(done.out)["status"] == "equivalent"
+    chain = conversion.promised(chain_of(recognise(load(tmp_path / "masked.keras"))))
+    x = chains.probe(chain, 3, 12)
+    lengths = (x != 0).sum(axis=1)
+    assert sorted(set(lengths)) == [6, 11, 12]
+    assert all((row[:n] != 0).all() and (row[n:] == 0).all() for row, n in zip(x, lengths, strict=True))
+
+
+def test_a_promise_without_a_mask_is_refused(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((None, 3)), keras.layers.LSTM(4)])
+    model.save(tmp_path / "plain.keras")
+    done = convert(tmp_path / "plain.keras", tmp_path / "out", "onnx", "--right-padded")
+    assert (done.status, done.err) == (
+        2,
+        "xframe: error: No mask reaches a recurrent layer of this model; leave --right-padded out.\n",
+    )

@@ -242,6 +242,22 @@ def test_the_reading_that_agrees_is_taken(tmp_path: Path) -> None:
     assert verify(layer, tmp_path / "w.npz")
 
 
+def test_a_choice_may_be_meant_for_one_of_the_files(tmp_path: Path) -> None:
+    """A square npz that does not say how it is packed, and a file of PyTorch, for which --packing onnx would make no sense."""
+    spec = Recurrent("gru", 6, 6)
+    blocks = helpers.weights(spec, dtype="float32")
+    layer = get_adapter("torch").build_loaded(spec, blocks, "float32")
+    onnx = {n: a[0] for n, a in pack(known_packings()["onnx"], spec, blocks, "float32")}
+    bias = np.split(onnx["B"], 2)
+    np.savez(tmp_path / "w.npz", enc_w_ih=onnx["W"], enc_w_hh=onnx["R"], enc_b_ih=bias[0], enc_b_hh=bias[1])
+    path = saved(layer, tmp_path / "layer.pt")
+    assert verify(tmp_path / "w.npz", path, choices=Choices(packing="onnx-arrays"))
+    assert verify(path, tmp_path / "w.npz", choices=Choices(packing="onnx-arrays"))
+    for a, b in ((path, path), (path, layer), (layer, path)):
+        with pytest.raises(SpecError, match="packing='onnx-arrays' is true of no layer"):
+            verify(a, b, choices=Choices(packing="onnx-arrays"))
+
+
 def test_outputs_are_compared_too(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """The same parameters, and another function of them."""
     right = reference.run_given

@@ -31,7 +31,7 @@ from xframe.spec import Recurrent, plural
 from xframe.writers import TARGETS, Written, get_target, run, write
 from xframe.writers.base import identifier, module_of, plan
 
-__all__ = ["PROBES", "Conversion", "Piece", "Trial", "convert", "convert_file", "one_layer"]
+__all__ = ["PROBES", "Conversion", "Piece", "Trial", "convert", "convert_file", "one_layer", "promised"]
 
 # Batch sizes and lengths at which the written model is run, and those for models of more numbers than the next line says.
 PROBES = ((2, 5), (1, 1), (3, 12))
@@ -199,7 +199,7 @@ def convert_file(
     for layer in found.layers:
         _check_decided(layer)
     if right_padded:
-        chains = [(_promised(chain), folder) for chain, folder in chains]
+        chains = [(promised(chain), folder) for chain, folder in chains]
     with _temporary(".xframe-", target.absolute().parent) as place:
         made = place / "made"
         made.mkdir()
@@ -284,7 +284,7 @@ def _chains(found: Findings, layers_only: bool) -> tuple[list[tuple[Chain, str]]
     return chains, [*left, f"how the layers are connected: {why}"]
 
 
-def _promised(chain: Chain) -> Chain:
+def promised(chain: Chain) -> Chain:
     """The chain for masks that are padding on the right."""
     steps = []
     for step in chain.steps:
@@ -427,7 +427,7 @@ def _concluded(
                 f"reference (limit {LIMIT:g}) on {plural(len(trials), 'input')}."
             ),
         )
-    warnings = [*found.warnings, *_warned(found)]
+    warnings = [*found.warnings, *_warned(found, whole=found.file.config is not None and not left)]
     return Conversion(
         str(found.file.path),
         str(target),
@@ -443,11 +443,14 @@ def _concluded(
     )
 
 
-def _warned(found: Findings) -> Iterator[str]:
+def _warned(found: Findings, whole: bool) -> Iterator[str]:
     """What was assumed of the layers, and what else is to be said of them."""
     for layer in found.layers:
-        yield from (f"{layer.name}: {warning}" for warning in layer.warnings)
+        # What is said of a dense layer's activation is about the layer alone.
+        yield from (f"{layer.name}: {warning}" for warning in layer.warnings if not whole)
         for reading in layer.readings[:1]:
+            # The first sentence says how the layer was found, the others what was made of what the file does not say.
+            yield from (f"{layer.name}: {sentence}" for sentence in reading.evidence[1:])
             options = {name: getattr(reading.spec, name) for name in reading.open}
             assumed = ", ".join(f"{name} {value!r}" for name, value in options.items() if value is not None)
             if assumed:

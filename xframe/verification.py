@@ -108,7 +108,7 @@ def verify(a: Any, b: Any, *, subset: bool = False, choices: Choices | None = No
         SpecError: a choice makes no sense, or a side has no layer to compare.
         UnsupportedError: a side is neither a path nor a model of a known framework.
     """
-    first, second = (_side(one, choices) for one in (a, b))
+    first, second = _sides(a, b, choices)
     for side in (first, second):
         if not side.units:
             raise SpecError(f"{side.name} has no recurrent or dense layer that could be compared{side.why}.")
@@ -185,6 +185,22 @@ class _Side:
     others: dict[str, Any]
     notes: list[str]
     why: str = ""
+
+
+def _sides(a: Any, b: Any, choices: Choices | None) -> list[_Side]:
+    """Both sides. A choice that makes no sense for one of two files may be meant for the other."""
+    files = sum(isinstance(given, str | Path) for given in (a, b))
+    found: list[_Side] = []
+    wrong: list[SpecError] = []
+    for given in (a, b):
+        try:
+            found.append(_side(given, choices))
+        except SpecError as error:
+            wrong.append(error)
+            found.append(_side(given, None))
+    if wrong and len(wrong) == files:
+        raise wrong[0]
+    return found
 
 
 def _side(given: Any, choices: Choices | None) -> _Side:

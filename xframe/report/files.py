@@ -121,7 +121,7 @@ def conversion(c: Conversion) -> Iterator[Block]:
             f"Numbers stored: {piece.before:,} in the source, {piece.after:,} ({piece.dtype}) in what was written."
         )
         yield Items(piece.notes)
-        yield Table(("tensor of the source", "became"), tuple(piece.fates.items()))
+        yield Items(tuple(_fates(piece)))
         yield _trials(piece)
         if piece.power:
             name, margin = piece.power
@@ -134,6 +134,14 @@ def conversion(c: Conversion) -> Iterator[Block]:
     yield Items(c.warnings)
     yield Paragraph(f"Environment: {', '.join(f'{name} {text}' for name, text in c.environment.items())}.")
     yield Paragraph(f"VERDICT: {c.status}. {c.reason}", strong=True)
+
+
+def _fates(piece: Piece) -> Iterator[str]:
+    """What became of the tensors, those with one fate together."""
+    groups: dict[str, list[str]] = {}
+    for source, fate in piece.fates.items():
+        groups.setdefault(fate, []).append(source)
+    yield from (f"{', '.join(sources)} became {fate}." for fate, sources in groups.items())
 
 
 def _trials(piece: Piece) -> Table:
