@@ -1249,3 +1249,38 @@ def test_a_promise_without_a_mask_is_refused(tmp_path: Path) -> None:
         2,
         "xframe: error: No mask reaches a recurrent layer of this model; leave --right-padded out.\n",
     )
+
+
+# ---- A live model is run itself.
+
+
+def test_a_live_model_that_is_not_what_it_looks_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that was changed is in no configuration."""
+    model = fill(keras.Sequential([keras.Input((None, 3)), k3.LSTM(4, return_sequences=True), k3.Dense(2)]))
+    assert isinstance(xframe.convert(model, to="torch"), torch.nn.Module)
+    layer = model.layers[0]
+    right = layer.call
+    monkeypatch.setattr(layer, "call", lambda *given, **named: right(*given, **named) * 1.001)
+    with pytest.raises(UnsupportedError, match=r"puts out something else .* times the rounding noise away"):
+        xframe.convert(model, to="torch")
+
+
+def test_a_live_torch_model_is_run_and_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Dropout(0.5), torch.nn.Tanh(), torch.nn.Linear(5, 2))
+    model.train()
+    assert xframe.convert(model, to="keras").count_params() == 3 * 5 + 5 + 5 * 2 + 2
+    assert all(module.training for module in model.modules())
+    monkeypatch.setattr(model[2], "forward", torch.sin)
+    with pytest.raises(UnsupportedError, match="puts out something else"):
+        xframe.convert(model, to="keras")
+
+
+def test_a_stateful_live_model_keeps_its_states() -> None:
+    model = keras.Sequential([keras.Input(batch_shape=(2, None, 3)), k3.GRU(4, stateful=True, return_sequences=True)])
+    fill(model)
+    model(np.ones((2, 5, 3), "float32"))
+    before = [np.array(state) for state in model.layers[0].states]
+    assert any(state.any() for state in before)
+    xframe.convert(model, to="torch")
+    assert all(np.array_equal(state, old) for state, old in zip(model.layers[0].states, before, strict=True))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from xframe import noise
-from xframe.chain import Chain, Step, chain_of, chain_of_model, reference
+from xframe.chain import Chain, Step, chain_of, chain_of_model, reference, run_model
 from xframe.errors import FileError, SpecError, UnsupportedError, XframeError
 from xframe.files import load
 from xframe.judging import LIMIT
@@ -144,12 +144,32 @@ def convert(model: Any, to: str) -> Any:
     """
     _check_target(to)
     chain = chain_of_model(model)
+    _check_understood(model, chain)
     with _temporary("xframe-") as folder:
         piece = _piece(chain, folder, "", to, _size(chain))
         wrong = next((trial for trial in piece.trials if trial.status != "equivalent"), None)
         if wrong is not None:
             raise SpecError(f"The converted model could not be proven to be the same: {wrong.reason}.")
         return _native(folder, to)
+
+
+def _check_understood(model: Any, chain: Chain) -> None:
+    """Refuse a model that itself puts out something else than the chain that it was taken for.
+
+    A stateful one is not run, because that would change its states.
+    """
+    if any(getattr(step.spec, "stateful", False) for step in chain.steps):
+        return
+    dtype = plan(chain).dtype
+    for size in _sizes(chain):
+        x, clean, deviation = _probed(chain, size, dtype)
+        got = run_model(model, x.astype(dtype) if x.dtype.kind == "f" else x)
+        ratio = noise.ratio(got, clean, deviation).max() if got.shape == clean.shape else np.inf
+        if not ratio <= LIMIT:
+            raise UnsupportedError(
+                f"The model puts out something else than the layers that it is made of, {ratio:.3g} times the rounding noise "
+                "away: something in it is not modelled, such as a call that was changed; convert its layers one by one."
+            )
 
 
 def _native(folder: Path, to: str) -> Any:

@@ -18,7 +18,9 @@ from xframe.spec import Recurrent
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["chain_of_model"]
+__all__ = ["chain_of_model", "run_model"]
+
+_SEQUENTIAL = ("torch.nn.modules.container", "Sequential")
 
 
 def chain_of_model(model: Any) -> Chain:
@@ -35,11 +37,31 @@ def chain_of_model(model: Any) -> Chain:
     adapter = adapter_of(model)
     if adapter.name == "keras" and hasattr(model, "get_config") and not isinstance(model, list | tuple):
         return _keras(model)
-    if (type(model).__module__, type(model).__name__) == ("torch.nn.modules.container", "Sequential"):
+    if (type(model).__module__, type(model).__name__) == _SEQUENTIAL:
         from xframe.chain.torch import chain_of_sequential  # which needs the framework
 
         return chain_of_sequential(adapter, model)
     return _single(adapter, model)
+
+
+def run_model(model: Any, x: np.ndarray) -> np.ndarray:
+    """What a model or layer that `chain_of_model` understands puts out itself, at inference.
+
+    Args:
+        model: see `chain_of_model`; not a stateful one, whose states would change.
+        x: (batch, ...), of the model's type, or whole numbers.
+    """
+    adapter = adapter_of(model)
+    if adapter.name == "keras" and hasattr(model, "get_config") and not isinstance(model, list | tuple):
+        import keras
+
+        found: np.ndarray = keras.ops.convert_to_numpy(model(keras.ops.convert_to_tensor(x), training=False))
+        return found
+    if (type(model).__module__, type(model).__name__) == _SEQUENTIAL:
+        from xframe.chain.torch import run_sequential
+
+        return run_sequential(model, x)
+    return adapter.run(model, x).sequence
 
 
 def _single(adapter: Adapter, layer: Any) -> Chain:

@@ -15,7 +15,7 @@ from xframe.spec import Dense
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["chain_of_sequential"]
+__all__ = ["chain_of_sequential", "run_sequential"]
 
 # The modules that are functions of the numbers, by what they are called here, with the attributes that must have these values.
 _FUNCTIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -179,3 +179,19 @@ _MODULES: dict[str, Callable[[Adapter, str, Any, Shape], Step]] = {
     "LayerNorm": _layer_norm,
     "BatchNorm1d": _batch_norm,
 }
+
+
+def run_sequential(model: Any, x: np.ndarray) -> np.ndarray:
+    """What a torch.nn.Sequential puts out at inference."""
+    import torch
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            like = next(model.parameters(), None)
+            given = torch.as_tensor(x) if like is None else torch.as_tensor(x).to(like.device)
+            found: np.ndarray = model(given).cpu().numpy()
+            return found
+    finally:
+        model.train(training)

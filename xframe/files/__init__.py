@@ -19,7 +19,7 @@ __all__ = ["FORMATS", "ModelFile", "StoredLayer", "StoredTensor", "load"]
 
 # What each format is called, and the module and function that reads it.
 FORMATS = {
-    "keras-hdf5": ("Keras HDF5 (Keras 1 and 2)", "keras:read_hdf5"),
+    "keras-hdf5": ("Keras HDF5 (.h5)", "keras:read_hdf5"),
     "keras-weights": ("Keras 3 weights (.weights.h5)", "keras:read_hdf5"),
     "keras": ("Keras 3 model (.keras)", "keras:read_zip"),
     "npz": ("NumPy arrays (.npz)", "npz:read"),
