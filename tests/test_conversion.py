@@ -790,7 +790,7 @@ def test_outputs_that_are_no_numbers(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(conversion, "run", lambda folder, x, to: change(writers.run(folder, x, to)))
+    monkeypatch.setattr(conversion, "opened", lambda folder, to: lambda x: change(writers.run(folder, x, to)))
     result = convert(simple, tmp_path / "made", "npz", "--format", "json")
     assert (result.status, result.err) == (1, "")
     content = json.loads(result.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
@@ -891,7 +891,7 @@ def _full(*_: Any) -> Any:
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("where", ["write", "run", "_save"])
+@pytest.mark.parametrize("where", ["write", "opened", "_save"])
 @pytest.mark.parametrize("failure", [_no_file, _bug, _interrupt, _full], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("force", [True, False])
 def test_a_failure_in_the_middle_leaves_everything_as_it_was(

@@ -7,10 +7,10 @@ reference in float64 with the numbers of the source, in units of the rounding no
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
@@ -28,7 +28,7 @@ from xframe.mistakes import parameter_mistakes
 from xframe.packing import Parameters
 from xframe.recognition import Choices, Findings, FoundLayer, recognise
 from xframe.spec import Recurrent, plural
-from xframe.writers import TARGETS, Written, get_target, run, write
+from xframe.writers import TARGETS, Written, get_target, opened, write
 from xframe.writers.base import identifier, module_of, plan
 
 __all__ = ["PROBES", "Conversion", "Piece", "Trial", "convert", "convert_file", "one_layer", "promised"]
@@ -340,7 +340,7 @@ def one_layer(found: Findings, layer: FoundLayer) -> Chain:
 def _piece(chain: Chain, folder: Path, name: str, to: str, before: int) -> Piece:
     written = write(chain, folder, to)
     dtype = "float32" if to == "onnx" else plan(chain).dtype
-    trials = tuple(_trial(chain, folder, to, size, dtype) for size in _sizes(chain))
+    trials = tuple(_trials(_held(chain), folder, to, dtype))
     return Piece(
         chain.name,
         name,
@@ -383,10 +383,29 @@ def _probed(chain: Chain, size: tuple[int, int | None], dtype: str) -> tuple[np.
     return drawn(_LONGER[-1])
 
 
-def _trial(chain: Chain, folder: Path, to: str, size: tuple[int, int | None], dtype: str) -> Trial:
+def _held(chain: Chain) -> Chain:
+    """The chain with its numbers in memory, where several runs read them."""
+    return replace(chain, steps=tuple(replace(step, params=cache(partial(_read, step))) for step in chain.steps))
+
+
+def _read(step: Step) -> dict[Any, np.ndarray]:
+    return dict(step.params())
+
+
+def _trials(chain: Chain, folder: Path, to: str, dtype: str) -> Iterator[Trial]:
+    """The runs of what was written; a stateful model is loaded for each, so that it begins with zero states."""
+    stateful = any(getattr(step.spec, "stateful", False) for step in chain.steps)
+    model = None
+    for size in _sizes(chain):
+        if model is None or stateful:
+            model = opened(folder, to)
+        yield _trial(chain, model, size, dtype)
+
+
+def _trial(chain: Chain, model: Callable[[np.ndarray], np.ndarray], size: tuple[int, int | None], dtype: str) -> Trial:
     x, clean, deviation = _probed(chain, size, dtype)
     batch, steps = size[0], None if size[1] is None else x.shape[1]
-    got = run(folder, x, to)
+    got = model(x)
     if got.shape != clean.shape:
         return Trial(batch, steps, "different", np.inf, np.inf, f"its output is {got.shape}, not {clean.shape}")
     if not (np.isfinite(clean).all() and np.isfinite(deviation).all()):

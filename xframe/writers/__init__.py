@@ -7,6 +7,7 @@ with neither installed.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from xframe.chain.base import Chain
 from xframe.errors import FileError, UnsupportedError
 from xframe.writers.base import Target, Written
 
-__all__ = ["TARGETS", "Target", "Written", "get_target", "run", "write"]
+__all__ = ["TARGETS", "Target", "Written", "get_target", "opened", "run", "write"]
 
 TARGETS = ("torch", "keras", "onnx", "npz")
 
@@ -58,15 +59,19 @@ def write(chain: Chain, folder: Path, to: str) -> Written:
 
 
 def run(folder: Path, x: np.ndarray, to: str) -> np.ndarray:
-    """What the model in a folder puts out, by the model.py that `write` has just put there.
+    """What the model in a folder puts out for x (batch, ...), loaded for this once: see `opened`."""
+    return opened(folder, to)(x)
+
+
+def opened(folder: Path, to: str) -> Callable[[np.ndarray], np.ndarray]:
+    """The model in a folder, by the model.py that `write` has just put there: from an input (batch, ...) to the output.
 
     Args:
         folder: the folder; its model.py is run, so it must come from `write`, not from a stranger.
-        x: (batch, ...), as the chain reads it.
         to: which target the folder was written for.
 
     Raises:
         FileError: there is no such model.
         MissingFrameworkError: a library that the model needs is not installed.
     """
-    return get_target(to).run(Path(folder), x)
+    return get_target(to).opened(Path(folder))

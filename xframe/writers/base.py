@@ -67,13 +67,13 @@ class Target:
     Attributes:
         name, title: ``torch``, ``PyTorch``.
         write: (chain, folder) -> what was written. UnsupportedError if the framework cannot express it.
-        run: (folder, x) -> the output, by the model.py that lies in the folder.
+        opened: (folder) -> what gives the output for an input, by the model.py that lies in the folder.
     """
 
     name: str
     title: str
     write: Callable[[Chain, Path], Written]
-    run: Callable[[Path, np.ndarray], np.ndarray]
+    opened: Callable[[Path], Callable[[np.ndarray], np.ndarray]]
 
 
 @dataclass(frozen=True)

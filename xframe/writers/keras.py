@@ -78,15 +78,15 @@ def _built(folder: Path) -> Any:
         raise UnsupportedError(f"Keras cannot build this model: {why}; convert it to torch.") from None
 
 
-def run(folder: Path, x: np.ndarray) -> np.ndarray:
-    """See `Target.run`."""
+def opened(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """See `Target.opened`."""
     import keras
 
     model = _module(folder)["load"](folder)
-    return np.asarray(keras.ops.convert_to_numpy(model(x, training=False)))
+    return lambda x: np.asarray(keras.ops.convert_to_numpy(model(x, training=False)))
 
 
-TARGET = Target("keras", "Keras", write, run)
+TARGET = Target("keras", "Keras", write, opened)
 
 
 def _module(folder: Path) -> dict[str, Any]:

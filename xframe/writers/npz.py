@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,13 +60,13 @@ def write(chain: Chain, folder: Path) -> Written:
     return Written((weights, source), tuple(notes), fates)
 
 
-def run(folder: Path, x: np.ndarray) -> np.ndarray:
-    """See `Target.run`."""
+def opened(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """See `Target.opened`."""
     module = module_of(folder)
-    return module["forward"](module["load"](folder), x)
+    return partial(module["forward"], module["load"](folder))
 
 
-TARGET = Target("npz", "NumPy", write, run)
+TARGET = Target("npz", "NumPy", write, opened)
 
 
 def _save(archive: zipfile.ZipFile, part: Part, dtype: str) -> list[str]:

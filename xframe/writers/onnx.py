@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +65,8 @@ def write(chain: Chain, folder: Path) -> Written:
     return Written((*files, source), tuple(notes), fates)
 
 
-def run(folder: Path, x: np.ndarray) -> np.ndarray:
-    """See `Target.run`. The model is first checked with onnx.checker.
+def opened(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """See `Target.opened`. The model is first checked with onnx.checker.
 
     Raises:
         FileError: onnx.checker finds something wrong.
@@ -84,10 +85,10 @@ def run(folder: Path, x: np.ndarray) -> np.ndarray:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise FileError(f"{folder / 'model.onnx'} is no valid model: {error}.") from None
     module = module_of(folder)
-    return module["run"](module["load"](folder), x)
+    return partial(module["run"], module["load"](folder))
 
 
-TARGET = Target("onnx", "ONNX", write, run)
+TARGET = Target("onnx", "ONNX", write, opened)
 
 Values = tuple[str, str]  # the names of x and of the mask, which is empty if there is none
 

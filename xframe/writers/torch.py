@@ -68,20 +68,24 @@ def write(chain: Chain, folder: Path) -> Written:
     return Written((weights, source), tuple(notes), fates)
 
 
-def run(folder: Path, x: np.ndarray) -> np.ndarray:
-    """See `Target.run`."""
+def opened(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """See `Target.opened`."""
     import torch
 
     model = module_of(folder)["load"](folder)
     parameter = next(model.parameters(), None)
-    given = torch.as_tensor(np.ascontiguousarray(x))
-    if given.is_floating_point() and parameter is not None:
-        given = given.to(parameter.dtype)
-    with torch.inference_mode():
-        return model(given).numpy()
+
+    def run(x: np.ndarray) -> np.ndarray:
+        given = torch.as_tensor(np.ascontiguousarray(x))
+        if given.is_floating_point() and parameter is not None:
+            given = given.to(parameter.dtype)
+        with torch.inference_mode():
+            return model(given).numpy()
+
+    return run
 
 
-TARGET = Target("torch", "PyTorch", write, run)
+TARGET = Target("torch", "PyTorch", write, opened)
 
 
 def _comment(part: Part) -> list[str]:
