@@ -6,14 +6,16 @@ spell of the machine then meets both sides.
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from tabulate import tabulate
 
-__all__ = ["Row", "against", "interleaved", "milliseconds", "show"]
+__all__ = ["Row", "against", "growth", "interleaved", "milliseconds", "show"]
 
 Times = Mapping[str, Sequence[float]]
 
@@ -38,6 +40,20 @@ def interleaved(runs: Mapping[str, Callable[[], object]], rounds: int, warm_up: 
             if k >= warm_up:
                 times[name].append(time.perf_counter() - start)
     return times
+
+
+def growth(run: Callable[[], object]) -> float:
+    """By how many MB the peak of the resident memory exceeds what it is at the start (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to the present size
+    before = _resident("VmRSS")
+    run()
+    return (_resident("VmHWM") - before) / 1e6
+
+
+def _resident(name: str) -> int:
+    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) * 1024
 
 
 def against(times: Times, what: str, other: str, bar: float) -> Row:

@@ -10,7 +10,6 @@ Run: python scripts/bench_files.py
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from _bench import Row, against, interleaved, show
+from _bench import Row, against, growth, interleaved, show
 
 import xframe
 from xframe.adapters import known_packings
@@ -32,20 +31,6 @@ from xframe.writers import run, write
 SIZE, ROUNDS = 2048, 3
 SPEC = xframe.Recurrent("lstm", SIZE, SIZE, num_layers=2)
 TORCH = Choices(packing="torch")
-
-
-def growth(function: Callable[[], object]) -> float:
-    """By how many MB the peak of the resident memory exceeds what it is at the start (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to the present size
-    before = _resident("VmRSS")
-    function()
-    return (_resident("VmHWM") - before) / 1e6
-
-
-def _resident(name: str) -> int:
-    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) * 1024
 
 
 def plain(source: Path, target: Path) -> None:

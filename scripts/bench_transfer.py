@@ -10,15 +10,13 @@ Run: python scripts/bench_transfer.py
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import torch
-from _bench import Row, against, interleaved, show
+from _bench import Row, against, growth, interleaved, show
 
 import xframe
 from xframe.adapters import KerasAdapter, TorchAdapter
@@ -49,20 +47,6 @@ def by_hand_to_torch(source: object, target: torch.nn.LSTM) -> None:
 
 
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-
-
-def growth(run: Callable[[], object]) -> float:
-    """By how many MB the peak of the resident memory exceeds what it is at the start (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to the present size
-    before = _resident("VmRSS")
-    run()
-    return (_resident("VmHWM") - before) / 1e6
-
-
-def _resident(name: str) -> int:
-    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) * 1024
 
 
 def main() -> None:

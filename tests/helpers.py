@@ -6,9 +6,12 @@ The oracles are typed in from FACTS.md and from the papers. They use nothing of 
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -349,6 +352,16 @@ class Move(NamedTuple):
     source: Adapter
     target: Adapter
     spec: Layer
+
+
+def module_at(path: Path) -> ModuleType:
+    """A script or an example as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def clear_registry() -> None:

@@ -5,10 +5,10 @@ scripts/fuzz_files.py makes and judges them; it says how to see one of them agai
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import helpers
 import numpy as np
 import pytest
 
@@ -20,13 +20,7 @@ NUMBER = 400
 @pytest.fixture(scope="module")
 def fuzz() -> ModuleType:
     """scripts/fuzz_files.py."""
-    path = Path(__file__).parent.parent / "scripts" / "fuzz_files.py"
-    spec = importlib.util.spec_from_file_location("fuzz_files", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return helpers.module_at(Path(__file__).parent.parent / "scripts" / "fuzz_files.py")
 
 
 @pytest.fixture(scope="module")

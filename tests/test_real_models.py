@@ -5,7 +5,6 @@ The files are found by the environment variable XFRAME_MODELS. Where it is unset
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,13 +47,7 @@ def models() -> Path:
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
     """examples/real_models.py, whose readers these tests use too."""
-    path = Path(__file__).parent.parent / "examples" / "real_models.py"
-    spec = importlib.util.spec_from_file_location("real_models", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return helpers.module_at(Path(__file__).parent.parent / "examples" / "real_models.py")
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ _LARGEST = {"float16": 1e3, "bfloat16": 1e12, "float32": 1e12, "float64": 1e12}
 _SMALLEST = 1e-9
 # Tried one after the other, with one draw after the other.
 _SCALES = (1, 0.5, 2, 0.25, 4, 0.125, 0.7, 1.4, 0.85, 1.2, 2.8, 0.35, 0.06, 0.03)
-_DRAWS = 6
+_DRAWS = 24
 
 
 @dataclass(frozen=True)

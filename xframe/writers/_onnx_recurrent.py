@@ -14,7 +14,7 @@ from xframe.layout import Key
 from xframe.spec import Recurrent
 from xframe.writers._onnx_functions import recurrent_activations
 from xframe.writers._onnx_graph import Graph
-from xframe.writers.base import Part, bias_notes, called, packed, recurrent, trained
+from xframe.writers.base import Part, bias_notes, called, left_out, packed, recurrent
 
 __all__ = ["recurrent_nodes", "recurrent_notes"]
 
@@ -32,12 +32,7 @@ class _Time(NamedTuple):
 
 def recurrent_notes(part: Part) -> list[str]:
     """What is to be said of a recurrent step."""
-    spec, note = trained(recurrent(part))
-    notes = [note] if note else []
-    if spec.dropout:
-        notes.append("its dropout between layers, which acts in training only, was left out")
-    if spec.merge_mode is None:
-        notes.append("its two directions are handed on beside each other, as with concat")
+    spec, notes = recurrent(part), left_out(part)
     if any(spec.part(d, k).proj_size for k, d in spec.places):
         notes.append("its projection was multiplied into the recurrent kernel, and follows as a MatMul")
     if part.masked:

@@ -30,6 +30,7 @@ __all__ = [
     "call",
     "called",
     "identifier",
+    "left_out",
     "module_of",
     "nested",
     "number",
@@ -226,6 +227,17 @@ def trained(spec: Recurrent, **changes: Any) -> tuple[Recurrent, str]:
     )
     changed = replace(spec, **quiet, stacked=stacked, backward=backward, **changes)
     return changed, "its dropout of inputs and states, which acts in training only, was left out" if dropped else ""
+
+
+def left_out(part: Part) -> list[str]:
+    """What a target leaves out of a recurrent step that knows no training and no layer with two outputs."""
+    spec, note = trained(recurrent(part))
+    notes = [note] if note else []
+    if spec.dropout:
+        notes.append("its dropout between layers, which acts in training only, was left out")
+    if spec.merge_mode is None:
+        notes.append("its two directions are handed on beside each other, as with concat")
+    return notes
 
 
 def nested(spec: Recurrent, cell: Callable[[Recurrent, int, int], str]) -> list[str]:

@@ -61,7 +61,7 @@ def write(chain: Chain, folder: Path) -> Written:
         names = []
         for variable, array in one.fill(mine, whole.dtype) if one.fill else ():
             variable.assign(handed_over(checked(array, tuple(variable.shape), variable.path)))
-            names.append(variable.path)
+            names.append(variable.path.removeprefix(f"{model.name}/"))
             del array  # freed before the next one is made
         fates.update(dict.fromkeys(part.step.sources, ", ".join(names)))
     model.save(folder / "model.keras")

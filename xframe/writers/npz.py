@@ -20,15 +20,16 @@ from xframe.writers.base import (
     Plan,
     Target,
     Written,
+    bias_notes,
     call,
     called,
+    left_out,
     module_of,
     nested,
     number,
     plan,
     recurrent,
     save,
-    trained,
 )
 
 __all__ = ["TARGET"]
@@ -96,15 +97,7 @@ def _plain(key: Key | str) -> str:
 def _notes(part: Part) -> list[str]:
     if part.step.kind == "dropout":
         return ["it acts in training only and was left out"]
-    if part.step.kind != "recurrent":
-        return []
-    spec, note = trained(recurrent(part))
-    notes = [note] if note else []
-    if spec.dropout:
-        notes.append("its dropout between layers, which acts in training only, was left out")
-    if spec.merge_mode is None:
-        notes.append("its two directions are handed on beside each other, as with concat")
-    return notes
+    return [*left_out(part), *bias_notes(part.step.params())] if part.step.kind == "recurrent" else []
 
 
 def _body(whole: Plan, lines: list[str]) -> str:
