@@ -32,7 +32,7 @@ import torch
 from test_real_models import find_models
 
 import xframe
-from xframe import conversion, noise, writers
+from xframe import conversion, noise, proof, writers
 from xframe.chain import Chain, Step, chain_of, chain_of_model
 from xframe.chain import reference as chains
 from xframe.cli import main
@@ -790,7 +790,7 @@ def test_outputs_that_are_no_numbers(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(conversion, "opened", lambda folder, to: lambda x: change(writers.run(folder, x, to)))
+    monkeypatch.setattr(proof, "opened", lambda folder, to: lambda x: change(writers.run(folder, x, to)))
     result = convert(simple, tmp_path / "made", "npz", "--format", "json")
     assert (result.status, result.err) == (1, "")
     content = json.loads(result.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
@@ -898,7 +898,7 @@ def test_a_failure_in_the_middle_leaves_everything_as_it_was(
     where: str, failure: Any, force: bool, simple: Path, old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = listing(tmp_path)
-    monkeypatch.setattr(conversion, where, failure)
+    monkeypatch.setattr(proof if where == "opened" else conversion, where, failure)
     destination = old if force else tmp_path / "new"
     if failure is _bug:
         with pytest.raises(ZeroDivisionError):
