@@ -172,6 +172,61 @@ def test_tensors_of_other_layers(tmp_path: Path) -> None:
     assert any("norm" in name for name in found.only_a)
 
 
+def _others(**arrays: Any) -> dict[str, Any]:
+    """The arrays beside a layer, without which there is nothing to compare."""
+    layer = torch_model(Recurrent("gru", FEATURES, UNITS))
+    return {**{name: p.detach().numpy() for name, p in layer.state_dict().items()}, **arrays}
+
+
+def _verified(folder: Path, one: dict[str, Any], other: dict[str, Any], torch_side: bool = False) -> Verification:
+    np.savez(folder / "one.npz", **one)
+    if torch_side:
+        torch.save(
+            {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in one.items()}, folder / "one.pt"
+        )
+        torch.save(
+            {n: torch.from_numpy(np.ascontiguousarray(array)) for n, array in other.items()}, folder / "other.pt"
+        )
+        return verify(folder / "one.pt", folder / "other.pt")
+    np.savez(folder / "other.npz", **other)
+    return verify(folder / "one.npz", folder / "other.npz", choices=Choices(packing="torch"))
+
+
+@pytest.mark.parametrize("torch_side", [False, True])
+@pytest.mark.parametrize(
+    ("name", "shape", "axes"), [("conv.weight", (6, 6, 3), (1, 0, 2)), ("embedding.weight", (8, 8), (1, 0))]
+)
+def test_a_square_tensor_that_was_transposed_is_seen(
+    name: str, shape: tuple[int, ...], axes: tuple[int, ...], torch_side: bool, tmp_path: Path
+) -> None:
+    array = helpers.away_from_zero(np.random.default_rng(0), shape, 1.0).astype("float32")
+    right = _others(**{name: array})
+    assert _verified(tmp_path, right, right, torch_side)
+    wrong = _others(**{name: array.transpose(axes)})
+    assert _verified(tmp_path, right, wrong, torch_side).status == "different"
+
+
+def test_a_scale_taken_for_an_offset_is_seen(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    one, other = (helpers.away_from_zero(random, (9,), 1.0).astype("float32") for _ in range(2))
+    keras_side = _others(**{"norm.gamma": one, "norm.beta": other})
+    assert _verified(tmp_path, keras_side, _others(**{"norm.bias": other, "norm.weight": one}))
+    assert _verified(tmp_path, keras_side, _others(**{"norm.bias": one, "norm.weight": other})).status == "different"
+
+
+def test_tensors_of_one_shape_in_another_order_prove_nothing(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    one, other = (helpers.away_from_zero(random, (9, 4), 1.0).astype("float32") for _ in range(2))
+    first = _others(**{"conv_a.weight": one, "conv_b.weight": other})
+    assert _verified(tmp_path, first, _others(**{"conv_c.weight": one, "conv_d.weight": other}))
+    found = _verified(tmp_path, first, _others(**{"conv_c.weight": other, "conv_d.weight": one}))
+    assert found.status == "inconclusive"
+    # Names tell, where they are the same.
+    assert _verified(tmp_path, first, _others(**{"conv_b.weight": other, "conv_a.weight": one}))
+    found = _verified(tmp_path, first, _others(**{"conv_a.weight": other, "conv_b.weight": one}))
+    assert found.status != "equivalent"
+
+
 def test_layers_of_one_shape_in_another_order(tmp_path: Path) -> None:
     """Two layers of one shape whose names do not tell: paired by what they hold, and only if that makes all of them equal."""
     spec = Recurrent("lstm", 6, 6)
@@ -185,9 +240,16 @@ def test_layers_of_one_shape_in_another_order(tmp_path: Path) -> None:
 
     torch_names = Choices(packing="torch")
     a, b = write("a.npz", first=one, second=two), write("b.npz", third=two, fourth=one)
+    # Swapped, or only kept in another order: nobody can tell.
     found = verify(a, b, choices=torch_names)
-    assert found.status == "equivalent", found.reason
+    assert found.status == "inconclusive"
     assert [(pair.a, pair.b) for pair in found.pairs] == [("first", "fourth"), ("second", "third")]
+    assert "names do not tell which belongs to which" in found.reason
+    # One that is left out leaves the order as it is.
+    more = write("more.npz", zeroth=three, third=one, fourth=two)
+    found = verify(a, more, choices=torch_names, subset=True)
+    assert found.status == "equivalent", found.reason
+    assert [(pair.a, pair.b) for pair in found.pairs] == [("first", "third"), ("second", "fourth")]
     found = verify(a, write("c.npz", third=two, fourth=three), choices=torch_names)
     assert found.status == "different"
     # A layer of that name is the partner even if another one fits better.

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import permutations, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,15 @@ from xframe.spec import Layer, Recurrent, described
 
 __all__ = ["Pair", "Verification", "verify"]
 
+# The order of axes by the format of a file; others may come from anywhere.
+_KINDS = {
+    **dict.fromkeys(("keras-hdf5", "keras-weights", "keras", "tensorflow"), "keras"),
+    **dict.fromkeys(("torch", "onnx"), "torch"),
+}
+_EXCHANGED = (
+    "hold the same numbers in another order than those of their shape before them, and their names do not tell which belongs to "
+    "which: the same in a file that keeps no order, or swapped"
+)
 # Options in which two layers may differ and still be the same at inference, or that only the caller decides.
 _FREE = ("mask", "masked_output", "stateful", "batch_size", "input_dropout", "recurrent_dropout", "dropout", "form")
 
@@ -112,21 +121,25 @@ def verify(a: Any, b: Any, *, subset: bool = False, choices: Choices | None = No
     for side in (first, second):
         if not side.units:
             raise SpecError(f"{side.name} has no recurrent or dense layer that could be compared{side.why}.")
-    couples, alone_a, alone_b = _paired(first.units, second.units)
+    couples, alone_a, alone_b, exchanged = _paired(first.units, second.units)
     pairs = tuple(_compared(one, other, seed) for one, other in couples)
-    others, rest_a, rest_b, constants = _same_numbers(first.others, second.others)
-    only_a = (*(unit.name for unit in alone_a), *rest_a)
-    only_b = (*(unit.name for unit in alone_b), *rest_b)
+    pairs = tuple(
+        replace(pair, status="inconclusive", reason=_EXCHANGED)
+        if i in exchanged and pair.status == "equivalent"
+        else pair
+        for i, pair in enumerate(pairs)
+    )
+    others = _same_numbers(first, second)
+    only_a = (*(unit.name for unit in alone_a), *others.only_a)
+    only_b = (*(unit.name for unit in alone_b), *others.only_b)
     notes = [*first.notes, *second.notes]
-    if constants:
-        notes.append(f"Not compared, because they are single numbers: {', '.join(constants)}.")
+    if others.constants:
+        notes.append(f"Not compared, because they are single numbers: {', '.join(others.constants)}.")
     status, reason = _concluded(pairs, others, only_a, () if subset else only_b)
-    return Verification(first.name, second.name, status, reason, pairs, tuple(others), only_a, only_b, tuple(notes))
+    return Verification(first.name, second.name, status, reason, pairs, others.pairs, only_a, only_b, tuple(notes))
 
 
-def _concluded(
-    pairs: Sequence[Pair], others: Sequence[Any], only_a: Sequence[str], only_b: Sequence[str]
-) -> tuple[str, str]:
+def _concluded(pairs: Sequence[Pair], others: _Others, only_a: Sequence[str], only_b: Sequence[str]) -> tuple[str, str]:
     wrong = [pair for pair in pairs if pair.status == "different"]
     if wrong:
         return (
@@ -140,7 +153,9 @@ def _concluded(
         )
     if open_ := [pair for pair in pairs if pair.status == "inconclusive"]:
         return "inconclusive", f"{open_[0].a} and {open_[0].b}: {open_[0].reason}."
-    also = f", and {len(others)} other tensors hold the same numbers" if others else ""
+    if others.exchanged:
+        return "inconclusive", f"{' and '.join(others.exchanged)} {_EXCHANGED}."
+    also = f", and {len(others.pairs)} other tensors hold the same numbers" if others.pairs else ""
     return "equivalent", f"All {len(pairs)} pairs of layers have the same parameters and outputs{also}."
 
 
@@ -178,12 +193,16 @@ class _Unit:
 
 @dataclass(frozen=True)
 class _Side:
-    """One of the two models: its units, and by name what gives the numbers of its other tensors."""
+    """One of the two models: its units, and by name what gives the numbers of its other tensors.
+
+    ``kind`` is ``keras`` or ``torch``, whose order of axes it has, or empty where that is not known.
+    """
 
     name: str
     units: list[_Unit]
     others: dict[str, Any]
     notes: list[str]
+    kind: str = ""
     why: str = ""
 
 
@@ -225,7 +244,8 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
         if file.tensors[name].dtype in ("float16", "bfloat16", "float32", "float64")
     }
     others |= {name: file.tensors[name].read for layer in found.layers if layer.refused for name in layer.tensors}
-    return _Side(str(path), units, others, [*found.warnings, *refused], f" ({refused[0]})" if refused else "")
+    kind = _KINDS.get(file.format, "")
+    return _Side(str(path), units, others, [*found.warnings, *refused], kind, f" ({refused[0]})" if refused else "")
 
 
 def _model_side(model: Any) -> _Side:
@@ -242,7 +262,7 @@ def _model_side(model: Any) -> _Side:
             continue
         params = _Lazy(partial(adapter.parameters, layer))
         units += _units(name or type(layer).__name__, [list(_apart(spec, params, (), adapter.dtype(layer)))])
-    return _Side(f"{adapter.title} {type(model).__name__}", units, others, [])
+    return _Side(f"{adapter.title} {type(model).__name__}", units, others, [], adapter.name)
 
 
 def _units(name: str, split: Sequence[Sequence[_Reading]]) -> Iterator[_Unit]:
@@ -290,9 +310,16 @@ def _narrowest(dtypes: Iterable[str]) -> str:
 # ---- Who belongs to whom.
 
 
-def _paired(a: Sequence[_Unit], b: Sequence[_Unit]) -> tuple[list[tuple[_Unit, _Unit]], list[_Unit], list[_Unit]]:
-    """Partners of one shape: those of one name, then in order; and those that are left."""
+def _paired(
+    a: Sequence[_Unit], b: Sequence[_Unit]
+) -> tuple[list[tuple[_Unit, _Unit]], list[_Unit], list[_Unit], set[int]]:
+    """Partners of one shape: those of one name, then in order; those that are left; and which couples were exchanged.
+
+    Layers whose names do not tell, and of which each holds the numbers of another one than its order says, may be the same
+    layers in a file that keeps no order, or layers that were swapped.
+    """
     rest = list(b)
+    exchanged: set[int] = set()
     partner: dict[int, _Unit] = {}
     for i, one in enumerate(a):
         match = next(
@@ -308,11 +335,14 @@ def _paired(a: Sequence[_Unit], b: Sequence[_Unit]) -> tuple[list[tuple[_Unit, _
         chosen = dict(zip(members, fits, strict=False))
         if any(not _close(a[i], other) for i, other in chosen.items()):
             chosen = _by_content({i: a[i] for i in members}, fits) or chosen
+            order = [fits.index(other) for other in chosen.values()]
+            exchanged |= set(chosen) if order != sorted(order) else set()
         partner |= chosen
         for match in chosen.values():
             rest.remove(match)
     couples = [(a[i], partner[i]) for i in sorted(partner)]
-    return couples, [one for i, one in enumerate(a) if i not in partner], rest
+    alone = [one for i, one in enumerate(a) if i not in partner]
+    return couples, alone, rest, {k for k, i in enumerate(sorted(partner)) if i in exchanged}
 
 
 def _by_content(units: Mapping[int, _Unit], fits: Sequence[_Unit]) -> dict[int, _Unit]:
@@ -427,34 +457,91 @@ def _outputs(
 
 # ---- The tensors of other layers.
 
+# What a tensor is to its layer, where its name tells: a scale is no offset, even of the same size.
+_ROLES = {
+    **dict.fromkeys(("gamma", "scale"), "scale"),
+    **dict.fromkeys(("beta", "bias", "offset"), "offset"),
+    **dict.fromkeys(("moving_mean", "running_mean", "mean"), "mean"),
+    **dict.fromkeys(("moving_variance", "running_var", "running_std", "variance", "var"), "variance"),
+}
 
-def _same_numbers(
-    a: Mapping[str, Any], b: Mapping[str, Any]
-) -> tuple[list[tuple[str, str]], list[str], list[str], list[str]]:
-    """Tensors with the same numbers, in whatever order of axes; those that are left of each side; single numbers."""
-    mine, theirs = ({name: np.squeeze(np.asarray(read())) for name, read in side.items()} for side in (a, b))
-    constants = [name for side in (mine, theirs) for name, array in side.items() if array.ndim == 0]
-    rest = {name: array for name, array in theirs.items() if array.ndim}
-    pairs, alone = [], []
+
+@dataclass(frozen=True)
+class _Others:
+    """The tensors of no recurrent or dense layer: those that hold the same numbers, and what is left.
+
+    Attributes:
+        pairs: (name in a, name in b).
+        only_a, only_b: without a partner.
+        constants: single numbers, which are not compared.
+        exchanged: a pair that stands in another order than one of its shape before it, or nothing.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+    constants: tuple[str, ...]
+    exchanged: tuple[str, str] | None
+
+
+def _same_numbers(a: _Side, b: _Side) -> _Others:
+    mine, theirs = ({name: np.asarray(read()) for name, read in side.others.items()} for side in (a, b))
+    constants = [name for side in (mine, theirs) for name, array in side.items() if array.size == 1]
+    places = {name: i for i, name in enumerate(theirs)}
+    rest = {name: array for name, array in theirs.items() if array.size > 1}
+    pairs, alone, exchanged = [], [], None
+    last: dict[tuple[Any, str], int] = {}
     for name, array in mine.items():
-        if not array.ndim:
+        if array.size == 1:
             continue
-        match = next((other for other, numbers in rest.items() if _equal(array, numbers)), None)
+        role = _role(name)
+        fits = (n for n, other in rest.items() if _may_be(role, _role(n)) and _equal(a, b, array, other))
+        match = next(fits, None)
         if match is None:
             alone.append(name)
-        else:
-            pairs.append((name, match))
-            del rest[match]
-    return pairs, alone, list(rest), constants
+            continue
+        pairs.append((name, match))
+        del rest[match]
+        group = tuple(sorted(array.shape)), role
+        if places[match] < last.get(group, 0) and _words(name) != _words(match):
+            exchanged = exchanged or (name, match)
+        last[group] = max(places[match], last.get(group, 0))
+    return _Others(tuple(pairs), tuple(alone), tuple(rest), tuple(constants), exchanged)
 
 
-def _equal(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two arrays hold the same numbers in some order of axes, up to the rounding of the narrower."""
-    if sorted(one.shape) != sorted(other.shape):
-        return False
+def _role(name: str) -> str:
+    return _ROLES.get(re.split(r"[/.]", name.removesuffix(":0"))[-1], "")
+
+
+def _may_be(role: str, other: str) -> bool:
+    """Whether two tensors may be the same to their layers; a name may not tell."""
+    return not role or not other or role == other
+
+
+def _equal(a: _Side, b: _Side, one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays hold the same numbers, in the order of axes of each side, up to the rounding of the narrower."""
     u = max(np.finfo(array.dtype).eps for array in (one, other)) if one.dtype != other.dtype else 0.0
-    for axes in permutations(range(one.ndim)):
-        turned = one.transpose(axes)
-        if turned.shape == other.shape and np.allclose(turned, other, rtol=float(u), atol=0.0):
-            return True
-    return False
+    return any(
+        turned.shape == other.shape and np.allclose(turned, other, rtol=float(u), atol=0.0)
+        for turned in _turned(a.kind, b.kind, one, other)
+    )
+
+
+def _turned(kind: str, other_kind: str, one: np.ndarray, other: np.ndarray) -> Iterator[np.ndarray]:
+    """The first array with its axes in the orders that the second may have them in.
+
+    Kernels of convolutions are (..., in, out) in Keras and (out, in, ...) in PyTorch and ONNX; tables are the same in all. Where
+    a file's framework is not known, axes are turned only if the shapes say so: what has the same shape has the same order.
+    """
+    if one.ndim != other.ndim:
+        yield np.squeeze(one).reshape(other.shape) if np.squeeze(one).shape == np.squeeze(other).shape else one
+        return
+    known = bool(kind and other_kind)
+    if not (known and kind != other_kind and one.ndim > 2):
+        yield one
+    if one.ndim < 2 or (not known and one.shape == other.shape):
+        return
+    if kind != "torch" and other_kind != "keras":
+        yield np.moveaxis(one, (-1, -2), (0, 1))
+    if kind != "keras" and other_kind != "torch":
+        yield np.moveaxis(one, (0, 1), (-1, -2))
