@@ -1,0 +1,139 @@
+"""``xframe inspect``, ``verify`` and ``convert``: what is done with model files."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from xframe.cli.options import STATUS, check_output, choice_options, deliver, output_options
+
+__all__ = ["convert", "inspect", "verify"]
+
+
+@click.command()
+@click.argument("file")
+@choice_options
+@output_options
+def inspect(file: str, format_: str, output: str | None, quiet: bool, **choices: Any) -> None:
+    """List the layers of a model file, without running anything in it.
+
+    FILE is Keras HDF5 (of Keras 1 to 3), .weights.h5, .keras, ONNX, safetensors, .npz, PyTorch's .pt or .pth, a TensorFlow
+    SavedModel or checkpoint. No tensor is loaded. What the file does not decide is listed with what speaks for each reading,
+    and settled by an option.
+
+    \b
+    Examples:
+      xframe inspect model.h5
+      xframe inspect weights.npz --packing torch
+    """
+    check_output(output)
+    from xframe.chatter import silenced
+
+    with silenced():
+        found = _inspected(file, choices)
+    deliver(found, format_, output, quiet)
+
+
+def _inspected(file: str, choices: dict[str, Any]) -> Any:
+    from xframe.files import load
+    from xframe.recognition import Choices, recognise
+
+    return recognise(load(file), Choices(**choices))
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--subset", is_flag=True, help="B may hold more layers and tensors than A.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Seed of the inputs.")
+@choice_options
+@output_options
+def verify(
+    a: str,
+    b: str,
+    subset: bool,
+    seed: int,
+    format_: str,
+    output: str | None,
+    quiet: bool,
+    **choices: Any,
+) -> None:
+    """Compare two model files layer by layer.
+
+    Layers are paired by name, order and shape. Their parameters must be equal but for rounding, however the frameworks pack
+    them, and so must what the NumPy reference makes of them. Tensors of other layers must hold the same numbers.
+
+    \b
+    Examples:
+      xframe verify model.h5 model.pth
+      xframe verify part.onnx model.h5 --subset
+    """
+    check_output(output)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from xframe.chatter import silenced
+    from xframe.recognition import Choices
+    from xframe.verification import verify as verify_files
+
+    with silenced():
+        result = verify_files(a, b, subset=subset, choices=Choices(**choices), seed=seed)
+    deliver(result, format_, output, quiet)
+    sys.exit(STATUS[result.status])
+
+
+@click.command()
+@click.argument("source")
+@click.argument("destination")
+@click.option("--to", required=True, metavar="T", help="torch, keras, onnx or npz.")
+@click.option("--force", is_flag=True, help="Replace DESTINATION if it exists.")
+@click.option("--layers-only", is_flag=True, help="Recurrent and dense layers one by one; leave the rest.")
+@click.option("--right-padded", is_flag=True, help="Masked steps are padding after the end only, as ONNX needs it.")
+@click.option("--ignore", multiple=True, metavar="TENSOR", help="Leave out this tensor, which nothing explains.")
+@choice_options
+@output_options
+def convert(
+    source: str,
+    destination: str,
+    to: str,
+    force: bool,
+    layers_only: bool,
+    right_padded: bool,
+    ignore: tuple[str, ...],
+    format_: str,
+    output: str | None,
+    quiet: bool,
+    **choices: Any,
+) -> None:
+    """Convert a model file for another framework, and prove that it computes the same.
+
+    DESTINATION becomes a folder with the weights, a short model.py that builds the model and loads them without xframe, and
+    the proof (proof.json, proof.md). What was written is run and judged against a NumPy reference with the source's numbers;
+    if it is not the same, nothing is written. A whole-model file of Keras that is a chain of layers is converted whole; of
+    any other file the recurrent and dense layers are, one by one, with status 2 unless --layers-only.
+
+    \b
+    Examples:
+      xframe convert model.keras converted --to torch
+      xframe convert weights.h5 converted --to onnx --recurrent-activation sigmoid --layers-only
+    """
+    check_output(output)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from xframe.chatter import silenced
+    from xframe.conversion import convert_file
+    from xframe.recognition import Choices
+
+    with silenced():
+        result = convert_file(
+            source,
+            destination,
+            to,
+            choices=Choices(**choices),
+            force=force,
+            layers_only=layers_only,
+            right_padded=right_padded,
+            ignore=ignore,
+        )
+    deliver(result, format_, output, quiet)
+    sys.exit(STATUS["error"] if result and result.not_converted and not layers_only else STATUS[result.status])

@@ -1,0 +1,189 @@
+"""What the commands share: their options, and how a result is handed over."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from xframe.errors import FileError
+from xframe.report import FORMATS, render
+from xframe.spec import Dense, Recurrent, Sequential
+
+__all__ = [
+    "BATCH",
+    "STATUS",
+    "SUITES",
+    "check_output",
+    "choice_options",
+    "deliver",
+    "listed",
+    "model_of",
+    "options",
+    "output_options",
+    "spec_options",
+    "write_output",
+]
+
+# Kept here, because the module that has them needs NumPy.
+SUITES = ("standard", "full")
+BATCH = 2
+STATUS = {"equivalent": 0, "done": 0, "different": 1, "inconclusive": 2, "error": 2}
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, shown in this order by --help."""
+
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+spec_options = options(
+    click.argument("cell", required=False, metavar="[CELL]"),
+    click.option("--hidden", "--units", type=int, metavar="N", help="Hidden units."),
+    click.option("--features", "--input-size", type=int, metavar="D", help="Input features at each time step."),
+    click.option("--layers", type=int, metavar="L", help="Layers stacked on each other.  [default: 1]"),
+    click.option("--bidirectional", is_flag=True, help="Both directions of time."),
+    click.option("--merge", metavar="M", help="Both directions as concat, sum, mul, ave or none.  [default: concat]"),
+    click.option("--go-backwards", is_flag=True, help="Read time from the end; the output is not flipped back."),
+    click.option("--no-bias", is_flag=True, help="Without biases."),
+    click.option("--reset-before", is_flag=True, help="GRU: reset gate before the product (reset_after=False)."),
+    click.option("--activation", metavar="A", help="Any of Keras's, or hard_sigmoid_keras2.  [default: tanh]"),
+    click.option(
+        "--recurrent-activation", metavar="A", help="The same for the gates of lstm and gru.  [default: sigmoid]"
+    ),
+    click.option("--proj-size", type=int, metavar="P", help="LSTM: size of the projected state."),
+    click.option("--mask", metavar="K", help="Masked time steps: right (padding at the end) or any."),
+    click.option("--masked-output", metavar="O", help="At a masked step: repeat (the output before) or zero."),
+    click.option("--input-dropout", type=float, metavar="R", help="Rate on the inputs, in training (Keras: dropout)."),
+    click.option("--recurrent-dropout", type=float, metavar="R", help="Rate on the state h, in training."),
+    click.option(
+        "--dropout", type=float, metavar="R", help="Rate between stacked layers, in training (PyTorch: dropout)."
+    ),
+    click.option("--bare-cell", is_flag=True, help="The cell alone, called step by step."),
+)
+
+
+output_options = options(
+    click.option(
+        "--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True, help="Report format."
+    ),
+    click.option(
+        "--output", metavar="FILE", help="Write the report to FILE (whole or not at all), not to standard output."
+    ),
+    click.option("--quiet", is_flag=True, help="No report on standard output and no progress bar."),
+)
+
+
+choice_options = options(
+    click.option("--packing", metavar="P", help="How the tensors are packed: keras, torch, onnx, tf1, keras1, ..."),
+    click.option("--cell", metavar="C", help="rnn, lstm or gru."),
+    click.option("--activation", metavar="A", help="Activation of the recurrent layers."),
+    click.option("--recurrent-activation", metavar="A", help="Activation of their gates, such as hard_sigmoid_keras2."),
+    click.option("--reset-after/--reset-before", default=None, help="GRU: where the reset gate acts."),
+    click.option("--go-backwards/--go-forwards", default=None, help="Which way one-way layers read time."),
+    click.option(
+        "--merge", "merge_mode", metavar="M", help="How two directions are merged: concat, sum, mul, ave or none."
+    ),
+    click.option(
+        "--forget-bias", type=float, metavar="B", help="What TensorFlow 1 added to the forget gate.  [default: 1]"
+    ),
+)
+
+
+def model_of(cell: str | None, given: dict[str, Any]) -> Recurrent | Sequential:
+    """The layer that the options describe, or the model that stands for none."""
+    if cell is None:
+        if named := [name for name, value in given.items() if value]:
+            flag = "--" + named[0].replace("_", "-")
+            raise click.UsageError(f"{flag} needs a CELL: rnn, lstm or gru.")
+        return Sequential(Recurrent("rnn", 1, 10), Dense(10, 1))
+    if missing := [f"--{name}" for name in ("hidden", "features") if given[name] is None]:
+        raise click.UsageError(f"{cell} needs {' and '.join(missing)}: xframe ... {cell} --hidden 8 --features 3.")
+    if given["reset_before"] and cell in ("rnn", "lstm"):
+        raise click.UsageError(f"--reset-before is an option of the gru, not of the {cell}; leave it out.")
+    plain = ("proj_size", "mask", "masked_output", "input_dropout", "recurrent_dropout", "dropout")
+    optional = {"num_layers": given["layers"], **{name: given[name] for name in plain}}
+    if merge := given["merge"]:
+        optional["merge_mode"] = None if merge == "none" else merge
+    return Recurrent(
+        cell,
+        given["features"],
+        given["hidden"],
+        bidirectional=given["bidirectional"],
+        bias=not given["no_bias"],
+        reset_after=False if given["reset_before"] else None,
+        activation=given["activation"],
+        recurrent_activation=given["recurrent_activation"],
+        go_backwards=given["go_backwards"],
+        form="cell" if given["bare_cell"] else "layer",
+        stateful=given.get("batch_size") is not None,
+        batch_size=given.get("batch_size"),
+        **{name: value for name, value in optional.items() if value is not None or name == "merge_mode"},
+    )
+
+
+def listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def deliver(result: Any, format_: str, output: str | None, quiet: bool) -> None:
+    """Print the report, or write it to a file."""
+    if output is not None:
+        write_output(output, render(result, format_))
+    elif not quiet:
+        click.echo(render(result, format_), nl=False)
+
+
+def check_output(path: str | None) -> None:
+    """Refuse at once a file that could not be written in the end."""
+    if path is None:
+        return
+    folder = Path(path).absolute().parent
+    if Path(path).is_dir():
+        raise FileError(f"Cannot write {path}: it is a folder; name a file.")
+    if not folder.is_dir():
+        raise FileError(f"Cannot write {path}: the folder {folder} does not exist; make it first.")
+    if not os.access(folder, os.W_OK) or (Path(path).exists() and not os.access(path, os.W_OK)):
+        raise FileError(f"Cannot write {path}: no permission; choose another place.")
+
+
+def write_output(path: str, text: str) -> None:
+    """Write a file whole or not at all."""
+    import tempfile  # not needed, and slow, where the report is printed
+
+    target = Path(path)
+    temporary: Path | None = None
+    try:
+        if target.exists() and not target.is_file():  # a pipe or a device cannot be replaced
+            target.write_text(text, encoding="utf-8")
+            return
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=target.absolute().parent, prefix=".xframe-", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            file.write(text)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            if temporary:
+                temporary.unlink()
+        raise FileError(f"Cannot write {path}: {error.strerror}; choose another place.") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
