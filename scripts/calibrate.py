@@ -1,33 +1,69 @@
-"""How far correct layers are from the reference, in units of the predicted rounding noise.
+"""How far correct layers are from the reference, in units of the predicted rounding noise, and which mistakes are seen.
 
-Draws random layers (every cell and option, sizes 1 to 256, 1 to 200 steps, weights scaled by 0.3 to 8), runs each in every
-framework in float64 and float32, and prints the distribution of the largest ratio of a layer: what the limit of a verdict
-(xframe.judging.LIMIT) has to leave room for. A layer above the limit would be a false alarm.
+Draws random layers and judges each in every framework as `xframe.compare` does: from given initial states, and where rounding
+errors grow on the way, each time step by itself as well. The largest ratio of a layer is what the limit of a verdict
+(xframe.judging.LIMIT) has to leave room for; a layer above the limit would be a false alarm. In every tenth layer all mistakes
+that a verdict tries and that change it are made, one after the other, and loaded into PyTorch. Such a mutant is caught; or the
+verdict says that this probe could not have shown it; or it is missed, which must not be.
 
-    python scripts/calibrate.py [LAYERS] [SEED]
+Layers are of every cell, with 1 to 512 features and units, 1 to 500 time steps, 1 to 3 layers and weights scaled by 0.1 to 8, all
+uniform in their logarithm; rnns with relu are scaled by 1 at most, because they grow without bounds. Fewer time steps are given
+where they would come to more than 500 over all layers and directions (in one layer of eight), or to more than 2e8 multiplications
+(in one of thirty). float64 and float32 are judged in every layer, float16 and bfloat16 in one of eight. Products in
+TensorFloat-32 exist on GPUs only and are not here.
+
+Layer number i is the same whatever number of layers or processes there is. With --out, results are appended to a file, one line
+each, and what is in it is not done again: a run that was stopped goes on where it was.
+
+    python scripts/calibrate.py [LAYERS] [--seed S] [--processes P] [--out FILE]
+    python scripts/calibrate.py --table FILE...
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import multiprocessing
+import os
 import sys
-from collections import defaultdict
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tabulate import tabulate
 
-from xframe import Recurrent, noise
+from xframe import Recurrent, mistakes, noise
 from xframe.adapters import get_adapter, known_adapters
-from xframe.adapters.base import DTYPES
+from xframe.adapters.base import DTYPES, FLOATS
+from xframe.cells import get_cell
 from xframe.chatter import silenced
+from xframe.drawing import completed, forced
 from xframe.errors import UnsupportedError
-from xframe.judging import LIMIT
+from xframe.judging import LIMIT, Input, Subject, judge, judge_outputs, run_native
 from xframe.packing import Parameters
-from xframe.probe import Probe, draw_input, draw_parameters, draw_state
+from xframe.probe import Probe, draw_input, draw_parameters, draw_state, rounded
 from xframe.reference import Given
+from xframe.verdict import Check
+
+SIZE, STEPS, LAYERS = 512, 500, 3
+SCALES = (0.1, 8.0)
+# Most time steps of all layers and directions, and most multiplications, of one run.
+TOTAL_STEPS, WORK = 500, 2e8
+MUTATED = 10
+_THREADS = [f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "MKL")] + [
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+]
+
+Line = dict[str, Any]
 
 
 def draw_layer(random: np.random.Generator) -> tuple[Recurrent, Probe, float]:
-    """A random layer, its probe, and the scale of its weights; sizes and scales are uniform in their logarithm."""
+    """A random layer, its probe, and the scale of its weights."""
 
     def size(largest: int) -> int:
         return round(float(np.exp(random.uniform(0, np.log(largest)))))
@@ -40,53 +76,164 @@ def draw_layer(random: np.random.Generator) -> tuple[Recurrent, Probe, float]:
     }[cell]
     spec = Recurrent(
         cell,
-        size(256),
-        size(200),
-        num_layers=int(random.choice([1, 1, 1, 2, 3])),
+        size(SIZE),
+        size(SIZE),
+        num_layers=size(LAYERS),
         bidirectional=bool(random.random() < 0.3),
         bias=bool(random.random() < 0.8),
         **options,  # type: ignore[arg-type]
     )
-    scale = float(np.exp(random.uniform(np.log(0.3), np.log(8))))
-    # A relu layer that grows by a factor each step overflows, which is no question of rounding.
+    scale = float(np.exp(random.uniform(*np.log(SCALES))))
     if spec.activation == "relu":
-        scale = min(scale, 0.6)
-    return spec, Probe(batch=2, steps=size(200), seed=int(random.integers(1 << 30))), scale
+        scale = min(scale, 1.0)
+    batch, steps = int(random.choice([1, 2])), size(STEPS)
+    most = min(TOTAL_STEPS // len(list(spec.places)), int(WORK / (batch * multiplications(spec))))
+    steps = max(1, min(steps, most))
+    return spec, Probe(batch, steps, int(random.integers(1 << 30))), scale
 
 
-def scaled(params: Parameters, scale: float) -> Parameters:
-    """The parameters times a factor, still float32 numbers."""
-    return Parameters(params.spec, {k: (v * scale).astype(np.float32).astype(np.float64) for k, v in params.items()})
+def multiplications(spec: Recurrent) -> int:
+    """Of one time step, in all layers and directions."""
+    gates = len(get_cell(spec.cell).gates)
+    inputs = sum(spec.layer_input_size(layer, d) + spec.hidden_size for layer, d in spec.places)
+    return gates * spec.hidden_size * inputs
+
+
+def scaled(params: Parameters, scale: float, dtype: str) -> Parameters:
+    """The parameters times a factor, still numbers of the float type."""
+    return Parameters(params.spec, {key: rounded(block * scale, dtype) for key, block in params.items()})
+
+
+def outcome(seed: int, number: int) -> Line:
+    """What one layer has shown."""
+    begun = time.perf_counter()
+    spec, probe, scale = draw_layer(np.random.default_rng([seed, number]))
+    line: Line = {"seed": seed, "number": number, "layer": str(spec), "scale": round(scale, 3)}
+    line |= {"batch": probe.batch, "steps": probe.steps, "checks": []}
+    with silenced():
+        extra = {2: ("float16",), 6: ("bfloat16",)}.get(number % 8, ())
+        for dtype in (*DTYPES, *extra):
+            # Of one and the same numbers, unless they are too fine for the type.
+            own = replace(probe, dtype="float32" if dtype == "float64" else dtype)
+            params = scaled(draw_parameters(spec, probe.seed, own.dtype), scale, own.dtype)
+            line["checks"] += judged(spec, params, own, dtype)
+        if number % MUTATED == 0:
+            line["mutants"] = mutated(spec, scaled(draw_parameters(spec, probe.seed), scale, "float32"), probe)
+    return line | {"seconds": round(time.perf_counter() - begun, 3)}
+
+
+def judged(spec: Recurrent, params: Parameters, probe: Probe, dtype: str) -> Iterator[Line]:
+    """Every framework's layer in one float type: its largest ratio, and outputs that are not equivalent."""
+    given = [Input("layer", spec, params, Given(draw_input(spec, probe), draw_state(spec, probe)))]
+    if noise.drifts(given[0].noise(dtype), dtype) and (alone := forced(given[0], probe.dtype)):
+        given.append(alone)
+    for adapter in map(get_adapter, known_adapters()):
+        try:
+            subject = Subject(adapter, adapter.build_loaded(spec, params, dtype), "loaded")
+        except UnsupportedError:
+            continue
+        checks = [check for one in given for check in judge(subject, one, one.noise(dtype), dtype, {})]
+        ratios = [check.noise_ratio for check in checks if check.noise_ratio is not None]
+        yield {
+            "framework": adapter.title,
+            "dtype": dtype,
+            "ratio": max(ratios, default=None),
+            "bad": [
+                f"{c.initial_state} {c.output}: {c.status}, {c.reason}" for c in checks if c.status != "equivalent"
+            ],
+            "forced": len(given) > 1,
+        }
+
+
+def mutated(spec: Recurrent, params: Parameters, probe: Probe) -> Line:
+    """What a verdict says of every mistake: by its name ``caught``, ``inconclusive`` or ``equivalent``."""
+    found = completed(spec, "layer", params, draw_input(spec, probe), probe, DTYPES, longer=True)
+    said: dict[str, str] = {}
+    for one in found.inputs:
+        for name, case in mistakes.variations(spec, params, one.given) if one.shows_most else ():
+            if said.get(name) != "caught":
+                checks = mutant_checks(case, one)
+                caught = any(check.status == "different" for check in checks)
+                vague = found.missed or any(check.status == "inconclusive" for check in checks)
+                said[name] = "caught" if caught else "inconclusive" if vague else "equivalent"
+    return {"said": said, "missed": found.missed, "inputs": [one.initial_state for one in found.inputs]}
+
+
+def mutant_checks(case: mistakes.Case, one: Input) -> list[Check]:
+    """A layer with a mistake made, in float64, on one input."""
+    # In the quickest framework: the mistakes are made in the weights, wherever these go.
+    adapter = get_adapter("torch")
+    subject = Subject(adapter, adapter.build_loaded(case.spec, case.params, "float64"), "mutant")
+    outputs = run_native(subject, case.given, "float64")
+    for after in case.after:
+        outputs = after(outputs)
+    return list(judge_outputs(subject, one, outputs, one.noise("float64"), "float64", {}))
+
+
+def table(lines: list[Line]) -> str:
+    """The two tables of the README."""
+    found: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        for check in line["checks"]:
+            found.setdefault((check["framework"], check["dtype"]), []).append(check)
+    rows = []
+    for (framework, dtype), checks in sorted(found.items(), key=lambda item: (FLOATS.index(item[0][1]), item[0][0])):
+        ratios = [check["ratio"] for check in checks if check["ratio"] is not None]
+        quantiles = [f"{q:.2g}" for q in np.quantile(ratios, [0.5, 0.95, 0.99, 1.0])]
+        alarms = sum(1 for check in checks if any(": different" in text for text in check["bad"]))
+        unjudged = sum(1 for check in checks if any(": inconclusive" in text for text in check["bad"]))
+        rows.append([framework, dtype, f"{len(checks):,}", *quantiles, alarms, unjudged])
+    headers = ["framework", "dtype", "layers", "median", "95 %", "99 %", "largest", f"above {LIMIT:g}", "inconclusive"]
+    return f"{github(rows, headers)}\n\n{mutants(lines)}"
+
+
+def mutants(lines: list[Line]) -> str:
+    said = [word for line in lines if "mutants" in line for word in line["mutants"]["said"].values()]
+    counts = [said.count(word) for word in ("caught", "inconclusive", "equivalent")]
+    share = [f"{count:,} ({count / max(len(said), 1):.2%})" for count in counts]
+    layers = sum(1 for line in lines if "mutants" in line)
+    return github(
+        [[f"{layers:,}", f"{len(said):,}", *share]], ["layers", "mutants", "caught", "inconclusive", "missed"]
+    )
+
+
+def github(rows: list[list[Any]], headers: list[str]) -> str:
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
+def read(files: Iterable[Path]) -> list[Line]:
+    return [json.loads(text) for file in files if file.exists() for text in file.read_text("utf-8").splitlines()]
+
+
+def run(layers: int, seed: int, processes: int, out: Path | None) -> list[Line]:
+    """Those layers that are not in the file yet; a line for each is appended to it."""
+    lines = [line for line in read([out] if out else []) if line["seed"] == seed and line["number"] < layers]
+    done = {line["number"] for line in lines}
+    todo = [number for number in range(layers) if number not in done]
+    # Each process has one core; it reads this before it loads NumPy and the frameworks.
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    # Processes are renewed now and then, because frameworks keep something of every layer.
+    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=500) as pool:
+        for line in pool.imap_unordered(partial(outcome, seed), todo):
+            lines.append(line)
+            if out:
+                with out.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")
+            bad = [f"{c['framework']} {c['dtype']} {text}" for c in line["checks"] for text in c["bad"]]
+            print(f"{len(lines):,} of {layers:,}", line["number"], line["seconds"], *bad, file=sys.stderr)
+    return sorted(lines, key=lambda line: line["number"])
 
 
 def main() -> None:
-    layers = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    random = np.random.default_rng(int(sys.argv[2]) if len(sys.argv) > 2 else 0)
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
-    with silenced():
-        adapters = [get_adapter(name) for name in known_adapters()]
-        for _ in range(layers):
-            spec, probe, scale = draw_layer(random)
-            params = scaled(draw_parameters(spec, probe.seed), scale)
-            x, state = draw_input(spec, probe), draw_state(spec, probe)
-            for dtype in DTYPES:
-                truth = noise.measure(spec, params, Given(x, state), dtype)
-                start = {k: v.astype(dtype) for k, v in state.items()}
-                for adapter in adapters:
-                    try:
-                        native = adapter.build_loaded(spec, params, dtype)
-                    except UnsupportedError:
-                        continue
-                    outputs = adapter.run(native, x.astype(dtype), start).named()
-                    ratios = [noise.ratio(outputs[n], truth.clean[n], truth.deviation[n]).max() for n in truth.clean]
-                    found[adapter.title, dtype].append(float(np.max(ratios)))
-    rows = []
-    for (title, dtype), ratios in found.items():
-        quantiles = [f"{q:.2g}" for q in np.quantile(ratios, [0.5, 0.95, 0.99, 1.0])]
-        alarms = sum(1 for ratio in ratios if not ratio <= LIMIT)
-        rows.append([title, dtype, len(ratios), *quantiles, alarms])
-    headers = ["framework", "dtype", "layers", "median", "95 %", "99 %", "largest", f"above {LIMIT:g}"]
-    print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("layers", nargs="?", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--out", type=Path, help="append results to this file, and go on from what is in it")
+    parser.add_argument("--table", type=Path, nargs="+", help="only print the tables of these files")
+    given = parser.parse_args()
+    lines = read(given.table) if given.table else run(given.layers, given.seed, given.processes, given.out)
+    print(table(lines))
 
 
 if __name__ == "__main__":

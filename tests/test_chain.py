@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from xframe import noise as noises
-from xframe.chain import KINDS, Chain, Step, chain_of, chain_of_model
+from xframe import pieces
+from xframe.chain import KINDS, Chain, Step, arithmetic, chain_of, chain_of_model
 from xframe.chain import reference as chains
 from xframe.chain.kinds import masked, shapes
 from xframe.errors import SpecError, UnsupportedError
@@ -801,6 +802,31 @@ def test_swapped_gates_and_transposed_kernels_are_far_outside_the_noise() -> Non
         wrong = a_chain(recurrent(spec, changes, sequence=False))
         assert ratio(right, chains.run(wrong, x)[0], x) > 100 * LIMIT
     assert ratio(right, chains.run(right, x)[0], x) < LIMIT
+
+
+LARGE = [
+    Recurrent("lstm", 6, 7, num_layers=2, bidirectional=True),
+    Recurrent("lstm", 6, 9, proj_size=4),
+    Recurrent("gru", 6, 7, reset_after=True),
+    Recurrent("gru", 6, 7, reset_after=False),
+    Recurrent("rnn", 6, 7, bias=False),
+]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("spec", LARGE, ids=str)
+def test_a_large_layer_is_computed_as_a_small_one(spec: Recurrent, order: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large one, a few rows at a time are read where they lie."""
+    numbers = {key: np.asarray(block, np.float32, order=order) for key, block in helpers.weights(spec).items()}
+    chain = a_chain(Step("r", "recurrent", {"sequence": True}, spec, lambda: numbers))
+    x = chains.probe(chain, 3, 5)
+    wanted = chains.noise(chain, x, "float32")
+    monkeypatch.setattr(arithmetic, "_LARGE", 0)
+    monkeypatch.setattr(pieces, "_STRIP", 17)  # two rows at a time, of seven or nine
+    monkeypatch.setattr(pieces.Pieces, "whole", None)
+    clean, deviation = chains.noise(chain, x, "float32")
+    np.testing.assert_allclose(clean, wanted[0], rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(deviation, wanted[1], rtol=1e-4)
 
 
 def test_a_mask_that_is_ignored_is_far_outside_the_noise(keras: ModuleType) -> None:

@@ -15,9 +15,10 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -38,6 +39,7 @@ from xframe.chain import reference as chains
 from xframe.cli import main
 from xframe.errors import FileError, SpecError, UnsupportedError
 from xframe.files import load
+from xframe.files.base import ModelFile
 from xframe.judging import LIMIT
 from xframe.layout import Key
 from xframe.recognition import Choices, recognise
@@ -1167,6 +1169,27 @@ def written_names(folder: Path, to: str) -> set[str]:
             return set(file)
     paths = [variable.path for variable in keras.saving.load_model(folder / "model.keras").variables]
     return {re.sub("^sequential[^/]*/", "", path) for path in paths if "seed" not in path}
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_each_tensor_is_read_once(to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To be written and to be proven."""
+    torch.manual_seed(0)
+    torch.save(torch.nn.LSTM(5, 4, num_layers=2).state_dict(), tmp_path / "a.pt")
+    count: Counter[str] = Counter()
+
+    def counted(path: Path) -> ModelFile:
+        file = load(path)
+
+        def read(name: str) -> np.ndarray:
+            count[name] += 1
+            return file.tensors[name].read()
+
+        return replace(file, tensors={n: replace(t, read=partial(read, n)) for n, t in file.tensors.items()})
+
+    monkeypatch.setattr(conversion, "load", counted)
+    assert conversion.convert_file(tmp_path / "a.pt", tmp_path / "made", to)
+    assert count == dict.fromkeys(load(tmp_path / "a.pt").tensors, 1)
 
 
 def test_quiet_and_output(simple: Path, tmp_path: Path) -> None:

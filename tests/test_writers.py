@@ -19,14 +19,17 @@ from helpers import weights
 
 from xframe import reference, writers
 from xframe.activations import ACTIVATIONS
+from xframe.adapters.keras import KERAS
+from xframe.adapters.torch import TORCH
 from xframe.chain import reference as chains
 from xframe.chain.base import Chain, Step
 from xframe.errors import FileError, LayoutError, UnsupportedError
 from xframe.layout import Key
 from xframe.noise import ratio
+from xframe.packing import Blocks
 from xframe.spec import Dense, Recurrent
 from xframe.writers import _onnx_graph
-from xframe.writers.base import identifier, module_of
+from xframe.writers.base import identifier, module_of, packed
 from xframe.writers.torch import RESERVED
 
 D, N, BATCH, STEPS = 5, 7, 6, 9
@@ -585,6 +588,20 @@ def test_one_layer_is_in_memory_at_a_time(target: str, tmp_path: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 * size * size * 4 < count * size * size * 4 / 2
+
+
+def test_arrays_lie_row_by_row_and_are_copied_only_for_that() -> None:
+    """PyTorch's kernels are (4n, d) and Keras's (d, 4n), both with the gates in the order i f g o."""
+    spec, random = Recurrent("lstm", 3, 5), np.random.default_rng(0)
+    arrays = {one.name: random.normal(size=one.shape).astype("float32") for one in TORCH.natives(spec)}
+    for name, array in packed(TORCH, spec, Blocks(TORCH, spec, arrays), "float32"):
+        assert np.shares_memory(array, arrays[name])
+    found = dict(packed(KERAS, spec, Blocks(TORCH, spec, arrays), "float32"))
+    assert all(array.flags.c_contiguous for array in found.values())
+    kernel, recurrent_kernel, bias = found.values()
+    assert np.array_equal(kernel, arrays["weight_ih_l0"].T)
+    assert np.array_equal(recurrent_kernel, arrays["weight_hh_l0"].T)
+    assert np.allclose(bias, arrays["bias_ih_l0"] + arrays["bias_hh_l0"])
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -8,30 +8,36 @@ any correct implementation has on this very input (`xframe.noise`), so that ther
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xframe import noise, reference
 from xframe.adapters import adapter_of, get_adapter, known_adapters
 from xframe.adapters.base import DTYPES, FLOATS, Adapter
+from xframe.blindness import causes, hidden
 from xframe.counts import count, unsupported
-from xframe.drawing import drawn, inputs, margins_of
+from xframe.drawing import completed, drawn
 from xframe.errors import SpecError, UnsupportedError
 from xframe.explanation import reasons
-from xframe.judging import LIMIT, Input, Subject, judge, judge_outputs, parameter_check, power
+from xframe.judging import LIMIT, Input, Subject, judge, judge_outputs, parameter_check, power, run_native
 from xframe.moving import transfer
 from xframe.packing import Parameters
 from xframe.probe import Probe, draw_input
-from xframe.reference import Given
+from xframe.reference import Given, Outputs
 from xframe.spec import Dense, Layer, Recurrent, Sequential, described
 from xframe.verdict import Check, LayerReport, ParameterCheck, Power, Verdict
 
-__all__ = ["compare", "compare_spec", "environment"]
+if TYPE_CHECKING:
+    from xframe.diagnosis import Diagnosis
+
+__all__ = ["compare", "compare_spec", "environment", "fitting", "misfit", "most_called", "told_of_masks"]
 
 _LOADED = "loaded"
+# Of the probe, unless told otherwise.
+_STEPS = 5
 
 
 def compare(
@@ -41,7 +47,7 @@ def compare(
     frameworks: Sequence[str] | None = None,
     dtypes: Sequence[str] = DTYPES,
     batch: int = 2,
-    steps: int = 5,
+    steps: int | None = None,
     seed: int = 0,
     mask: str | None = None,
 ) -> Verdict:
@@ -58,7 +64,8 @@ def compare(
             left out and named in the verdict; one that is asked for by name is an error.
         dtypes: for a spec, float types to judge: ``float64`` the function, ``float32``, ``float16`` and ``bfloat16`` the
             numerics.
-        batch, steps: sizes of the probe (a stateful layer has its own batch size); seed: of all random numbers.
+        batch, steps: sizes of the probe (a stateful layer has its own batch size); without ``steps`` it has five, and where a
+            mistake would not show in these, more. seed: of all random numbers.
         mask: for two native layers, which masks to give them as well: ``"right"`` or ``"any"``, as of `Recurrent`. None for
             none. A spec has its own ``mask``.
 
@@ -71,17 +78,18 @@ def compare(
         MissingFrameworkError: a framework is not installed.
         LayoutError: a weight is not finite.
     """
+    probe = Probe(batch, _STEPS if steps is None else steps, seed)
     if isinstance(a, Recurrent | Dense | Sequential):
         if mask is not None:
             raise SpecError("mask goes with two native layers; give a spec its own: Recurrent(..., mask='right').")
         if b is not None:
             raise SpecError("Compare a spec alone, or two native layers; a spec cannot be compared with a layer.")
-        return compare_spec(a, frameworks, dtypes, Probe(batch, steps, seed), strict=frameworks is not None)
+        return compare_spec(a, frameworks, dtypes, probe, strict=frameworks is not None, longer=steps is None)
     if b is None:
         raise SpecError("To compare a native layer, give the other one too: compare(a, b).")
     if frameworks is not None:
         raise SpecError("frameworks goes with a spec; two native layers bring their own.")
-    return _compare_layers(a, b, Probe(batch, steps, seed), mask)
+    return _compare_layers(a, b, probe, mask, longer=steps is None)
 
 
 # Comparing a spec.
@@ -94,24 +102,27 @@ def compare_spec(
     probe: Probe,
     strict: bool,
     moved_only: bool = False,
+    longer: bool = False,
 ) -> Verdict:
     """`compare` for a spec; unless ``strict``, a framework that does not have the layer is left out and named.
 
     With ``moved_only``, where weights were moved, the layers that they were moved to are judged and not those they came from:
-    what is wrong in one of these goes with the weights.
+    what is wrong in one of these goes with the weights. With ``longer``, inputs may be longer than the probe says, where a
+    mistake would not show otherwise.
     """
     dtypes = _checked_dtypes(dtypes)
     layers = model.layers if isinstance(model, Sequential) else (model,)
     names = _names(layers)
     adapters, left_out = _choose(layers, frameworks, strict)
-    probe = _fitting(layers, replace(probe, dtype=max(dtypes, key=lambda d: noise.ROUNDOFF[d])))
+    probe = fitting(layers, replace(probe, dtype=max(dtypes, key=lambda d: noise.ROUNDOFF[d])))
     # The power of a verdict is that of its sharpest judgement, not of one that was not made.
     sharpest = min(dtypes, key=lambda d: noise.ROUNDOFF[d])
-    chosen = drawn(layers, names, probe, sharpest)
+    chosen = drawn(layers, names, probe, dtypes, longer)
     params, given_inputs = [one.params for one in chosen], [given for one in chosen for given in one.inputs]
     shown = {title: found for one in chosen for title, found in one.margins.items()}
     checks: list[Check] = []
     pairs: list[ParameterCheck] = []
+    failures: list[_Failure] = []
     for dtype in dtypes:
         made = [list(_subjects(adapters, layer, p, dtype)) for layer, p in zip(layers, params, strict=True)]
         for name, subjects in zip(names, made, strict=True):
@@ -120,10 +131,24 @@ def compare_spec(
             truth = given.noise(dtype)
             for subject in _judged(made[names.index(given.layer)], moved_only):
                 power_of = shown.get(given.title, {}) if dtype == sharpest else {}
-                checks += judge(subject, given, truth, dtype, power_of)
+                found = list(judge(subject, given, truth, dtype, power_of))
+                checks += found
+                failures += [_Failure(subject, given, dtype)] * _fails(found)
         if len(layers) > 1:
             checks += _judge_chains(layers, params, given_inputs[0].given.x, made, dtype)
-    return _verdict(model, adapters, left_out, pairs, checks, power(given_inputs, shown), probe, ())
+    search = failures[0].search(given_inputs) if failures else None
+    return _verdict(
+        model,
+        adapters,
+        left_out,
+        pairs,
+        checks,
+        power(given_inputs, shown),
+        probe,
+        (),
+        search=search,
+        tried=given_inputs,
+    )
 
 
 def _judged(subjects: Sequence[Subject], moved_only: bool) -> Sequence[Subject]:
@@ -163,7 +188,7 @@ def _choose(
     return chosen, left_out
 
 
-def _fitting(layers: Sequence[Layer], probe: Probe) -> Probe:
+def fitting(layers: Sequence[Layer], probe: Probe) -> Probe:
     """The probe with the batch size that a stateful layer has."""
     sizes = {layer.batch_size for layer in layers if isinstance(layer, Recurrent) and layer.batch_size is not None}
     if len(sizes) > 1:
@@ -218,50 +243,94 @@ def _judge_chains(
         yield from judge_outputs(subjects[0], given, out, truth, dtype, {})
 
 
+# Why they differ.
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """A layer that puts out something else than it should on an input, in a float type."""
+
+    subject: Subject
+    given: Input
+    dtype: str
+
+    def search(self, given: Sequence[Input], other: tuple[Layer, Parameters] | None = None) -> Callable[[], Diagnosis]:
+        """What finds the cause, from all inputs of the layer; ``other`` is what it says of itself."""
+        inputs = [replace(one, params=self.given.params) for one in given if one.layer == self.given.layer]
+
+        def run(given: Given) -> Outputs:
+            return run_native(self.subject, given, self.dtype)
+
+        def search() -> Diagnosis:
+            from xframe.diagnosis import Evidence, diagnosed  # which compares layers itself
+
+            evidence = [Evidence(one.given, run(one.given).named(), self.dtype) for one in inputs]
+            titles = ("the reference", self.subject.label)
+            spec, params = inputs[0].spec, inputs[0].params
+            assert isinstance(spec, Recurrent | Dense)
+            return diagnosed(spec, params, evidence, other=other, rerun=run, titles=titles)
+
+        return search
+
+
+def _fails(checks: Iterable[Check]) -> bool:
+    return any(check.status == "different" for check in checks)
+
+
 # Comparing two native layers.
 
 
-def _compare_layers(a: Any, b: Any, probe: Probe, mask: str | None) -> Verdict:
+def _compare_layers(a: Any, b: Any, probe: Probe, mask: str | None, longer: bool) -> Verdict:
     first, second = (Subject(adapter_of(one), one, side) for one, side in ((a, "a"), (b, "b")))
-    specs = _told_of_masks([first, second], mask)
+    specs = told_of_masks([first, second], mask)
     adapters = list({s.adapter.name: s.adapter for s in (first, second)}.values())
-    if shape := _misfit(specs[0], specs[1]):
+    if shape := misfit(specs[0], specs[1]):
         reason = f"The layers are of different shapes: {shape}."
         return _verdict(specs[0], adapters, {}, [], [], Power({}), probe, (), failure=reason)
     params = [s.adapter.parameters(s.native) for s in (first, second)]
     kinds = [s.adapter.dtype(s.native) for s in (first, second)]
     narrow = max(kinds, key=lambda d: noise.ROUNDOFF[d])
-    probe = _fitting(specs, replace(probe, dtype=narrow))
+    probe = fitting(specs, replace(probe, dtype=narrow))
     pair = parameter_check("layer", first, second, narrow, *params)
     # Rounding alone apart, both must compute what the first one's parameters say. Where only rounding differs, each is held
     # to its own parameters, because the reference would show that rounding as a difference of function.
     own = pair.rounding and params[0].keys() == params[1].keys()
-    given_inputs = list(inputs(_most_called(specs), "layer", params[0], draw_input(specs[0], probe), probe))
-    shown = margins_of(given_inputs, "float64")
+    dtypes = list(dict.fromkeys(("float64", *kinds)))
+    chosen = completed(most_called(specs), "layer", params[0], draw_input(specs[0], probe), probe, dtypes, longer)
     checks: list[Check] = []
-    for dtype in dict.fromkeys(("float64", *kinds)):
+    failures: list[_Failure] = []
+    for dtype in dtypes:
         for subject, blocks, kind in zip((first, second), params, kinds, strict=True):
             if dtype not in ("float64", kind):
                 continue
             # A stateful layer is left in peace: running it would change its states.
             if dtype != kind or getattr(subject.adapter.spec(subject.native), "stateful", False):
                 subject = replace(subject, native=subject.adapter.clone(subject.native, dtype))
-            for given in given_inputs:
-                against = replace(given, params=blocks) if own else given
-                power_of = shown.get(given.title, {}) if dtype == "float64" else {}
-                checks += judge(subject, against, against.noise(dtype), dtype, power_of)
+            for given in chosen.inputs:
+                against = replace(given, params=blocks) if own and blocks is not params[0] else given
+                power_of = chosen.margins.get(given.title, {}) if dtype == "float64" else {}
+                found = list(judge(subject, against, against.noise(dtype), dtype, power_of))
+                checks += found
+                failures += [_Failure(subject, against, dtype)] * _fails(found)
     notes = [_difference(name, one, other) for name, one, other in _option_differences(specs[0], specs[1])]
-    return _verdict(specs[0], adapters, {}, [pair], checks, power(given_inputs, shown), probe, notes)
+    # What is wrong with the first of the two is not looked for in the second.
+    failures.sort(key=lambda failure: failure.subject.weights != first.weights)
+    theirs = (specs[1], params[1]) if failures and failures[0].subject.weights == second.weights else None
+    search = failures[0].search(chosen.inputs, theirs) if failures else None
+    power_of_all = power(chosen.inputs, chosen.margins)
+    notes += hidden(params[0])
+    tried = chosen.inputs
+    return _verdict(specs[0], adapters, {}, [pair], checks, power_of_all, probe, notes, search=search, tried=tried)
 
 
-def _told_of_masks(subjects: Sequence[Subject], mask: str | None) -> list[Layer]:
+def told_of_masks(subjects: Sequence[Subject], mask: str | None) -> list[Layer]:
     """What the layers do with the masks that they will be given: those of one that makes its own, if no others."""
     specs = [s.adapter.spec(s.native, mask) for s in subjects]
     made = next((m for spec in specs if (m := getattr(spec, "mask", None))), None)
     return [s.adapter.spec(s.native, mask or made) for s in subjects]
 
 
-def _most_called(specs: Sequence[Layer]) -> Layer:
+def most_called(specs: Sequence[Layer]) -> Layer:
     """The first spec, and stateful if one of them is: else a second call, in which they differ, would not be made."""
     first, stateful = specs[0], next((s for s in specs if getattr(s, "stateful", False)), None)
     if isinstance(first, Recurrent) and isinstance(stateful, Recurrent):
@@ -269,7 +338,7 @@ def _most_called(specs: Sequence[Layer]) -> Layer:
     return first
 
 
-def _misfit(a: Layer, b: Layer) -> str:
+def misfit(a: Layer, b: Layer) -> str:
     """In which sizes two layers differ, or nothing."""
     sizes = ("cell", "input_size", "hidden_size", "num_layers", "num_directions", "state_size", "output_size")
     found = [
@@ -316,9 +385,11 @@ def _verdict(
     probe: Probe,
     notes: Sequence[str],
     failure: str = "",
+    search: Callable[[], Diagnosis] | None = None,
+    tried: Sequence[Input] = (),
 ) -> Verdict:
     layers = model.layers if isinstance(model, Sequential) else (model,)
-    status, reason = ("different", failure) if failure else _conclude(adapters, checks, power)
+    status, reason = ("different", failure) if failure else _conclude(adapters, checks, power, tried)
     return Verdict(
         status=status,
         reason=reason,
@@ -331,12 +402,15 @@ def _verdict(
         power=power,
         limit=LIMIT,
         probe={"batch": probe.batch, "steps": probe.steps, "seed": probe.seed},
-        notes=tuple(notes),
+        notes=(*notes, *_of_drift(tried)),
         environment=environment(adapters),
+        search=search,
     )
 
 
-def _conclude(adapters: Sequence[Adapter], checks: Sequence[Check], power: Power) -> tuple[str, str]:
+def _conclude(
+    adapters: Sequence[Adapter], checks: Sequence[Check], power: Power, tried: Sequence[Input]
+) -> tuple[str, str]:
     """The status, and the sentence that says why."""
     bad = [c for c in checks if c.status == "different"]
     if bad:
@@ -349,9 +423,10 @@ def _conclude(adapters: Sequence[Adapter], checks: Sequence[Check], power: Power
     if vague := [c for c in checks if c.status == "inconclusive"]:
         return "inconclusive", f"{vague[0].output} of {vague[0].layer} proves nothing: {vague[0].reason}."
     if power.missed:
+        why = " and ".join(causes(tried, power.missed))
         return "inconclusive", (
-            f"The outputs agree, but this probe could not have shown: {', '.join(power.missed)}; use more steps, another "
-            "seed, or other weights."
+            f"The outputs agree, but this probe could not have shown: {', '.join(power.missed)}{f' ({why})' if why else ''}; "
+            "use more steps, another seed, or other weights."
         )
     names = " and ".join(one.title for one in adapters)
     ratio = max((c.noise_ratio for c in checks if c.noise_ratio is not None), default=0.0)
@@ -363,6 +438,14 @@ def _conclude(adapters: Sequence[Adapter], checks: Sequence[Check], power: Power
         f"{names} {same}: all {len(checks)} outputs are within {ratio:.2g} times the rounding noise of the NumPy reference "
         f"(limit {LIMIT:g})."
     )
+
+
+def _of_drift(tried: Sequence[Input]) -> Iterator[str]:
+    """A sentence where more was judged than what becomes of an input in the end."""
+    names = list(dict.fromkeys(one.layer for one in tried if one.kind == "forced"))
+    if names:
+        which = "" if names == ["layer"] else f" of {' and '.join(names)}"
+        yield f"Time steps{which} were also judged one by one, each from given states, where earlier errors cannot hide them."
 
 
 def _layer_report(name: str, spec: Layer, adapters: Sequence[Adapter | str]) -> LayerReport:

@@ -15,7 +15,7 @@ from xframe.chain import Chain, Step, chain_of, chain_of_model
 from xframe.errors import FileError, SpecError, UnsupportedError, XframeError
 from xframe.files import load
 from xframe.judging import LIMIT
-from xframe.proof import Trial, check_understood, numbers, power, trials
+from xframe.proof import Trial, check_understood, held, numbers, power, trials
 from xframe.recognition import Choices, Findings, FoundLayer, recognise
 from xframe.spec import Recurrent, plural
 from xframe.writers import TARGETS, Written, get_target, write
@@ -161,7 +161,7 @@ def convert_file(
     _check_lost(found, ignore)
     chains, left = _chains(found, layers_only)
     for layer in found.layers:
-        _check_decided(layer)
+        layer.check_decided()
     if right_padded:
         chains = [(promised(chain), folder) for chain, folder in chains]
     with _temporary(".xframe-", target.absolute().parent) as place:
@@ -210,19 +210,6 @@ def _check_lost(found: Findings, ignore: Sequence[str]) -> None:
             f"{f' and {len(lost) - 5} more' if len(lost) > 5 else ''}; leave {'it' if len(lost) == 1 else 'them'} out by name "
             "with --ignore."
         )
-
-
-def _check_decided(layer: FoundLayer) -> None:
-    if len(layer.readings) < 2:
-        return
-    named = "packing" in layer.undecided
-    readings = [f"{one.spec}{f', packing {one.packing.name}' if named else ''}" for one in layer.readings]
-    flags = " or ".join(f"--{name.replace('_', '-')}" for name in layer.undecided)
-    mend = f"choose with {flags}" if flags else "no option tells them apart; give its tensors the framework's names"
-    raise SpecError(
-        f"The file does not decide which of {len(readings)} layers {layer.name!r} is: "
-        f"{', or '.join(dict.fromkeys(readings))}; {mend}."
-    )
 
 
 def _chains(found: Findings, layers_only: bool) -> tuple[list[tuple[Chain, str]], list[str]]:
@@ -282,6 +269,7 @@ def one_layer(found: Findings, layer: FoundLayer) -> Chain:
 
 
 def _piece(chain: Chain, folder: Path, name: str, to: str, before: int) -> Piece:
+    chain = held(chain)
     written = write(chain, folder, to)
     dtype = "float32" if to == "onnx" else plan(chain).dtype
     return Piece(

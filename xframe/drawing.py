@@ -1,26 +1,31 @@
 """What a spec is compared on: parameters, inputs, states, masks and calls, chosen so that a mistake would show.
 
-With the activation functions that every framework has, the first draw will do. Others grow without bounds, or are zero over
-wide ranges; then the scale of the parameters is searched, and other draws are tried.
+With the activation functions that every framework has, the first draw nearly always will do. Others grow without bounds, or
+are zero over wide ranges; then the scale of the parameters is searched, and other draws are tried.
+
+Whether or not the parameters are xframe's own, a layer is run on more than the first input where that is needed. Where noise
+grows over time, or a mistake does not show, each time step is run by itself, from the states in which the reference is then;
+where a mistake still does not show, inputs of other sizes and lengths are tried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 
-from xframe import reference
+from xframe import noise, reference
 from xframe.cells import get_cell
+from xframe.errors import SpecError
 from xframe.judging import Input, margins, power
 from xframe.packing import Parameters
 from xframe.probe import Probe, draw_input, draw_masks, draw_parameters, draw_state, parameter_shapes, rounded
 from xframe.reference import Given
-from xframe.spec import Layer, Recurrent, Sequential
+from xframe.spec import Layer, Recurrent, Sequential, plural
 
-__all__ = ["Drawn", "drawn", "inputs", "margins_of"]
+__all__ = ["Drawn", "completed", "drawn", "forced", "inputs"]
 
 Margins = dict[str, dict[str, dict[str, float]]]
 
@@ -30,6 +35,14 @@ _SMALLEST = 1e-9
 # Tried one after the other, with one draw after the other.
 _SCALES = (1, 0.5, 2, 0.25, 4, 0.125, 0.7, 1.4, 0.85, 1.2, 2.8, 0.35, 0.06, 0.03)
 _DRAWS = 24
+# The same where the first draw will nearly always do.
+_REDRAWS = 4
+# By how much other inputs are smaller or larger. Powers of two keep the numbers as exact as they are.
+_INPUT_SCALES = (1, 0.125, 8, 1 / 64, 64)
+# How many times as long they may be, and how long at least: the order of time steps shows before chaos sets in.
+_LONGER, _SHORT = 4, 5
+# How many time steps are run by themselves.
+_FORCED = 128
 
 
 @dataclass(frozen=True)
@@ -40,14 +53,22 @@ class Drawn:
     inputs: list[Input]
     margins: Margins
 
+    @property
+    def missed(self) -> list[str]:
+        """Mistakes that show on none of the inputs."""
+        return power(self.inputs, self.margins).missed
 
-def drawn(layers: Sequence[Layer], names: Sequence[str], probe: Probe, dtype: str) -> list[Drawn]:
+
+def drawn(
+    layers: Sequence[Layer], names: Sequence[str], probe: Probe, dtypes: Sequence[str], longer: bool = False
+) -> list[Drawn]:
     """For each layer of a chain what it is compared on; a later one reads what the reference puts out.
 
     Args:
         layers, names: the layers, and what reports call them.
         probe: sizes and seed.
-        dtype: the float type in which margins are computed.
+        dtypes: the float types that are judged.
+        longer: whether inputs may be longer than the probe says, where a mistake would not show.
 
     Raises:
         SpecError: a layer or the probe is too large.
@@ -59,10 +80,9 @@ def drawn(layers: Sequence[Layer], names: Sequence[str], probe: Probe, dtype: st
     for i, (layer, name) in enumerate(zip(layers, names, strict=True)):
         # One and the same object in two places of a chain is one layer.
         twin = next((k for k in range(i) if layers[k] is layer), None)
-        if twin is None:
-            found.append(_choice(layer, name, x, probe, probe.seed + i, dtype))
-        else:
-            found.append(_drawn(layer, name, found[twin].params, x, probe, dtype))
+        search = _Search(layer, name, x, probe, dtypes, longer)
+        one = _choice(search, probe.seed + i) if twin is None else search.completed(search.first(found[twin].params))
+        found.append(one)
         if i + 1 < len(layers):
             out = reference.run(layer, found[i].params, x)
             x = rounded(reference.handed_on(Sequential(*layers), i, out), probe.dtype)
@@ -85,34 +105,124 @@ def inputs(spec: Layer, name: str, params: Parameters, x: np.ndarray, probe: Pro
         yield Input(name, spec, params, Given(second, before=Given(x)))
 
 
-def margins_of(given: Sequence[Input], dtype: str) -> Margins:
-    """The margins of those inputs that mistakes are tried on."""
-    return {one.title: margins(one, dtype) for one in given if one.shows_most}
+def completed(
+    layer: Layer,
+    name: str,
+    params: Parameters,
+    x: np.ndarray,
+    probe: Probe,
+    dtypes: Sequence[str],
+    longer: bool = False,
+) -> Drawn:
+    """What a layer with these parameters is compared on, x and more; the arguments are those of `drawn`."""
+    search = _Search(layer, name, x, probe, dtypes, longer)
+    return search.completed(search.first(params))
 
 
-def _drawn(layer: Layer, name: str, params: Parameters, x: np.ndarray, probe: Probe, dtype: str) -> Drawn:
-    given = list(inputs(layer, name, params, x, probe))
-    return Drawn(params, given, margins_of(given, dtype))
+@dataclass(frozen=True)
+class _Search:
+    """For one layer: what it is to be run on, and in which float types it will be judged."""
+
+    layer: Layer
+    name: str
+    x: np.ndarray
+    probe: Probe
+    dtypes: Sequence[str]
+    longer: bool
+
+    def first(self, params: Parameters) -> Drawn:
+        """What every layer is run on."""
+        given = list(inputs(self.layer, self.name, params, self.x, self.probe))
+        return Drawn(params, given, {one.title: self._margins(one) for one in given if one.shows_most})
+
+    def completed(self, found: Drawn) -> Drawn:
+        """The same with more inputs, where it takes them to see all mistakes."""
+        start = next((one for one in found.inputs if one.initial_state == "given"), None)
+        drifts = start is not None and any(noise.drifts(start.noise(dtype), dtype) for dtype in self.dtypes)
+        alone = forced(start, self.probe.dtype) if start and (drifts or found.missed) else None
+        if drifts and alone and not _excess([alone], self.probe):
+            found = self._with(found, alone)
+        more = [alone] if alone and not drifts else []
+        for one in chain(more, self._others(found.params)) if found.missed else ():
+            wider = found if _excess([one], self.probe) else self._with(found, one)
+            found = wider if len(wider.missed) < len(found.missed) else found
+            if not found.missed:
+                break
+        return found
+
+    def _others(self, params: Parameters) -> Iterator[Input]:
+        """Smaller inputs, for gates that are saturated, larger ones, longer and shorter ones."""
+        steps = self.probe.steps
+        lengths = dict.fromkeys((steps, *([_LONGER * steps] if self.longer else []), min(steps, _SHORT)))
+        for number, (scale, length) in enumerate(product(_INPUT_SCALES, lengths), 1):
+            probe = replace(self.probe, seed=self.probe.seed + 20_000 * number, steps=length)
+            kind = f"input x {scale:g}" + (f" of {plural(length, 'step')}" if length != steps else "")
+            try:
+                x = draw_input(self.layer, probe)
+            except SpecError:  # too large
+                continue
+            for one in inputs(self.layer, self.name, params, x, probe):
+                if one.shows_most:
+                    yield replace(one, given=_times(one.given, scale), kind=kind)
+
+    def _with(self, found: Drawn, one: Input) -> Drawn:
+        return replace(found, inputs=[*found.inputs, one], margins={**found.margins, one.title: self._margins(one)})
+
+    def _margins(self, one: Input) -> dict[str, dict[str, float]]:
+        """In the float type in which most shows: the power of a verdict is that of its sharpest judgement."""
+        return margins(one, min(self.dtypes, key=lambda dtype: noise.ROUNDOFF[dtype]))
 
 
-def _choice(layer: Layer, name: str, x: np.ndarray, probe: Probe, seed: int, dtype: str) -> Drawn:
+def _times(given: Given, scale: float) -> Given:
+    """Inputs and states times a power of two, which every float type holds as exactly as before."""
+    state = given.state and {name: scale * values for name, values in given.state.items()}
+    return replace(given, x=scale * given.x, state=state, before=given.before and _times(given.before, scale))
+
+
+def forced(one: Input, dtype: str) -> Input | None:
+    """Each time step by itself, beside each other in the batch, from the states in which the reference is before it.
+
+    What a layer does at a step is then told from what has become of earlier errors. Of long inputs it is some steps, evenly
+    spread; of a stateful layer as many as its batch has rows. The states are rounded to ``dtype``.
+
+    Returns:
+        The input, or None where there is no such step: an input of one step, or states that are not finite.
+    """
+    spec, given = one.spec, one.given
+    if not isinstance(spec, Recurrent) or given.x.shape[1] == 1:
+        return None
+    batch, steps, features = given.x.shape
+    with np.errstate(over="ignore", invalid="ignore"):
+        passed = reference.trajectory(spec, one.params, given.astype("float64"))
+        narrow = "float32" if dtype == "bfloat16" else dtype
+        held = {name: rounded(v, dtype).astype(narrow).astype(np.float64) for name, v in passed.items()}
+    # By row of the batch, and within it by time.
+    rows = {name: np.moveaxis(v, 0, 3).reshape(*v.shape[1:3], batch * steps, -1) for name, v in held.items()}
+    usable = np.flatnonzero(np.all([np.isfinite(v).all(axis=(0, 1, 3)) for v in rows.values()], axis=0))
+    if not len(usable):
+        return None
+    count = spec.batch_size or min(_FORCED, len(usable))
+    taken = usable[((np.arange(count) + 0.5) * len(usable) / count).astype(int)]
+    x = given.x.reshape(batch * steps, 1, features)[taken]
+    return replace(one, given=Given(x, {name: v[:, :, taken] for name, v in rows.items()}), kind="forced")
+
+
+def _choice(search: _Search, seed: int) -> Drawn:
     """The first draw and scale at which every mistake shows, else the one at which most do."""
-    first = draw_parameters(layer, seed, probe.dtype)
-    if _is_common(layer):
-        return _drawn(layer, name, first, x, probe, dtype)
+    layer, dtype, common = search.layer, search.probe.dtype, _is_common(search.layer)
     best: tuple[tuple[float, int], Drawn] | None = None
-    for draw, scale in product(range(_DRAWS), _SCALES):
-        params = _scaled(draw_parameters(layer, seed + 10_000 * draw, probe.dtype), scale, probe.dtype)
-        excess = _excess(layer, params, x, probe)
+    for draw, scale in product(range(_REDRAWS), (1.0,)) if common else product(range(_DRAWS), _SCALES):
+        params = _scaled(draw_parameters(layer, seed + 10_000 * draw, dtype), scale, dtype)
+        excess = _excess(inputs(layer, "", params, search.x, search.probe), search.probe)
         if best is None or excess < best[0][0] or not excess:
-            one = _drawn(layer, name, params, x, probe, dtype)
-            missed = len(power(one.inputs, one.margins).missed)
-            if best is None or (excess, missed) < best[0]:
-                best = (excess, missed), one
-            if not excess + missed:
+            one = search.first(params)
+            one = search.completed(one) if common else one
+            if best is None or (excess, len(one.missed)) < best[0]:
+                best = (excess, len(one.missed)), one
+            if not excess and not one.missed:
                 break
     assert best is not None
-    return best[1]
+    return best[1] if common else search.completed(best[1])
 
 
 def _is_common(layer: Layer) -> bool:
@@ -132,11 +242,11 @@ def _scaled(params: Parameters, scale: float, dtype: str) -> Parameters:
     return Parameters(params.spec, {key: rounded(scale * block, dtype) for key, block in params.items()})
 
 
-def _excess(layer: Layer, params: Parameters, x: np.ndarray, probe: Probe) -> float:
+def _excess(given: Iterable[Input], probe: Probe) -> float:
     """By which factor (its logarithm) outputs are out of bounds on any input; 0 if none is."""
     # In the narrowest type that is judged: what is chaotic may overflow there and not in float64.
     narrow = "float32" if probe.dtype == "bfloat16" else probe.dtype
-    sizes = [_sizes(layer, params, one.given.astype(narrow)) for one in inputs(layer, "", params, x, probe)]
+    sizes = [_sizes(one, one.given.astype(narrow)) for one in given]
     smallest, largest = min(s for s, _ in sizes), max(s for _, s in sizes)
     with np.errstate(divide="ignore"):
         small, large = np.divide(_SMALLEST, smallest), largest / _LARGEST[probe.dtype]
@@ -144,9 +254,9 @@ def _excess(layer: Layer, params: Parameters, x: np.ndarray, probe: Probe) -> fl
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def _sizes(layer: Layer, params: Parameters, given: Given) -> tuple[float, float]:
+def _sizes(one: Input, given: Given) -> tuple[float, float]:
     """The largest number of the smallest output, and that of the largest, of all calls; infinite where one is not finite."""
-    before = (np.inf, 0.0) if given.before is None else _sizes(layer, params, given.before)
-    outputs = reference.run_given(layer, params, given).named().values()
+    before = (np.inf, 0.0) if given.before is None else _sizes(one, given.before)
+    outputs = reference.run_given(one.spec, one.params, given).named().values()
     sizes = [float(np.abs(values).max()) if np.isfinite(values).all() else np.inf for values in outputs]
     return min(before[0], *sizes), max(before[1], *sizes)

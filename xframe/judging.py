@@ -17,7 +17,18 @@ from xframe.reference import Given, Outputs
 from xframe.spec import Layer, Recurrent, Sequential
 from xframe.verdict import Check, ParameterCheck, Power
 
-__all__ = ["LIMIT", "Input", "Subject", "difference", "judge", "judge_outputs", "margins", "parameter_check", "power"]
+__all__ = [
+    "LIMIT",
+    "Input",
+    "Subject",
+    "difference",
+    "judge",
+    "judge_outputs",
+    "margins",
+    "parameter_check",
+    "power",
+    "run_native",
+]
 
 # In units of the noise of an element. The README shows how near correct layers come to it (scripts/calibrate.py).
 LIMIT = 10.0
@@ -40,19 +51,34 @@ class Subject:
 
 @dataclass(frozen=True)
 class Input:
-    """What a layer is run on, and the truth about it: the reference's outputs with their noise, by dtype."""
+    """What a layer is run on, and the truth about it: the reference's outputs with their noise, by dtype.
+
+    Attributes:
+        layer: what reports call it.
+        spec, params: the layer and its canonical parameters.
+        given: what it is run on.
+        number: of the mask, from 1.
+        kind: what sets this input apart from the first one: ``forced``, if each time step is judged by itself.
+    """
 
     layer: str
     spec: Layer | Sequential
     params: Any
     given: Given
     number: int = 1
+    kind: str = ""
 
     @property
     def initial_state(self) -> str:
-        """``zero``, ``given`` or ``carried`` over from a call before, and which mask, if there is one."""
+        """``zero``, ``given`` or ``carried`` over from a call before, what kind of input, and which mask, if there is one.
+
+        ``forced`` if it is that in which the reference is before the time step, each of which is judged by itself.
+        """
+        if self.kind == "forced":
+            return self.kind
         start = "zero" if self.given.state is None else "given"
         start = "carried" if self.given.before is not None else start
+        start += f" ({self.kind})" if self.kind else ""
         return start if self.given.mask is None else f"{start}, mask {self.number}"
 
     @property
@@ -65,12 +91,14 @@ class Input:
         return f"{self.layer}, {self.initial_state}"
 
     @cached_property
-    def exact(self) -> noise.Noise:
-        """The truth for float64, which several judgements need."""
-        return noise.measure(self.spec, self.params, self.given, "float64")
+    def _measured(self) -> dict[str, noise.Noise]:
+        return {}
 
     def noise(self, dtype: str) -> noise.Noise:
-        return self.exact if dtype == "float64" else noise.measure(self.spec, self.params, self.given, dtype)
+        """The truth for a float type, measured once."""
+        if dtype not in self._measured:
+            self._measured[dtype] = noise.measure(self.spec, self.params, self.given, dtype)
+        return self._measured[dtype]
 
 
 def parameter_check(
@@ -119,15 +147,15 @@ def judge(
     subject: Subject, given: Input, truth: noise.Noise, dtype: str, shown: Mapping[str, Mapping[str, float]]
 ) -> Iterator[Check]:
     """Every output of one native layer on one input."""
-    yield from judge_outputs(subject, given, _run(subject, given.given, dtype), truth, dtype, shown)
+    yield from judge_outputs(subject, given, run_native(subject, given.given, dtype), truth, dtype, shown)
 
 
-def _run(subject: Subject, given: Given, dtype: str) -> Outputs:
+def run_native(subject: Subject, given: Given, dtype: str) -> Outputs:
     """Run a native layer on what is given, after the call before it, or after none."""
     if given.before is None:
         subject.adapter.reset(subject.native)
     else:
-        _run(subject, given.before, dtype)
+        run_native(subject, given.before, dtype)
     own = given.astype("float32" if dtype == "bfloat16" else dtype)  # NumPy has no bfloat16; the numbers are the same
     return subject.adapter.run(subject.native, own.x, own.state, own.mask)
 
@@ -219,13 +247,13 @@ def margins(given: Input, dtype: str) -> dict[str, dict[str, float]]:
     """By output and mistake: how many times over the limit that output would have been, judged in ``dtype``."""
     truth = given.noise(dtype)
     found: dict[str, dict[str, float]] = {name: {} for name in truth.clean}
-    for variation in mistakes.variations(given.spec, given.params, given.given):  # type: ignore[arg-type]
+    for name, wrong in mistakes.variations(given.spec, given.params, given.given):  # type: ignore[arg-type]
         with np.errstate(over="ignore", invalid="ignore"):  # a mistake may well overflow, which everybody would see
-            outputs = mistakes.run(variation).named()
+            outputs = wrong.run()
         for output, values in outputs.items():
             ratios = noise.ratio(values, truth.clean[output], truth.deviation[output])
             seen = np.where(np.isfinite(values), np.minimum(ratios, _CERTAIN), _CERTAIN)
-            found[output][variation.name] = float(seen.max()) / LIMIT
+            found[output][name] = float(seen.max()) / LIMIT
     return found
 
 

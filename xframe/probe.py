@@ -19,7 +19,7 @@ from xframe.spec import Layer, Recurrent
 
 __all__ = ["Probe", "draw_input", "draw_masks", "draw_parameters", "draw_state"]
 
-# Nine copies of the input pass through the reference in float64; beyond this it is gigabytes.
+# Thirteen copies of the input pass through the reference in float64; beyond this it is gigabytes.
 MAX_INPUT = 20_000_000
 MAX_PARAMETERS = 50_000_000
 MAX_AXIS = 100_000

@@ -25,7 +25,7 @@ from xframe.packing import Parameters
 from xframe.writers import opened
 from xframe.writers.base import plan
 
-__all__ = ["PROBES", "Trial", "check_understood", "numbers", "power", "trials"]
+__all__ = ["PROBES", "Trial", "check_understood", "held", "numbers", "power", "trials"]
 
 # Batch sizes and lengths at which the written model is run, and those for models of more numbers than the next line says.
 PROBES = ((2, 5), (1, 1), (3, 12))
@@ -103,7 +103,7 @@ def _probed(chain: Chain, size: tuple[int, int | None], dtype: str) -> tuple[np.
     return drawn(_LONGER[-1])
 
 
-def _held(chain: Chain) -> Chain:
+def held(chain: Chain) -> Chain:
     """The chain with its numbers in memory, where several runs read them."""
     return replace(chain, steps=tuple(replace(step, params=cache(partial(_read, step))) for step in chain.steps))
 
@@ -116,11 +116,10 @@ def trials(chain: Chain, folder: Path, to: str, dtype: str) -> Iterator[Trial]:
     """The runs of what was written; a stateful model is loaded for each, so that it begins with zero states.
 
     Args:
-        chain: the source.
+        chain: the source, best one that is `held`.
         folder, to: what was written, and for which target.
         dtype: the float type in which it is judged.
     """
-    chain = _held(chain)
     stateful = any(getattr(step.spec, "stateful", False) for step in chain.steps)
     model = None
     for size in _sizes(chain):

@@ -20,10 +20,21 @@ from xframe.cells import TERMS, Arithmetic, Product, Step, get_cell
 from xframe.errors import LayoutError, SpecError
 from xframe.layout import Key, block_shape
 from xframe.masks import check_mask, is_right_padded
-from xframe.packing import checked, copy
+from xframe.packing import checked
+from xframe.pieces import Piece, Pieces
 from xframe.spec import Dense, Layer, Recurrent, Sequential
 
-__all__ = ["Given", "Outputs", "check_input", "check_state", "handed_on", "last_output", "run", "run_given"]
+__all__ = [
+    "Given",
+    "Outputs",
+    "check_input",
+    "check_state",
+    "handed_on",
+    "last_output",
+    "run",
+    "run_given",
+    "trajectory",
+]
 
 
 @dataclass(frozen=True)
@@ -154,6 +165,36 @@ def run_given(
     return _computed(spec, params, x, state, ops or Plain(), given.mask)  # type: ignore[arg-type]
 
 
+def trajectory(spec: Recurrent, params: Mapping[Key, np.ndarray], given: Given) -> dict[str, np.ndarray]:
+    """The states in which each layer and direction reads each time step of the input, before it does.
+
+    At time t the forward direction has the state after step t - 1 and the backward one that after step t + 1; at the step
+    that is read first, both have their initial one. With ``go_backwards`` it is the other way round. A layer above others
+    reads at time t what they have made of step t.
+
+    Args:
+        spec, params: the layer.
+        given: what it is run on. In the step after a masked one, the states are those before it.
+
+    Returns:
+        By name as in `xframe.layout.states`, each (time, layers, directions, batch, size), in the dtype of ``given.x``. Run
+        on a single step with these states, a layer without a mask puts out what it does at that step of the whole input.
+
+    Raises:
+        SpecError, LayoutError: as in `run`.
+    """
+    x = check_input(spec, given.x)
+    _check_mask(spec, given.mask, x)
+    if given.before is None:
+        state = check_state(spec, given.state, x.shape[0])
+    else:
+        state = dict(run_given(spec, params, given.before).states)
+    slots, (batch, steps, _) = layout.states(spec), x.shape
+    found = {name: np.empty((steps, *slot.axes, batch, slot.size), x.dtype) for name, slot in slots.items()}
+    _recurrent(spec, params, x, state, Plain(), given.mask, found)
+    return found
+
+
 def handed_on(chain: Sequential, i: int, out: Outputs) -> np.ndarray:
     """What layer number ``i`` of a chain gives to the next: its sequence to a recurrent one, else its last output."""
     follower = chain.layers[i + 1] if i + 1 < len(chain.layers) else None
@@ -242,6 +283,7 @@ def _recurrent(
     state: Mapping[str, np.ndarray] | None,
     ops: Arithmetic,
     mask: np.ndarray | None,
+    passed: Mapping[str, np.ndarray] | None = None,
 ) -> Outputs:
     batch, steps, _ = x.shape
     slots = layout.states(spec)
@@ -262,7 +304,10 @@ def _recurrent(
                 held = layout.places(slots, layer + level, d)
                 for name, own, place in held:
                     step.states[own][...] = 0 if state is None else state[name][place].T
-                _over_time(spec, (layer + level, d), step, below, half, ops, mask)
+                # Layers that go backwards put out time the other way round, and so the next one reads it.
+                order = slice(None, None, -1 if spec.go_backwards and layer % 2 else 1)
+                kept = {own: passed[name][order, place[0], place[1]] for name, own, place in held} if passed else {}
+                _over_time(spec, (layer + level, d), step, below, half, ops, mask, kept)
                 for name, own, place in held:
                     final[name][place] = step.states[own].T
                 below = half
@@ -278,8 +323,12 @@ def _over_time(
     out: np.ndarray,
     ops: Arithmetic,
     mask: np.ndarray | None,
+    passed: Mapping[str, np.ndarray],
 ) -> None:
-    """The loop over time of one layer and direction; x (batch, time, features) in, out (batch, time, state) filled."""
+    """The loop over time of one layer and direction; x (batch, time, features) in, out (batch, time, state) filled.
+
+    So is, by the cell's own name, each of the states (time, batch, size) of ``passed`` before each step.
+    """
     layer, direction = at
     cell, steps, h = get_cell(spec.part(direction, layer).cell), x.shape[1], step.states["h"]
     backwards, above = spec.go_backwards != bool(direction), layer and spec.num_layers == 1
@@ -290,6 +339,8 @@ def _over_time(
         place = steps - 1 - k if direction else k
         # A stacked cell reads what the one below it has put out at this very step.
         step.x[:-1] = x[:, place if above else t].T
+        for name, states in passed.items():
+            states[t] = step.states[name].T
         if held is None:
             cell.step(ops, step)
             out[:, place] = h.T
@@ -370,18 +421,19 @@ def _weight(
     """What multiplies [x; 1; h; 1], or its half, in one product: (gates * n, ...), the gates one above the other."""
     part = spec.part(place[1], place[0])
     n, sizes = part.hidden_size, {"x": x.shape[-1], "h": part.state_size}
-    w = np.zeros((len(product.gates) * n, sum(sizes[term] + 1 for term in product.terms)), x.dtype)
-    ones, start = [], 0
+    pieces, ones, start = list[Piece](), list[int](), 0
     for term in product.terms:
         (kernel, bias), end = TERMS[term], start + sizes[term]
         for i, gate in enumerate(product.gates):
-            rows = w[i * n : (i + 1) * n]
-            copy(_block(spec, params, Key(*place, kernel, gate)).T, rows[:, start:end])
+            rows = slice(i * n, (i + 1) * n)
+            pieces.append(Piece(rows, slice(start, end), _block(spec, params, Key(*place, kernel, gate)).T))
             if part.bias:
-                rows[:, end] = _block(spec, params, Key(*place, bias, gate))
+                pieces.append(Piece(rows, end, _block(spec, params, Key(*place, bias, gate))))
         ones.append(end)
         start = end + 1
-    return ops.weight(w, ones, x.shape[0])
+    w = Pieces((len(product.gates) * n, start), x.dtype, pieces)
+    given: Any = w if getattr(ops, "takes_pieces", False) else w.whole()
+    return ops.weight(given, ones, x.shape[0])
 
 
 def _block(spec: Layer, params: Mapping[Key, np.ndarray], key: Key) -> np.ndarray:

@@ -1,13 +1,17 @@
-"""What a comparison found. A verdict is a record: reports print it, nothing computes from here on."""
+"""What a comparison found. A verdict is a record, which reports print; only its diagnosis waits until it is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from xframe.counts import Count
 from xframe.spec import Layer, Sequential
+
+if TYPE_CHECKING:
+    from xframe.diagnosis import Diagnosis
 
 __all__ = ["Check", "LayerReport", "ParameterCheck", "Power", "Verdict"]
 
@@ -20,7 +24,8 @@ class Check:
         layer: which layer, or ``model`` for the whole chain.
         framework: short name.
         weights: how the weights got there.
-        initial_state: ``zero``, ``given`` or ``carried`` over from a call before; with a mask, which one.
+        initial_state: ``zero``, ``given`` or ``carried`` over from a call before; with a mask, which one; of another input than
+            the first, which: ``given (input x 0.125 of 5 steps)``. ``forced`` where each time step was judged by itself.
         output: ``sequence``, ``last``, ``state h``, ... or ``output``.
         dtype: float type of the framework's layer; the reference is always in float64.
         status: ``equivalent``, ``different`` or ``inconclusive``.
@@ -121,6 +126,7 @@ class Verdict:
         probe: the sizes and the seed.
         notes: what else a reader should know.
         environment: versions.
+        search: finds the diagnosis, where there is something to explain.
     """
 
     status: str
@@ -136,6 +142,12 @@ class Verdict:
     probe: Mapping[str, Any]
     notes: tuple[str, ...]
     environment: Mapping[str, str]
+    search: Callable[[], Diagnosis] | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def diagnosis(self) -> Diagnosis | None:
+        """Why an output differs, and where that begins: searched when it is first asked for. None where none differs."""
+        return self.search() if self.search else None
 
     @property
     def counted(self) -> tuple[LayerReport, ...]:

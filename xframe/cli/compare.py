@@ -102,7 +102,8 @@ def compare(
         if suite:
             result = run_suite(probe, names, listed(dtype), _bar if not quiet else iter, suite)
         else:
-            result = compare_spec(model, names, listed(dtype), probe, strict=names is not None)
+            strict, longer = names is not None, steps is None
+            result = compare_spec(model, names, listed(dtype), probe, strict, longer=longer)
     deliver(result, format_, output, quiet)
     sys.exit(STATUS[result.status])
 

@@ -24,6 +24,9 @@ __all__ = ["read"]
 # zeros shrink a thousand times.
 _MAX_RATIO = 100
 
+# How many bytes are read at a time.
+_CHUNK = 2**18
+
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -97,8 +100,10 @@ def _numbers(path: Path, entry: zipfile.ZipInfo, name: str, header: _Header) -> 
     try:
         with zipfile.ZipFile(path) as archive, archive.open(entry) as file:
             file.read(header.start)
-            data = file.read(entry.file_size - header.start)
-        array = np.frombuffer(data, dtype).reshape(header.shape, order=header.order)  # type: ignore[call-overload]
+            data = np.empty(entry.file_size - header.start, np.uint8)
+            # A little at a time: to gather all of it, zipfile would need twice as much new memory, and longer.
+            read = sum(file.readinto(data[i : i + _CHUNK]) for i in range(0, len(data), _CHUNK))  # type: ignore[attr-defined]
+        array = data[:read].view(dtype).reshape(header.shape, order=header.order)  # type: ignore[call-overload]
     except Exception as error:  # as above
         raise unreadable(path, f"{name} is damaged ({error})") from None
-    return array.astype(dtype.newbyteorder("="))
+    return array.astype(dtype.newbyteorder("="), copy=False)

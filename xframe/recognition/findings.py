@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from xframe.errors import SpecError
 from xframe.files.base import ModelFile
 from xframe.layout import Key, Packing
 from xframe.spec import Layer
@@ -97,6 +98,23 @@ class FoundLayer:
         options = [{"cell": one.spec.cell, **one.spec.options()} for one in self.readings]
         differ = [name for name in options[0] if any(one.get(name) != options[0][name] for one in options)]
         return (*(["packing"] if len(packings) > 1 else []), *differ)
+
+    def check_decided(self) -> None:
+        """Refuse to go on with one of several readings.
+
+        Raises:
+            SpecError: there are several; the sentence names the option that decides.
+        """
+        if len(self.readings) < 2:
+            return
+        named = "packing" in self.undecided
+        readings = [f"{one.spec}{f', packing {one.packing.name}' if named else ''}" for one in self.readings]
+        flags = " or ".join(f"--{name.replace('_', '-')}" for name in self.undecided)
+        mend = f"choose with {flags}" if flags else "no option tells them apart; give its tensors the framework's names"
+        raise SpecError(
+            f"The file does not decide which of {len(readings)} layers {self.name!r} is: "
+            f"{', or '.join(dict.fromkeys(readings))}; {mend}."
+        )
 
 
 @dataclass(frozen=True)

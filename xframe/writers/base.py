@@ -17,7 +17,7 @@ from xframe.chain import kinds
 from xframe.chain.base import Chain, Step
 from xframe.errors import FileError, UnsupportedError
 from xframe.layout import Key, Native, Packing
-from xframe.packing import pack
+from xframe.packing import copy, pack
 from xframe.spec import Recurrent
 
 __all__ = [
@@ -207,8 +207,18 @@ def called(name: str) -> str:
 def packed(
     packing: Packing, spec: Any, blocks: Mapping[Key, np.ndarray], dtype: str
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """The native arrays of a layer, one at a time."""
-    return pack(packing, spec, blocks, dtype, share=True)
+    """The native arrays of a layer, one at a time, each row by row."""
+    return map(_in_rows, pack(packing, spec, blocks, dtype, share=True))
+
+
+def _in_rows(named: tuple[str, np.ndarray]) -> tuple[str, np.ndarray]:
+    """A named array, copied if it lies otherwise in memory: frameworks and files would copy it more slowly."""
+    name, array = named
+    if array.flags.c_contiguous:
+        return named
+    made = np.empty(array.shape, array.dtype)
+    copy(array, made)
+    return name, made
 
 
 def arrays(part: Part, dtype: str) -> dict[str, np.ndarray]:
