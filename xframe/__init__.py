@@ -1,6 +1,7 @@
 """xframe: the same recurrent layer in two frameworks, counted, explained, moved and proven.
 
-Importing it imports neither NumPy nor any framework; names below are loaded when they are first used.
+Importing it imports neither NumPy nor any framework; names below are loaded when they are first used, because every pytest that
+runs where xframe is installed loads its plugin.
 """
 
 from __future__ import annotations
@@ -16,17 +17,21 @@ from xframe.errors import (
     UnsupportedError,
     XframeError,
 )
-from xframe.spec import Dense, Recurrent, Sequential
 
 if TYPE_CHECKING:
-    from xframe import adapters, files, keras, masks, noise, probe, reference, torch
+    from xframe import adapters, files, keras, masks, mistakes, noise, probe, reference, torch
+    from xframe.baseline import check, record
     from xframe.comparison import compare
     from xframe.conversion import convert
     from xframe.counts import count
+    from xframe.diagnosis import diagnose
+    from xframe.environment import doctor
     from xframe.explanation import explain
     from xframe.layout import Key
     from xframe.moving import transfer
     from xframe.packing import Parameters
+    from xframe.spec import Dense, Recurrent, Sequential
+    from xframe.testing import assert_equivalent
     from xframe.verdict import Verdict
     from xframe.verification import verify
 
@@ -46,30 +51,44 @@ __all__ = [
     "Verdict",
     "XframeError",
     "adapters",
+    "assert_equivalent",
+    "check",
     "compare",
     "convert",
     "count",
+    "diagnose",
+    "doctor",
     "explain",
     "files",
     "keras",
     "masks",
+    "mistakes",
     "noise",
     "probe",
+    "record",
     "reference",
     "torch",
     "transfer",
     "verify",
 ]
 
-_MODULES = ("adapters", "files", "keras", "masks", "noise", "probe", "reference", "torch")
+_MODULES = ("adapters", "files", "keras", "masks", "mistakes", "noise", "probe", "reference", "torch")
 _LAZY = {
+    "Dense": "spec",
     "Key": "layout",
     "Parameters": "packing",
+    "Recurrent": "spec",
+    "Sequential": "spec",
     "Verdict": "verdict",
+    "assert_equivalent": "testing",
+    "check": "baseline",
     "compare": "comparison",
     "convert": "conversion",
     "count": "counts",
+    "diagnose": "diagnosis",
+    "doctor": "environment",
     "explain": "explanation",
+    "record": "baseline",
     "transfer": "moving",
     "verify": "verification",
 }

@@ -68,6 +68,11 @@ class Suite:
         return next((s for s in ("different", "inconclusive") if s in found), "equivalent")
 
     @property
+    def first_wrong(self) -> Verdict | None:
+        """The first that is different: the one of which reports say why."""
+        return next((v for v in self.verdicts if v.status == "different"), None)
+
+    @property
     def reason(self) -> str:
         """One sentence."""
         good = sum(1 for v in self.verdicts if v)

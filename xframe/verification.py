@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,7 +29,10 @@ from xframe.probe import Probe, draw_input
 from xframe.recognition import Choices, recognise
 from xframe.spec import Layer, Recurrent, described
 
-__all__ = ["Pair", "Verification", "verify"]
+if TYPE_CHECKING:
+    from xframe.diagnosis import Diagnosis
+
+__all__ = ["Pair", "Verification", "agreed", "compared", "paired", "sides", "verify"]
 
 # The order of axes by the format of a file; others may come from anywhere.
 _KINDS = {
@@ -40,6 +43,8 @@ _EXCHANGED = (
     "hold the same numbers in another order than those of their shape before them, and their names do not tell which belongs to "
     "which: the same in a file that keeps no order, or swapped"
 )
+# Of how many layers that differ reports say why: in most models it is the same mistake in all.
+_TOLD = 3
 # Options in which two layers may differ and still be the same at inference, or that only the caller decides.
 _FREE = ("mask", "masked_output", "stateful", "batch_size", "input_dropout", "recurrent_dropout", "dropout", "form")
 
@@ -56,6 +61,7 @@ class Pair:
         max_abs: the largest difference between effective parameters; where: its block.
         noise_ratio: the largest difference between outputs, in units of rounding noise.
         notes: what was assumed.
+        search: finds the diagnosis, where the two differ.
     """
 
     a: str
@@ -67,6 +73,12 @@ class Pair:
     where: str = ""
     noise_ratio: float = 0.0
     notes: tuple[str, ...] = ()
+    search: Callable[[], Diagnosis] | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def diagnosis(self) -> Diagnosis | None:
+        """Why the two differ, and where that begins: searched when it is first asked for. None where they do not."""
+        return self.search() if self.search else None
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,11 @@ class Verification:
     only_b: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def first_wrong(self) -> tuple[Pair, ...]:
+        """The first pairs that differ: those of which reports say why."""
+        return tuple(pair for pair in self.pairs if pair.search)[:_TOLD]
+
     def __bool__(self) -> bool:
         return self.status == "equivalent"
 
@@ -117,12 +134,12 @@ def verify(a: Any, b: Any, *, subset: bool = False, choices: Choices | None = No
         SpecError: a choice makes no sense, or a side has no layer to compare.
         UnsupportedError: a side is neither a path nor a model of a known framework.
     """
-    first, second = _sides(a, b, choices)
+    first, second = sides(a, b, choices)
     for side in (first, second):
         if not side.units:
             raise SpecError(f"{side.name} has no recurrent or dense layer that could be compared{side.why}.")
-    couples, alone_a, alone_b, exchanged = _paired(first.units, second.units)
-    pairs = tuple(_compared(one, other, seed) for one, other in couples)
+    couples, alone_a, alone_b, exchanged = paired(first.units, second.units)
+    pairs = tuple(_told(compared(one, other, seed)[0], one, other, first.units, seed) for one, other in couples)
     pairs = tuple(
         replace(pair, status="inconclusive", reason=_EXCHANGED)
         if i in exchanged and pair.status == "equivalent"
@@ -137,6 +154,17 @@ def verify(a: Any, b: Any, *, subset: bool = False, choices: Choices | None = No
         notes.append(f"Not compared, because they are single numbers: {', '.join(others.constants)}.")
     status, reason = _concluded(pairs, others, only_a, () if subset else only_b)
     return Verification(first.name, second.name, status, reason, pairs, others.pairs, only_a, only_b, tuple(notes))
+
+
+def _told(pair: Pair, one: _Unit, other: _Unit, units: Sequence[_Unit], seed: int) -> Pair:
+    """The pair with what finds out why, where it differs."""
+
+    def search() -> Diagnosis:
+        from xframe.diagnosis.sides import of_units  # which compares units itself
+
+        return of_units(one, other, [unit for unit in units if unit is not one], seed)
+
+    return replace(pair, search=search) if pair.status == "different" else pair
 
 
 def _concluded(pairs: Sequence[Pair], others: _Others, only_a: Sequence[str], only_b: Sequence[str]) -> tuple[str, str]:
@@ -206,7 +234,7 @@ class _Side:
     why: str = ""
 
 
-def _sides(a: Any, b: Any, choices: Choices | None) -> list[_Side]:
+def sides(a: Any, b: Any, choices: Choices | None) -> list[_Side]:
     """Both sides. A choice that makes no sense for one of two files may be meant for the other."""
     files = sum(isinstance(given, str | Path) for given in (a, b))
     found: list[_Side] = []
@@ -310,7 +338,7 @@ def _narrowest(dtypes: Iterable[str]) -> str:
 # ---- Who belongs to whom.
 
 
-def _paired(
+def paired(
     a: Sequence[_Unit], b: Sequence[_Unit]
 ) -> tuple[list[tuple[_Unit, _Unit]], list[_Unit], list[_Unit], set[int]]:
     """Partners of one shape: those of one name, then in order; those that are left; and which couples were exchanged.
@@ -383,19 +411,19 @@ def _parameters(first: _Reading, second: _Reading) -> tuple[float, str, bool]:
     )
 
 
-def _compared(one: _Unit, other: _Unit, seed: int) -> Pair:
-    """Two units, in the readings that agree best."""
-    results = [_judged(one, other, first, second, seed) for first, second in _alike(one, other)]
+def compared(one: _Unit, other: _Unit, seed: int) -> tuple[Pair, _Reading, _Reading]:
+    """What two units are to each other in the readings that agree best, and these."""
+    results = [(_judged(one, other, *readings, seed), *readings) for readings in _alike(one, other)]
     for unit in (one, other):
         for reading in unit.readings:
             reading.params.forget()
     rank = {"equivalent": 0, "inconclusive": 1, "different": 2}
-    return min(results, key=lambda pair: (rank[pair.status], pair.max_abs))
+    return min(results, key=lambda result: (rank[result[0].status], result[0].max_abs))
 
 
 def _judged(one: _Unit, other: _Unit, first: _Reading, second: _Reading, seed: int) -> Pair:
     max_abs, where, rounding = _parameters(first, second)
-    spec, theirs, notes, contrary = _agreed(first, second)
+    spec, theirs, notes, contrary = agreed(first, second)
     pair = Pair(one.name, other.name, spec, "equivalent", "", max_abs, where, 0.0, notes)
     if contrary:
         return replace(pair, status="different", reason=contrary)
@@ -414,7 +442,7 @@ def _judged(one: _Unit, other: _Unit, first: _Reading, second: _Reading, seed: i
     return pair
 
 
-def _agreed(first: _Reading, second: _Reading) -> tuple[Layer, Layer, tuple[str, ...], str]:
+def agreed(first: _Reading, second: _Reading) -> tuple[Layer, Layer, tuple[str, ...], str]:
     """Both specs, what one leaves open taken from the other; what was assumed; and in what they contradict each other."""
     mine, theirs = first.spec, second.spec
     if not (isinstance(mine, Recurrent) and isinstance(theirs, Recurrent)):

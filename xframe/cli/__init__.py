@@ -9,7 +9,10 @@ from itertools import pairwise
 import click
 
 from xframe import __version__
+from xframe.cli.baseline import check, record
 from xframe.cli.compare import compare
+from xframe.cli.diagnose import diagnose
+from xframe.cli.doctor import doctor
 from xframe.cli.explain import explain
 from xframe.cli.files import convert, inspect, verify
 from xframe.cli.options import STATUS
@@ -28,7 +31,7 @@ def cli() -> None:
     """
 
 
-for _command in (compare, explain, inspect, verify, convert):
+for _command in (compare, explain, inspect, verify, diagnose, convert, record, check, doctor):
     cli.add_command(_command)
 
 

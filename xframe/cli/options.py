@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from xframe.errors import FileError
 from xframe.report import FORMATS, render
+from xframe.report.delivery import append_summary, check_output, write_output
 from xframe.spec import Dense, Recurrent, Sequential
 
 __all__ = [
@@ -26,13 +23,20 @@ __all__ = [
     "options",
     "output_options",
     "spec_options",
-    "write_output",
 ]
 
+# What is added to the summary of a job on GitHub; by name, because explaining needs none of the modules that have them.
+_JUDGED = ("Verdict", "Suite", "Verification", "Conversion", "Checking")
 # Kept here, because the module that has them needs NumPy.
 SUITES = ("standard", "full")
 BATCH = 2
-STATUS = {"equivalent": 0, "done": 0, "different": 1, "inconclusive": 2, "error": 2}
+STATUS = {
+    "equivalent": 0,
+    "done": 0,
+    "inconclusive": 2,
+    "error": 2,
+    **dict.fromkeys(("different", "explained", "unexplained"), 1),
+}
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -139,51 +143,10 @@ def listed(text: str) -> list[str]:
 
 
 def deliver(result: Any, format_: str, output: str | None, quiet: bool) -> None:
-    """Print the report, or write it to a file."""
+    """Print the report, or write it to a file; and add a verdict to the summary of a job on GitHub."""
     if output is not None:
         write_output(output, render(result, format_))
     elif not quiet:
         click.echo(render(result, format_), nl=False)
-
-
-def check_output(path: str | None) -> None:
-    """Refuse at once a file that could not be written in the end."""
-    if path is None:
-        return
-    folder = Path(path).absolute().parent
-    if Path(path).is_dir():
-        raise FileError(f"Cannot write {path}: it is a folder; name a file.")
-    if not folder.is_dir():
-        raise FileError(f"Cannot write {path}: the folder {folder} does not exist; make it first.")
-    if not os.access(folder, os.W_OK) or (Path(path).exists() and not os.access(path, os.W_OK)):
-        raise FileError(f"Cannot write {path}: no permission; choose another place.")
-
-
-def write_output(path: str, text: str) -> None:
-    """Write a file whole or not at all."""
-    import tempfile  # not needed, and slow, where the report is printed
-
-    target = Path(path)
-    temporary: Path | None = None
-    try:
-        if target.exists() and not target.is_file():  # a pipe or a device cannot be replaced
-            target.write_text(text, encoding="utf-8")
-            return
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=target.absolute().parent, prefix=".xframe-", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(text)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-    except OSError as error:
-        with suppress(OSError):
-            if temporary:
-                temporary.unlink()
-        raise FileError(f"Cannot write {path}: {error.strerror}; choose another place.") from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    if type(result).__name__ in _JUDGED and (wrong := append_summary(result)):
+        click.echo(f"xframe: warning: {wrong}", err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Block", "Heading", "Items", "Paragraph", "Table", "ratio_text"]
+__all__ = ["Block", "Heading", "Items", "Paragraph", "Preformatted", "Table", "ratio_text"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,14 @@ class Table:
     right: frozenset[str] = frozenset()
 
 
-Block = Heading | Paragraph | Items | Table
+@dataclass(frozen=True)
+class Preformatted:
+    """Lines that stay as they are, such as a picture made of characters."""
+
+    lines: tuple[str, ...]
+
+
+Block = Heading | Paragraph | Items | Table | Preformatted
 
 
 def ratio_text(ratio: float) -> str:

@@ -11,7 +11,7 @@ from xframe.assumptions import NumberSearch
 from xframe.counts import Count
 from xframe.explanation import Explanation
 from xframe.layout import Native
-from xframe.report import files
+from xframe.report import baseline, diagnosis, doctor, files, run
 from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_text
 from xframe.spec import plural
 
@@ -36,6 +36,9 @@ def _blocks(result: Any) -> Iterator[Block]:
     writers: dict[str, Callable[[Any], Iterator[Block]]]
     writers = {"Verdict": _verdict, "Suite": _suite, "Demonstration": _demonstration}
     writers |= {"Findings": files.inspection, "Verification": files.verification, "Conversion": files.conversion}
+    writers |= {"Diagnosis": diagnosis.diagnosis, "Diagnoses": diagnosis.diagnoses}
+    writers["Run"] = run.layout
+    writers |= {"Examination": doctor.examination, "Recording": baseline.recording, "Checking": baseline.checking}
     yield from writers[type(result).__name__](result)
 
 
@@ -171,7 +174,16 @@ def _verdict(v: Verdict) -> Iterator[Block]:
     if v.checks:
         yield _check_table(v)
     yield Items(tuple(_findings(v)))
+    if v.diagnosis is not None:
+        yield Heading("Why they differ")
+        yield from _why(v)
     yield Paragraph(f"VERDICT: {v.status}. {v.reason}", strong=True)
+
+
+def _why(v: Verdict) -> Iterator[Block]:
+    assert v.diagnosis is not None
+    yield Paragraph(v.diagnosis.reason)
+    yield from diagnosis.explained(v.diagnosis)
 
 
 def _total(v: Verdict, name: str) -> str:
@@ -255,6 +267,9 @@ def _suite(s: Suite) -> Iterator[Block]:
     yield Heading(f"The {s.name} grid: {len(s.verdicts)} configurations", 1)
     yield from _by_value(s) if any(s.values) else _by_configuration(s)
     yield Items(tuple(s.notes))
+    if s.first_wrong is not None and s.first_wrong.diagnosis is not None:
+        yield Heading(f"Why the first that differs does: {s.first_wrong.model}")
+        yield from _why(s.first_wrong)
     yield Paragraph(f"VERDICT: {s.status}. {s.reason}", strong=True)
 
 

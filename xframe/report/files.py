@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from xframe.report import diagnosis
 from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_text
 from xframe.spec import plural
 
@@ -103,6 +104,11 @@ def verification(v: Verification) -> Iterator[Block]:
     yield Items(tuple(f"Without a partner: {name} of {v.b}." for name in v.only_b))
     notes = dict.fromkeys(note for pair in v.pairs for note in pair.notes)
     yield Items((*notes, *v.notes))
+    for pair in v.first_wrong:
+        assert pair.diagnosis is not None
+        yield Heading(f"Why they differ: {pair.a} and {pair.b}")
+        yield Paragraph(pair.diagnosis.reason)
+        yield from diagnosis.explained(pair.diagnosis)
     yield Paragraph(f"VERDICT: {v.status}. {v.reason}", strong=True)
 
 

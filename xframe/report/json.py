@@ -12,31 +12,46 @@ from xframe.assumptions import NumberSearch
 from xframe.counts import Count
 from xframe.errors import XframeError
 from xframe.explanation import Explanation
+from xframe.report import baseline, doctor
 from xframe.spec import Layer, Sequential
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from xframe.conversion import Conversion
     from xframe.demonstration import Demonstration
+    from xframe.diagnosis import Cause, Diagnoses, Diagnosis, Where
     from xframe.recognition import Findings, Reading
+    from xframe.report.run import Run
     from xframe.suite import Suite
     from xframe.verdict import Check, ParameterCheck, Verdict
     from xframe.verification import Verification
 
-__all__ = ["error_json", "to_json"]
+__all__ = ["content", "error_content", "error_json", "to_json"]
 
 
 def to_json(result: Any) -> str:
     """A result as one JSON object."""
+    return _write(content(result))
+
+
+def content(result: Any) -> dict[str, Any]:
+    """The same object before it is written."""
     if isinstance(result, list | tuple):
         parts = [_WRITERS[type(one).__name__](one) for one in result]
         head = _head("explain", "done")
-        return _write({**head, "results": [{k: v for k, v in part.items() if k not in head} for part in parts]})
-    return _write(_WRITERS[type(result).__name__](result))
+        return {**head, "results": [{k: v for k, v in part.items() if k not in head} for part in parts]}
+    return _WRITERS[type(result).__name__](result)
 
 
 def error_json(command: str, error: XframeError) -> str:
     """The object for a command that could not do its work."""
-    return _write({**_head(command, "error"), "error": {"kind": error.kind, "message": str(error)}})
+    return _write(error_content(command, error))
+
+
+def error_content(command: str, error: XframeError) -> dict[str, Any]:
+    """The same object before it is written."""
+    return {**_head(command, "error"), "error": {"kind": error.kind, "message": str(error)}}
 
 
 def _write(content: Mapping[str, Any]) -> str:
@@ -114,7 +129,7 @@ def _demonstration(d: Demonstration) -> dict[str, Any]:
     }
 
 
-def _verdict(v: Verdict) -> dict[str, Any]:
+def _verdict(v: Verdict, diagnosed: bool = True) -> dict[str, Any]:
     layers = v.model.layers if isinstance(v.model, Sequential) else (v.model,)
     return {
         **_head("compare", v.status, v.environment),
@@ -143,6 +158,7 @@ def _verdict(v: Verdict) -> dict[str, Any]:
         "limit": v.limit,
         "probe": dict(v.probe),
         "notes": list(v.notes),
+        "diagnosis": _diagnosis(v.diagnosis) if diagnosed and v.diagnosis is not None else None,
     }
 
 
@@ -185,7 +201,7 @@ def _suite(s: Suite) -> dict[str, Any]:
     return {
         **_head("compare", s.status, s.verdicts[0].environment),
         "reason": s.reason,
-        "configurations": [_verdict(v) for v in s.verdicts],
+        "configurations": [_verdict(v, diagnosed=v is s.first_wrong) for v in s.verdicts],
         "left_out": dict(s.left_out),
         "notes": list(s.notes),
     }
@@ -246,6 +262,9 @@ def _verification(v: Verification) -> dict[str, Any]:
                 "where": pair.where,
                 "noise_ratio": _number_or_null(pair.noise_ratio),
                 "notes": list(pair.notes),
+                "diagnosis": _diagnosis(pair.diagnosis)
+                if pair in v.first_wrong and pair.diagnosis is not None
+                else None,
             }
             for pair in v.pairs
         ],
@@ -295,6 +314,73 @@ def _conversion(c: Conversion) -> dict[str, Any]:
     }
 
 
+def _diagnosis(d: Diagnosis) -> dict[str, Any]:
+    return {**_head("diagnose", d.status), **_diagnosed(d)}
+
+
+def _diagnoses(d: Diagnoses) -> dict[str, Any]:
+    parts = [{"status": part.status, **_diagnosed(part)} for part in d.parts]
+    return {
+        **_head("diagnose", d.status),
+        "reason": d.reason,
+        "a": d.a,
+        "b": d.b,
+        "parts": parts,
+        "notes": list(d.notes),
+    }
+
+
+def _diagnosed(d: Diagnosis) -> dict[str, Any]:
+    return {
+        "reason": d.reason,
+        "a": d.a,
+        "b": d.b,
+        "spec": _spec(d.spec),
+        "noise_ratio": _number_or_null(d.noise_ratio),
+        "max_abs": _number_or_null(d.max_abs),
+        "causes": [_cause(cause) for cause in d.causes],
+        "where": None if d.where is None else _where(d.where),
+        "tried": d.tried,
+        "notes": list(d.notes),
+    }
+
+
+def _cause(c: Cause) -> dict[str, Any]:
+    return {
+        "mistakes": [{"entry": f.entry, "name": f.name, "why": f.why, "mend": f.mend} for f in c.faults],
+        "noise_ratio": _number_or_null(c.noise_ratio),
+        "max_abs": _number_or_null(c.max_abs),
+        "reverse": c.reverse,
+        "alike": list(c.alike),
+    }
+
+
+def _where(w: Where) -> dict[str, Any]:
+    def series(values: np.ndarray | None) -> list[float | None] | None:
+        return None if values is None else [_number_or_null(float(value)) for value in values]
+
+    return {
+        "sentence": w.sentence,
+        "step": w.step,
+        "layer": w.layer,
+        "direction": w.direction,
+        "gate": w.gate,
+        "unit": w.unit,
+        "stage": w.stage,
+        "steps": series(w.steps),
+        "local": series(w.local),
+        "gates": {gate: series(values) for gate, values in w.gates.items()},
+    }
+
+
+def _run(r: Run) -> dict[str, Any]:
+    return {
+        **_head("pytest", r.status),
+        "reason": r.reason,
+        "comparisons": [{"test": entry.test, "result": entry.content} for entry in r.entries],
+    }
+
+
 _WRITERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "Explanation": _explanation,
     "NumberSearch": _number,
@@ -304,4 +390,10 @@ _WRITERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "Verification": _verification,
     "Conversion": _conversion,
     "Suite": _suite,
+    "Diagnosis": _diagnosis,
+    "Diagnoses": _diagnoses,
+    "Run": _run,
+    "Examination": lambda e: {**_head("doctor", e.status, e.environment), **doctor.fields(e)},
+    "Recording": lambda r: {**_head("record", r.status, r.environment), **baseline.recording_fields(r)},
+    "Checking": lambda c: {**_head("check", c.status, c.environment), **baseline.checking_fields(c)},
 }

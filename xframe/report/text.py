@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from tabulate import tabulate
 
 from xframe.report import printable
-from xframe.report.blocks import Block, Heading, Items, Paragraph, Table
+from xframe.report.blocks import Block, Heading, Items, Paragraph, Preformatted, Table
 
 __all__ = ["write"]
 
@@ -32,6 +32,8 @@ def _block(block: Block) -> str:
         return _filled(block.text)
     if isinstance(block, Items):
         return "\n".join(_filled(text, "* ", "  ") for text in block.texts)
+    if isinstance(block, Preformatted):
+        return "\n".join(printable(line) for line in block.lines)
     align = ["right" if header in block.right else "left" for header in block.headers]
     rows = [[printable(cell) for cell in row] for row in block.rows]
     table = tabulate(rows, block.headers, tablefmt="simple", colalign=align, disable_numparse=True)

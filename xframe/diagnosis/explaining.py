@@ -1,0 +1,257 @@
+"""From evidence to a diagnosis: which mistakes explain why one side is not what it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from xframe import mistakes, noise
+from xframe.diagnosis import signs
+from xframe.diagnosis.confined import confined
+from xframe.diagnosis.evidence import Evidence, computed
+from xframe.diagnosis.naming import named, reasoned, times
+from xframe.diagnosis.pairs import pairs
+from xframe.diagnosis.parameters import Target, explanations, option_mistakes
+from xframe.diagnosis.record import Cause, Diagnosis, Fault
+from xframe.diagnosis.search import Candidate, Found, Trial, candidates, singles
+from xframe.errors import SpecError
+from xframe.judging import LIMIT
+from xframe.layout import Key
+from xframe.mistakes import Case, Mistake, Variation
+from xframe.spec import Layer
+
+__all__ = ["Known", "explain"]
+
+# A layer and its canonical parameters.
+Known = tuple[Layer, Mapping[Key, np.ndarray]]
+
+# Stands for what is infinite; JSON has no infinity.
+_CERTAIN = 1e30
+# A difference that is smaller than this share of TF32's noise has not come of it.
+_TF32 = 0.05
+# What is named where nothing explains everything: a mistake that mends this share of all numbers, and how much is right before.
+_PARTLY, _HARDLY = 0.4, 0.1
+
+
+def explain(
+    spec: Layer,
+    params: Mapping[Key, np.ndarray],
+    evidence: Sequence[Evidence],
+    *,
+    other: Known | None = None,
+    rerun: signs.Rerun | None = None,
+    titles: tuple[str, str] = ("a", "b"),
+    extra: Sequence[tuple[Mistake, Variation]] = (),
+    catalogue: Sequence[Mistake] | None = None,
+) -> Diagnosis:
+    """The single mistake, else the pair of mistakes, with which a layer puts out what the evidence shows.
+
+    Args:
+        spec, params: side a, the layer as it should be; it is what the reference computes. Where side b holds the same
+            parameters, but for a rounding that is no mistake, they should be those of side b.
+        evidence: what side b puts out.
+        other: what side b says of itself, its spec and its parameters, if they are known.
+        rerun: puts out by name, once more, what side b puts out on an input, if it can be asked.
+        titles: what the sides are called.
+        extra: mistakes that can have been made in this very case, beside those of the catalogue.
+        catalogue: the mistakes to try, `xframe.mistakes.CATALOGUE` if None.
+
+    Raises:
+        SpecError: there is no evidence, or an input does not fit the layer.
+    """
+    if not evidence or not any(one.outputs for one in evidence):
+        raise SpecError("A diagnosis needs what the second side puts out; give at least one output.")
+    inquiry = _Inquiry(
+        spec, params, tuple(evidence), other, titles, tuple(catalogue or mistakes.CATALOGUE), tuple(extra), rerun
+    )
+    return inquiry.concluded()
+
+
+@dataclass(frozen=True)
+class _Inquiry:
+    """One question, and how it is answered."""
+
+    spec: Layer
+    params: Mapping[Key, np.ndarray]
+    evidence: tuple[Evidence, ...]
+    other: Known | None
+    titles: tuple[str, str]
+    catalogue: tuple[Mistake, ...]
+    extra: tuple[tuple[Mistake, Variation], ...] = ()
+    rerun: signs.Rerun | None = None
+
+    def concluded(self) -> Diagnosis:
+        if wrong := _not_finite(self.evidence):
+            return self._diagnosis("inconclusive", f"{self.titles[1]} puts out {wrong}, which no number explains.")
+        trial = self._trial(self.evidence)
+        ratio, max_abs = _before(trial)
+        if not np.isfinite(ratio):
+            reason = f"The reference of {self.titles[0]} is not finite on this input, so that nothing can be told."
+            return self._diagnosis("inconclusive", reason)
+        if ratio <= LIMIT:
+            return self._alike(trial, ratio, max_abs)
+        before = (ratio, max_abs)
+        causes, tried, notes = self._causes(trial)
+        if causes:
+            return self._diagnosis("explained", reasoned(causes[0], before, self.titles), before, causes, tried, notes)
+        if self.other is not None:
+            reverse, more = self._reversed()
+            tried += more
+            if reverse:
+                reason = reasoned(reverse[0], before, self.titles)
+                return self._diagnosis("explained", reason, before, reverse, tried, notes)
+        reason = (
+            f"No mistake of the catalogue and no two of them explain the difference ({max_abs:.2g} off, {times(ratio)} the "
+            f"rounding noise); {tried:,} explanations were tried."
+        )
+        return self._diagnosis("unexplained", reason, before, (), tried, (*notes, *_partly(trial, self._every(trial))))
+
+    def _diagnosis(
+        self,
+        status: str,
+        reason: str,
+        before: tuple[float, float] = (0.0, 0.0),
+        causes: tuple[Cause, ...] = (),
+        tried: int = 0,
+        notes: tuple[str, ...] = (),
+    ) -> Diagnosis:
+        a, b = self.titles
+        return Diagnosis(status, reason, a, b, self.spec, *before, causes, None, tried, notes)
+
+    def _trial(self, evidence: Sequence[Evidence]) -> Trial:
+        params = {key: block.astype(np.float64) for key, block in self.params.items()}
+        return Trial([Case(self.spec, params, one.given.astype("float64")) for one in evidence], evidence)
+
+    def _alike(self, trial: Trial, ratio: float, max_abs: float) -> Diagnosis:
+        """No difference, unless noise would hide any."""
+        if all(
+            np.all(LIMIT * truth.deviation[name] >= np.abs(truth.clean[name]).max())
+            for one, truth in zip(trial.evidence, trial.truths, strict=True)
+            for name in one.outputs
+        ):
+            reason = "The rounding noise is as large as the outputs, so that they prove nothing."
+            return self._diagnosis("inconclusive", reason, (ratio, max_abs))
+        reason = f"{self.titles[1]} puts out what {self.titles[0]} does, within {ratio:.2g} times the rounding noise."
+        return self._diagnosis("equivalent", reason, (ratio, max_abs))
+
+    def _every(self, trial: Trial) -> list[Candidate]:
+        """What is tried: the catalogue, and what the numbers and the other side's options suggest."""
+        found = candidates(self.catalogue, trial.cases)
+        options = [] if self.other is None else option_mistakes(self.spec, self.other[0])
+        found += [Candidate(*one, len(found) + i) for i, one in enumerate((*options, *self.extra))]
+        return found
+
+    def _causes(self, trial: Trial) -> tuple[tuple[Cause, ...], int, tuple[str, ...]]:
+        """What explains the evidence, how many explanations were tried, and what is to be said of it."""
+        if trial.fits and (fault := self._in_training(trial)):
+            return (Cause((fault,), *_before(trial)),), 0, ()
+        narrow = signs.narrower(self.evidence)
+        if narrow:
+            if agrees := signs.within(trial.cases, self.evidence, narrow):
+                return (Cause((signs.narrow_fault(narrow),), *agrees),), 1, ()
+            trial = self._trial([replace(one, dtype=narrow) for one in self.evidence])
+        every = self._every(trial)
+        found = self._by_parameters(trial, every) or singles(trial, every)
+        found = found or singles(trial, confined(self.spec, every, len(every)))
+        if not found and trial.fits and (factor := signs.scaled(trial.evidence, trial.truths)):
+            found = singles(trial, [signs.scaling(factor, len(every))])
+        if not found and not narrow and not self._says_what_it_does():
+            tf32 = self._tf32(trial)
+            found = pairs(trial, _near(trial, every) if tf32 else every)
+            if tf32 and not found:
+                return (Cause((signs.tensor_cores(),), *tf32),), trial.tried, ()
+        extra = (signs.narrow_fault(narrow),) if narrow else ()
+        causes, notes = named(found, trial, extra)
+        if narrow and not found:
+            notes = (f"Every output is exactly a {narrow} number, whose rounding may hide what else there is.",)
+        return causes, trial.tried, notes
+
+    def _in_training(self, trial: Trial) -> Fault | None:
+        return signs.restless(self.evidence, trial.truths, self.rerun) or signs.dropped(self.evidence, trial.truths)
+
+    def _by_parameters(self, trial: Trial, every: Sequence[Candidate]) -> list[Found]:
+        """What explains the other side's parameters, and with them, or one more mistake, the evidence."""
+        if self.other is None:
+            return []
+        target = Target(*self.other, trial.evidence[0].dtype)
+        known = list(explanations(trial.cases[0], target, every))
+        trial.tried += target.tried
+        found = [one for made in known if made and (one := trial.judged(made))]
+        if not found:
+            for made in known:
+                if len(made) == 1:
+                    found += singles(trial, every, trial.root.then(made[0]))
+        return sorted(found, key=lambda one: (len(one.made), one.rank))
+
+    def _says_what_it_does(self) -> bool:
+        """Whether the other side computes what its own parameters say: then these have told everything."""
+        if self.other is None:
+            return False
+        own = _Inquiry(*self.other, self.evidence, None, self.titles, ())
+        try:
+            return _before(own._trial(self.evidence))[0] <= LIMIT
+        except SpecError:  # it is a layer of other sizes
+            return False
+
+    def _tf32(self, trial: Trial) -> tuple[float, float] | None:
+        if any(one.dtype != "float32" for one in trial.evidence):
+            return None
+        agrees = signs.within(trial.cases, trial.evidence, "tf32")
+        return agrees if agrees and agrees[0] > _TF32 else None
+
+    def _reversed(self) -> tuple[tuple[Cause, ...], int]:
+        """Whether it is side a that is side b with a mistake."""
+        assert self.other is not None
+        if not self._says_what_it_does():
+            return (), 0
+        shown = tuple(computed(self.spec, self.params, one.given, one.dtype) for one in self.evidence)
+        turned = _Inquiry(*self.other, shown, (self.spec, self.params), self.titles[::-1], self.catalogue)
+        trial = turned._trial(shown)
+        every = turned._every(trial)
+        found = turned._by_parameters(trial, every)
+        causes, _ = named(found, trial, ())
+        return tuple(replace(cause, reverse=True) for cause in causes), trial.tried
+
+
+def _not_finite(evidence: Sequence[Evidence]) -> str:
+    for one in evidence:
+        for name, values in one.outputs.items():
+            wrong = np.argwhere(~np.isfinite(values))
+            if len(wrong):
+                where = tuple(int(i) for i in wrong[0])
+                return f"{values[where]} in {name} at {where}"
+    return ""
+
+
+def _before(trial: Trial) -> tuple[float, float]:
+    """The largest difference as it is, in units of noise and absolutely; NaN where the reference is not finite."""
+    ratios, differences = [0.0], [0.0]
+    for one, truth in zip(trial.evidence, trial.truths, strict=True):
+        for name, values in one.outputs.items():
+            clean, deviation = truth.clean[name], truth.deviation[name]
+            if clean.shape != values.shape:
+                return _CERTAIN, float(np.abs(values).max())
+            ratios.append(noise.ratio(values, clean, deviation).max())
+            differences.append(np.abs(values - clean).max())
+    worst = float(np.max(ratios))  # unlike Python's, it hands a NaN on
+    return min(worst, _CERTAIN) if np.isfinite(worst) else worst, float(np.max(differences))
+
+
+def _near(trial: Trial, every: Sequence[Candidate]) -> list[Candidate]:
+    """Those mistakes that make no larger difference than there is."""
+    window, before = trial.failing(trial.root)
+    return [one for one in every if trial.score(trial.root.then(one), window).error < 4 * before.error]
+
+
+def _partly(trial: Trial, every: Sequence[Candidate]) -> tuple[str, ...]:
+    """What a mistake mends that explains a part of the difference."""
+    window = next(w for w in trial.windows if w.steps is None)
+    before = trial.score(trial.root, window)
+    if before.share > _HARDLY or not every:
+        return ()
+    share, best = max(((trial.score(trial.root.then(one), window).share, one) for one in every), key=lambda one: one[0])
+    if share < _PARTLY:
+        return ()
+    return (f"With {best.variation.name} {share:.0%} of the numbers agree; the rest is unexplained.",)

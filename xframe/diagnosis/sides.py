@@ -1,0 +1,285 @@
+"""What can be diagnosed: two native layers, a layer and its recorded outputs, two models or model files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xframe import noise
+from xframe.adapters import adapter_of
+from xframe.comparison import fitting, misfit, most_called, told_of_masks
+from xframe.diagnosis.evidence import Evidence, computed, is_recording, mask_kind, recorded, recording
+from xframe.diagnosis.explaining import Known, explain
+from xframe.diagnosis.record import Diagnoses, Diagnosis
+from xframe.diagnosis.where import located
+from xframe.drawing import inputs
+from xframe.errors import SpecError, UnsupportedError
+from xframe.files import load
+from xframe.judging import Subject, difference, run_native
+from xframe.layout import keys
+from xframe.mistakes import Mistake, Variation
+from xframe.packing import Parameters
+from xframe.probe import Probe, draw_input
+from xframe.recognition import Choices, recognise
+from xframe.reference import Given, Outputs
+from xframe.spec import Dense, Layer, Recurrent
+from xframe.verification import agreed, compared, paired, sides
+
+__all__ = ["diagnose", "diagnosed", "of_units"]
+
+
+def diagnose(
+    a: Any,
+    b: Any,
+    *,
+    mask: str | None = None,
+    batch: int = 2,
+    steps: int = 5,
+    seed: int = 0,
+    choices: Choices | None = None,
+    rerun: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Diagnosis | Diagnoses:
+    """Why two sides differ, and where: the single mistake, else the pair of mistakes, that explains the difference.
+
+    Args:
+        a: how it should be: a native layer; a (spec, canonical parameters); a model or the path of a model file.
+        b: how it is: the same, or recorded outputs of such a layer: arrays by name or a .npz file with the input ``x`` and the
+            output ``y``, see `xframe.diagnosis.evidence.recorded`.
+        mask: for two layers, which masks to give them as well: ``"right"`` or ``"any"``, as of `Recurrent`.
+        batch, steps: sizes of the input of two layers; seed: of all random numbers.
+        choices: for files, what they do not say of their layers.
+        rerun: with recorded outputs, what puts out ``y`` once more for ``x``: it shows whether dropout is active.
+
+    Returns:
+        A `Diagnosis` of one pair of layers; of models that have more, or layers without a partner, `Diagnoses`.
+
+    Raises:
+        SpecError: an argument makes no sense, a recording does not fit the layer, or a side has no layer to compare.
+        UnsupportedError: a side is nothing that xframe knows.
+        FileError, MissingFrameworkError: see `xframe.files.load`.
+        LayoutError: a weight is not finite.
+    """
+    if is_recording(a):
+        raise SpecError("The recorded outputs go second: diagnose(layer, recording).")
+    if is_recording(b):
+        return _with_recording(a, recording(b), choices, rerun)
+    if rerun is not None:
+        raise SpecError("rerun goes with recorded outputs; layers are run again as they are.")
+    if _is_layer(a) and _is_layer(b):
+        return _of_layers(a, b, Probe(batch, steps, seed), mask)
+    if mask is not None:
+        raise SpecError("mask goes with two layers; leave it out.")
+    return _of_models(a, b, choices, seed)
+
+
+def diagnosed(
+    spec: Layer,
+    params: Mapping[Any, np.ndarray],
+    evidence: Sequence[Evidence],
+    *,
+    other: Known | None = None,
+    rerun: Callable[[Given], Outputs] | None = None,
+    titles: tuple[str, str] = ("a", "b"),
+    extra: Sequence[tuple[Mistake, Variation]] = (),
+) -> Diagnosis:
+    """`xframe.diagnosis.explaining.explain`, and where the difference begins."""
+
+    def again(given: Given) -> Mapping[str, np.ndarray]:
+        return rerun(given).named() if rerun else {}
+
+    found = explain(spec, params, evidence, other=other, rerun=again if rerun else None, titles=titles, extra=extra)
+    return _placed(found, params, evidence, other, rerun)
+
+
+def _placed(
+    found: Diagnosis,
+    params: Mapping[Any, np.ndarray],
+    evidence: Sequence[Evidence],
+    other: Known | None = None,
+    rerun: Callable[[Given], Outputs] | None = None,
+) -> Diagnosis:
+    """The diagnosis with the place where the difference begins, if there is one."""
+    if found.status not in ("explained", "unexplained"):
+        return found
+    wheres = (located(found.spec, params, one, other, rerun) for one in evidence)
+    return replace(found, where=next((where for where in wheres if where), None))
+
+
+# ---- A layer and what was recorded.
+
+
+def _with_recording(
+    a: Any, arrays: Mapping[str, np.ndarray], choices: Choices | None, rerun: Callable[[np.ndarray], np.ndarray] | None
+) -> Diagnosis:
+    spec, params, name = _one_layer(a, mask_kind(arrays), choices)
+    evidence = recorded(spec, arrays)
+
+    def again(_: Given) -> Mapping[str, np.ndarray]:
+        y = np.asarray(rerun(arrays["x"])) if rerun else arrays["y"]
+        return recorded(spec, {**arrays, "y": y}).outputs
+
+    found = explain(spec, params, [evidence], rerun=again if rerun else None, titles=(name, "the recording"))
+    return _placed(found, params, [evidence])
+
+
+def _one_layer(a: Any, mask: str | None, choices: Choices | None) -> tuple[Layer, Parameters, str]:
+    """The one layer that a recording is of: its spec, which takes such masks, its parameters, and its name."""
+    if _is_known(a):
+        return _taking(a[0], mask), Parameters(a[0], a[1]), "the layer"
+    if _is_layer(a):
+        adapter = adapter_of(a)
+        return adapter.spec(a, mask), adapter.parameters(a), adapter.title
+    if isinstance(a, str | Path):
+        return _of_file(a, mask, choices)
+    raise SpecError(f"A recording is of one layer, and {type(a).__name__} is a model; give the layer itself.")
+
+
+def _of_file(path: str | Path, mask: str | None, choices: Choices | None) -> tuple[Layer, Parameters, str]:
+    """The one layer of a file; PyTorch's layers of several layers are one."""
+    file = load(path)
+    layers = [layer for layer in recognise(file, choices).layers if layer.readings]
+    if len(layers) != 1:
+        names = ", ".join(layer.name for layer in layers) or "none"
+        raise SpecError(
+            f"A recording is of one layer, and {path} has {len(layers)} ({names}); give a file of that layer."
+        )
+    layers[0].check_decided()
+    reading = layers[0].readings[0]
+    return _taking(reading.spec, mask), reading.parameters(file), str(path)
+
+
+def _taking(spec: Layer, mask: str | None) -> Layer:
+    """The layer, told of masks if it is not yet."""
+    return replace(spec, mask=mask) if mask and isinstance(spec, Recurrent) and spec.mask is None else spec
+
+
+def _is_known(side: Any) -> bool:
+    """Whether a side is a spec with its parameters."""
+    return isinstance(side, tuple) and len(side) == 2 and isinstance(side[0], Recurrent | Dense)
+
+
+# ---- Two layers.
+
+
+def _is_layer(side: Any) -> bool:
+    """Whether a side is one native layer, and not a model or a file."""
+    if isinstance(side, str | Path):
+        return False
+    adapter = adapter_of(side)
+    try:
+        adapter.spec(side)
+    except UnsupportedError:
+        if [name for name, _ in adapter.layers(side)] == [""]:
+            raise
+        return False
+    return True
+
+
+def _of_layers(a: Any, b: Any, probe: Probe, mask: str | None) -> Diagnosis:
+    first, second = (Subject(adapter_of(one), one, side) for one, side in ((a, "a"), (b, "b")))
+    specs = told_of_masks([first, second], mask)
+    titles = (first.label, second.label)
+    if shape := misfit(*specs):
+        reason = f"The layers are of different shapes: {shape}."
+        return Diagnosis("unexplained", reason, *titles, specs[0], 0.0, 0.0)
+    params = [one.adapter.parameters(one.native) for one in (first, second)]
+    kinds = [one.adapter.dtype(one.native) for one in (first, second)]
+    narrow = max(kinds, key=lambda kind: noise.ROUNDOFF[kind])
+    probe = fitting(specs, replace(probe, dtype=narrow))
+    x = draw_input(specs[0], probe)
+    given = [one.given for one in inputs(most_called(specs), "layer", params[0], x, probe)]
+    # What was rounded on its way from a wider type to a narrower one is no mistake.
+    same = params[0].keys() == params[1].keys() and difference(params[0], params[1], narrow, kinds[0] != kinds[1])[2]
+    found = diagnosed(
+        specs[0],
+        params[1] if same else params[0],
+        [_ran(second, one, kinds[1]) for one in given],
+        other=(specs[1], params[1]),
+        rerun=lambda one: run_native(_at_rest(second, kinds[1]), one, kinds[1]),
+        titles=titles,
+    )
+    if found.status == "equivalent":
+        # Then it may be the first that is not what its parameters say.
+        own = [_ran(first, one, kinds[0]) for one in given]
+        first_alone = diagnosed(specs[0], params[0], own, titles=(f"the reference of {titles[0]}", titles[0]))
+        return found if first_alone.status == "equivalent" else first_alone
+    return found
+
+
+def _at_rest(subject: Subject, dtype: str) -> Subject:
+    """The layer itself, or a twin of one whose states running it would change."""
+    if not getattr(subject.adapter.spec(subject.native), "stateful", False):
+        return subject
+    return replace(subject, native=subject.adapter.clone(subject.native, dtype))
+
+
+def _ran(subject: Subject, given: Given, dtype: str) -> Evidence:
+    return Evidence(given, run_native(_at_rest(subject, dtype), given, dtype).named(), dtype)
+
+
+# ---- Two models.
+
+
+def _of_models(a: Any, b: Any, choices: Choices | None, seed: int) -> Diagnosis | Diagnoses:
+    first, second = sides(a, b, choices)
+    for side in (first, second):
+        if not side.units:
+            raise SpecError(f"{side.name} has no recurrent or dense layer that could be compared{side.why}.")
+    couples, alone_a, alone_b, _ = paired(first.units, second.units)
+    parts = tuple(
+        of_units(one, other, [unit for unit in first.units if unit is not one], seed) for one, other in couples
+    )
+    alone = [f"{unit.name} of {side.name}" for side, units in ((first, alone_a), (second, alone_b)) for unit in units]
+    if len(parts) == 1 and not alone:
+        return replace(parts[0], notes=(*parts[0].notes, *first.notes, *second.notes))
+    notes = [f"{name} has no partner of its shape in the other." for name in alone]
+    return Diagnoses(*_together(parts, alone), first.name, second.name, parts, (*notes, *first.notes, *second.notes))
+
+
+def of_units(one: Any, other: Any, others: Sequence[Any], seed: int) -> Diagnosis:
+    """Two units, of which the second may hold what belongs to one of the ``others``."""
+    pair, first, second = compared(one, other, seed)
+    titles = (one.name, other.name)
+    if titles[0] == titles[1]:
+        titles = (f"{one.name} (a)", f"{other.name} (b)")
+    spec, theirs, notes, _ = agreed(first, second)
+    params, found = first.params(), second.params()
+    probe = Probe(seed=seed)
+    given = [g.given for g in inputs(spec, "layer", params, draw_input(spec, probe), probe)]
+    dtype = max((first.dtype, second.dtype), key=lambda kind: noise.ROUNDOFF.get(kind, 0.0))
+    evidence = [computed(theirs, found, one, dtype) for one in given]
+    elsewhere = [_taken_for(spec, unit) for unit in others if pair.status != "equivalent" and unit.shapes & one.shapes]
+    diagnosis = diagnosed(spec, params, evidence, other=(theirs, found), titles=titles, extra=elsewhere)
+    if diagnosis.status == "equivalent" and pair.status != "equivalent":
+        diagnosis = replace(diagnosis, status="inconclusive", reason=f"{titles[0]} and {titles[1]}: {pair.reason}.")
+    return replace(diagnosis, notes=(*diagnosis.notes, *notes))
+
+
+def _taken_for(spec: Layer, unit: Any) -> tuple[Mistake, Variation]:
+    """The mistake that another layer's weights stand in the place of these."""
+    params = next(reading.params() for reading in unit.readings)
+    why = "Layers of one shape are easily exchanged where weights are moved by their order."
+    mistake = Mistake("layers exchanged", ("layer order",), why, lambda _: iter(()))
+    name, mend = f"the weights of {unit.name} in its place", "Move each layer's weights to the layer of its name."
+    blocks = {key: params[key] for key in keys(spec) if key in params}
+    return mistake, Variation(name, mend, lambda case: replace(case, params={**case.params, **blocks}))
+
+
+def _together(parts: Sequence[Diagnosis], alone: Sequence[str]) -> tuple[str, str]:
+    """The status of all, and the sentence that says why."""
+    wrong = [part for part in parts if part.status in ("explained", "unexplained")]
+    if alone:
+        return "unexplained", f"{alone[0]} has no partner of its shape in the other" + (
+            f", nor have {len(alone) - 1} more." if len(alone) > 1 else "."
+        )
+    if wrong:
+        status = "explained" if all(part.causes for part in wrong) else "unexplained"
+        worst = next((part for part in wrong if not part.causes), wrong[0])
+        return status, f"{len(wrong)} of {len(parts)} pairs of layers differ. {worst.a} and {worst.b}: {worst.reason}"
+    if vague := [part for part in parts if part.status == "inconclusive"]:
+        return "inconclusive", vague[0].reason
+    return "equivalent", f"All {len(parts)} pairs of layers put out the same within rounding noise."
