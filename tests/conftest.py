@@ -12,6 +12,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
+# On GitHub, every command that a test runs would add its report to the summary of the job.
+os.environ.pop("GITHUB_STEP_SUMMARY", None)
 
 import pytest
 from helpers import LAYERS_BY_NAME, Case, Move, entry_point, has

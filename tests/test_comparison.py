@@ -320,9 +320,9 @@ def test_every_mistake_of_the_catalogue_is_seen_and_changes_the_reference() -> N
         probe, params = Probe(), draw_parameters(spec, 0)
         x, state = draw_input(spec, probe), draw_state(spec, probe)
         right = reference.run(spec, params, x, state).sequence
-        for variation in mistakes.variations(spec, params, Given(x, state)):
-            seen.add(variation.name)
-            assert not np.allclose(mistakes.run(variation).sequence, right, atol=1e-3), variation.name
+        for name, wrong in mistakes.variations(spec, params, Given(x, state)):
+            seen.add(name)
+            assert not np.allclose(wrong.run()["sequence"], right, atol=1e-3), name
     assert len(seen) >= 20
 
 

@@ -252,11 +252,20 @@ MISTAKES: dict[str, tuple[Recurrent, set[str]]] = {
     "go_backwards": (Recurrent("rnn", 3, 5, go_backwards=True), {"output flipped back", "time reversed"}),
     "stacked": (
         Recurrent("rnn", 3, 5, bidirectional=True, stacked=(Recurrent("rnn", 5, 5, activation="relu"),)),
-        {"layers swapped", "directions swapped", "backward output not flipped back", "recurrent kernel not transposed"},
+        {
+            "layers 0 and 1 swapped",
+            "directions swapped",
+            "backward output not flipped back",
+            "recurrent kernel not transposed",
+        },
     ),
     "activations": (
         Recurrent("gru", 3, 5, recurrent_activation="hard_sigmoid"),
-        {"hard_sigmoid_keras2 instead of hard_sigmoid", "sigmoid instead of hard_sigmoid", "relu instead of tanh"},
+        {
+            "hard_sigmoid_keras2 instead of hard_sigmoid in the gates",
+            "sigmoid instead of hard_sigmoid in the gates",
+            "relu instead of tanh",
+        },
     ),
 }
 
@@ -478,8 +487,8 @@ def test_a_constant_in_float32_in_a_stacked_cell() -> None:
 def test_the_backward_half_is_what_stands_beside_the_top_of_the_forward_stack() -> None:
     spec = Recurrent("rnn", 3, 5, bidirectional=True, stacked=(Recurrent("rnn", 5, 4),))
     params, given = draw_parameters(spec, 0), Given(draw_input(spec, Probe()))
-    wrong = next(v for v in mistakes.variations(spec, params, given) if v.name == "backward output not flipped back")
-    right, other = reference.run_given(spec, params, given).sequence, mistakes.run(wrong).sequence
+    wrong = dict(mistakes.variations(spec, params, given))["backward output not flipped back"]
+    right, other = reference.run_given(spec, params, given).sequence, wrong.run()["sequence"]
     assert np.array_equal(other[..., :4], right[..., :4])
     assert np.array_equal(other[..., 4:], right[:, ::-1, 4:])
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from xframe.errors import MissingFrameworkError, SpecError, UnsupportedError
 from xframe.layout import Packing
@@ -18,12 +19,30 @@ if TYPE_CHECKING:
     from xframe.packing import Parameters
     from xframe.reference import Outputs
 
-__all__ = ["DTYPES", "FLOATS", "Adapter", "check_dtype", "check_mask_kind", "one_dtype"]
+__all__ = [
+    "DTYPES",
+    "FLOATS",
+    "Adapter",
+    "Setting",
+    "check_dtype",
+    "check_mask_kind",
+    "on_off",
+    "one_dtype",
+    "variable",
+]
 
 # The float types that a comparison judges unless told otherwise, and all that layers may have. NumPy has no bfloat16: arrays
 # of that type cross the boundary as float32, which holds every one of its numbers.
 DTYPES = ("float64", "float32")
 FLOATS = (*DTYPES, "float16", "bfloat16")
+
+
+class Setting(NamedTuple):
+    """What can change a number: what it is called, what it is set to here, and what it does to the numbers."""
+
+    name: str
+    value: str
+    effect: str
 
 
 class Adapter(ABC):
@@ -164,6 +183,21 @@ class Adapter(ABC):
     def tensors(self, layer: Any) -> Mapping[str, Callable[[], np.ndarray]]:
         """What gives the numbers of a layer of any kind, by the names that it has for them."""
 
+    def settings(self) -> Iterator[Setting]:
+        """What the framework is set to in this process, as far as that changes numbers."""
+        yield from ()
+
+    def plain_layers(self) -> Mapping[str, Any]:
+        """A layer of each of the framework's classes, made with nothing but its sizes: `spec` then tells the defaults.
+
+        By the name that people call the class by.
+        """
+        return {}
+
+    def functions(self) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
+        """The framework's activation functions, by the names of `xframe.activations`, of float64 arrays (batch, units)."""
+        return {}
+
     def parameters(self, layer: Any) -> Parameters:
         """A snapshot of the layer's canonical parameters.
 
@@ -197,6 +231,16 @@ class Adapter(ABC):
         layer = self.blank(spec, dtype)
         self.load(layer, blocks)
         return layer
+
+
+def variable(name: str, effect: str) -> Setting:
+    """The setting that a variable of the process's environment is."""
+    return Setting(name, os.environ.get(name, "not set"), effect)
+
+
+def on_off(value: object) -> str:
+    """How a setting says yes or no."""
+    return "on" if value else "off"
 
 
 def check_dtype(dtype: str) -> str:

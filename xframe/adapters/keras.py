@@ -10,7 +10,7 @@ from importlib.metadata import version as distribution_version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xframe.activations import ACTIVATIONS, check_activation
-from xframe.adapters.base import Adapter, check_dtype, check_mask_kind, one_dtype
+from xframe.adapters.base import Adapter, Setting, check_dtype, check_mask_kind, one_dtype, variable
 from xframe.cells import get_cell
 from xframe.errors import LayoutError, SpecError, UnsupportedError
 from xframe.layout import ANY, Join, Layout, Leaf, Packing, Stack, Tensor, gates, places, states
@@ -264,6 +264,33 @@ class KerasAdapter(Adapter):
     def version(self) -> str:
         backend = self._keras.backend.backend()
         return f"{self._keras.__version__} on {backend} {distribution_version(backend)}"
+
+    # ---- What it is set to, and what its names mean.
+
+    def settings(self) -> Iterator[Setting]:
+        from xframe import backends
+
+        backend, config = self._keras.backend.backend(), self._keras.config
+        mixed = "of layers that are given none; mixed: weights of float32, arithmetic of 16 bits"
+        yield Setting("backend", backend, "the library that computes: other kernels, other rounding")
+        yield variable("KERAS_BACKEND", "chooses the backend: tensorflow, jax or torch")
+        yield Setting("floatx", config.floatx(), "of layers that are given no float type")
+        yield Setting("dtype policy", config.dtype_policy().name, mixed)
+        yield from backends.settings(backend)
+
+    def plain_layers(self) -> Mapping[str, Any]:
+        found = {f"keras.layers.{kind.__name__}": kind(2) for kind in (*self._layers, self._keras.layers.Dense)}
+        for layer in found.values():
+            layer.build((None, 3) if type(layer) is self._keras.layers.Dense else (None, None, 3))
+        return found
+
+    def functions(self) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
+        call = _Call(self._keras, "float64")
+
+        def applied(function: Any, a: np.ndarray) -> np.ndarray:
+            return call.numpy(function(call.tensor(a)))
+
+        return {name: partial(applied, self._activations[name]) for name in ACTIVATIONS if name in self._activations}
 
     # ---- From a spec to a layer.
 

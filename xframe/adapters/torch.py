@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from xframe.adapters.base import Adapter, check_dtype, check_mask_kind, one_dtype
+from xframe.adapters.base import Adapter, Setting, check_dtype, check_mask_kind, on_off, one_dtype, variable
 from xframe.cells import get_cell
 from xframe.errors import LayoutError, SpecError, UnsupportedError
 from xframe.layout import ANY, Layout, Leaf, Packing, Tensor, gates
@@ -145,7 +145,8 @@ class TorchAdapter(Adapter):
         super().__init__()
         self._torch = self._import("torch")
         nn = self._torch.nn
-        self._module = self._import("xframe.torch").Recurrent
+        ours = self._import("xframe.torch")
+        self._module, self._functions = ours.Recurrent, ours.FUNCTIONS
         self._fused = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
         self._cells = {"rnn": nn.RNNCell, "lstm": nn.LSTMCell, "gru": nn.GRUCell}
         self._forms = {
@@ -337,6 +338,78 @@ class TorchAdapter(Adapter):
     def reset(self, layer: Any) -> None:
         if type(layer) is self._module:
             layer.reset()
+
+    # ---- What it is set to, and what its names mean.
+
+    def settings(self) -> Iterator[Setting]:
+        torch, cpu = self._torch, self._torch.backends.cpu
+        default, kernels = (
+            str(torch.get_default_dtype()).removeprefix("torch."),
+            "other kernels on the CPU: other rounding",
+        )
+        yield Setting(
+            "devices", ", ".join(self._devices()), "each has its own kernels and rounding; mps has no float64"
+        )
+        yield Setting("default dtype", default, "of layers that are given none")
+        yield Setting("threads", str(torch.get_num_threads()), "a sum that is split is added up in another order")
+        yield Setting("vector instructions", cpu.get_cpu_capability(), kernels)
+        yield variable("ATEN_CPU_CAPABILITY", "default, avx2 or avx512: vector instructions of older processors")
+        onednn = torch.backends.mkldnn.is_available() and getattr(torch.backends.mkldnn, "enabled", True)
+        yield Setting("oneDNN", on_off(onednn), kernels)
+        deterministic = on_off(torch.are_deterministic_algorithms_enabled())
+        if torch.is_deterministic_algorithms_warn_only_enabled():
+            deterministic = "warn only"
+        effect = "off: on a GPU two runs may differ in rounding; on: that is an error"
+        yield Setting("deterministic algorithms", deterministic, effect)
+        yield variable("CUBLAS_WORKSPACE_CONFIG", ":4096:8 or :16:8: products and cuDNN's RNNs round alike in each run")
+        yield from self._cudnn()
+        yield from self._narrowing()
+
+    def _cudnn(self) -> Iterator[Setting]:
+        cudnn = self._torch.backends.cudnn
+        there = f"{on_off(cudnn.enabled)} ({cudnn.version()})" if cudnn.is_available() else "not there"
+        algorithms = "on: only algorithms that round alike in each run"
+        yield Setting("cuDNN", there, "on: RNN, LSTM and GRU are one fused kernel on an NVIDIA GPU")
+        yield Setting("cuDNN deterministic", on_off(cudnn.deterministic), algorithms)
+        yield Setting(
+            "cuDNN benchmark", on_off(cudnn.benchmark), "on: the fastest convolution is taken, which may vary"
+        )
+
+    def _devices(self) -> Iterator[str]:
+        cuda = self._torch.cuda
+        yield "cpu"
+        yield from (f"cuda:{k} {cuda.get_device_name(k)}" for k in range(cuda.device_count()))
+        yield from ["mps"] if self._torch.backends.mps.is_available() else []
+
+    def _narrowing(self) -> Iterator[Setting]:
+        """What becomes of float32 in products on a GPU; TensorFloat-32 has a noise of its own in `xframe.noise`."""
+        effect = "tf32: on an NVIDIA GPU factors are rounded to 11 bits (unit roundoff 2^-11)"
+        backends = self._torch.backends
+        for name, newer, older in (
+            ("float32 in products", backends.cuda.matmul, backends.cuda.matmul),
+            ("float32 in cuDNN's RNNs", getattr(backends.cudnn, "rnn", None), backends.cudnn),
+        ):
+            # Since PyTorch 2.9, and then the older way may refuse to answer.
+            value = getattr(newer, "fp32_precision", None) or ("tf32" if older.allow_tf32 else "ieee")
+            yield Setting(name, "ieee" if value == "none" else value, effect)
+        try:
+            precision = self._torch.get_float32_matmul_precision()
+        except RuntimeError:
+            precision = "set otherwise"
+        yield Setting("float32 matmul precision", precision, "highest: float32; high, medium: factors of 11 or 8 bits")
+        yield variable("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1: float32 matmul precision is high")
+
+    def plain_layers(self) -> Mapping[str, Any]:
+        nn = self._torch.nn
+        return {f"torch.nn.{kind.__name__}": kind(3, 2) for kind in (*self._fused.values(), nn.Linear)}
+
+    def functions(self) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
+        """Those of xframe.torch.Recurrent."""
+
+        def applied(function: Any, a: np.ndarray) -> np.ndarray:
+            return self._array(function(self._torch.as_tensor(a)))
+
+        return {name: partial(applied, function) for name, function in self._functions.items()}
 
     def _check_mask(self, layer: Any, x: np.ndarray, mask: np.ndarray) -> None:
         """Refuse a mask that the layer cannot take."""
