@@ -35,6 +35,7 @@ _TF32 = 0.05
 _PARTLY, _HARDLY = 0.4, 0.1
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")  # a mistake may well overflow
 def explain(
     spec: Layer,
     params: Mapping[Key, np.ndarray],
