@@ -46,9 +46,10 @@ def diagnose(
     """Why two sides differ, and where: the single mistake, else the pair of mistakes, that explains the difference.
 
     Args:
-        a: how it should be: a native layer; a (spec, canonical parameters); a model or the path of a model file.
-        b: how it is: the same, or recorded outputs of such a layer: arrays by name or a .npz file with the input ``x`` and the
-            output ``y``, see `xframe.diagnosis.evidence.recorded`.
+        a: how it should be: a native layer, a model or the path of a model file; with recorded outputs also a
+            (spec, canonical parameters).
+        b: how it is: a native layer, a model or the path of a model file; or recorded outputs of such a layer: arrays by name,
+            or a .npz file, with the input ``x`` and the output ``y``, see `xframe.diagnosis.evidence.recorded`.
         mask: for two layers, which masks to give them as well: ``"right"`` or ``"any"``, as of `Recurrent`.
         batch, steps: sizes of the input of two layers; seed: of all random numbers.
         choices: for files, what they do not say of their layers.
