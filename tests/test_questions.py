@@ -54,7 +54,7 @@ ANSWERS = {
     "t5": Answer({"forget bias": "forget bias of 1 missing"}, "Add 1 to the forget gate's block of the bias"),
     "t5_kept": Answer({"forget bias": "forget bias of 1 missing"}, "Add 1 to the forget gate's block of the bias"),
     "t5_order": Answer(
-        {"forget bias": "forget bias of 1 missing", "gate order": "TensorFlow 1's gate order i j f o"},
+        {"forget bias": "forget bias of 1 missing", "gate order": "TensorFlow 1's i j f o"},
         "Exchange the blocks of gates f and g",
     ),
     "t6": Answer({"gate order": "read as ONNX's i o f c"}, "move the blocks that stand at gates o, g, f to f, o, g"),

@@ -103,7 +103,7 @@ def compare(
             result = run_suite(probe, names, listed(dtype), _bar if not quiet else iter, suite)
         else:
             strict, longer = names is not None, steps is None
-            result = compare_spec(model, names, listed(dtype), probe, strict, longer=longer)
+            result = compare_spec(model, names, listed(dtype), probe, strict=strict, longer=longer)
     deliver(result, format_, output, quiet)
     sys.exit(STATUS[result.status])
 
