@@ -138,7 +138,10 @@ def test_a_verification_that_fails_says_why(folder: Path, capsys: pytest.Capture
     content = json.loads(found.report("json"))
     jsonschema.validate(content, schema())
     assert content["pairs"][0]["diagnosis"]["causes"]
-    assert xframe.verify(folder / "a.pth", folder / "a.pth").pairs[0].diagnosis is None
+    assert found.diagnosis is found.pairs[0].diagnosis
+    same = xframe.verify(folder / "a.pth", folder / "a.pth")
+    assert same.pairs[0].diagnosis is None
+    assert same.diagnosis is None
 
 
 @pytest.mark.parametrize(

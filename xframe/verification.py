@@ -110,11 +110,16 @@ class Verification:
         """The first pairs that differ: those of which reports say why."""
         return tuple(pair for pair in self.pairs if pair.search)[:_TOLD]
 
+    @property
+    def diagnosis(self) -> Diagnosis | None:
+        """Why the first pair that differs does, and where that begins. None where no pair differs."""
+        return self.first_wrong[0].diagnosis if self.first_wrong else None
+
     def __bool__(self) -> bool:
         return self.status == "equivalent"
 
     def report(self, format: str = "text") -> str:
-        """The verification as ``text``, ``markdown`` or ``json``."""
+        """The verification as ``text``, ``markdown``, ``json`` or ``junit``."""
         from xframe.report import render
 
         return render(self, format)
