@@ -133,7 +133,8 @@ def compare_spec(
                 power_of = shown.get(given.title, {}) if dtype == sharpest else {}
                 found = list(judge(subject, given, truth, dtype, power_of))
                 checks += found
-                failures += [_Failure(subject, given, dtype)] * _fails(found)
+                if _fails(found):
+                    failures.append(_Failure(subject, given, dtype))
         if len(layers) > 1:
             checks += _judge_chains(layers, params, given_inputs[0].given.x, made, dtype)
     search = failures[0].search(given_inputs) if failures else None
@@ -311,7 +312,8 @@ def _compare_layers(a: Any, b: Any, probe: Probe, mask: str | None, longer: bool
                 power_of = chosen.margins.get(given.title, {}) if dtype == "float64" else {}
                 found = list(judge(subject, against, against.noise(dtype), dtype, power_of))
                 checks += found
-                failures += [_Failure(subject, against, dtype)] * _fails(found)
+                if _fails(found):
+                    failures.append(_Failure(subject, against, dtype))
     notes = [_difference(name, one, other) for name, one, other in _option_differences(specs[0], specs[1])]
     # What is wrong with the first of the two is not looked for in the second.
     failures.sort(key=lambda failure: failure.subject.weights != first.weights)

@@ -158,7 +158,7 @@ class Verdict:
         return self.status == "equivalent"
 
     def report(self, format: str = "text") -> str:
-        """The verdict as ``text``, ``markdown`` or ``json``."""
+        """The verdict as ``text``, ``markdown``, ``json`` or ``junit``."""
         from xframe.report import render
 
         return render(self, format)

@@ -30,7 +30,9 @@ __all__ = ["compare"]
 
 @click.command()
 @spec_options
-@click.option("--steps", type=int, metavar="T", help="Time steps of the probe.  [default: 5, without CELL 3]")
+@click.option(
+    "--steps", type=int, metavar="T", help="Time steps of the probe.  [default: 5, without CELL 3; more if needed]"
+)
 @click.option("--batch", type=int, default=BATCH, show_default=True, metavar="N", help="Sequences in the probe.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Seed of weights, inputs and states.")
 @click.option(
