@@ -829,6 +829,20 @@ def test_the_reset_gate_and_the_update_gate() -> None:
     check(before, "reset gate after the product", gru_by_hand(one, after=True))
 
 
+def test_of_one_unit_without_a_bias_the_reset_gate_may_stand_on_either_side() -> None:
+    """r (h U) = (r h) U, where U is a number and nothing is added to it."""
+    for after in (True, False):
+        names = [
+            [name for name in ways(Case(spec, weights(spec), Given(signal(spec, 0)))) if name.startswith("reset gate")]
+            for spec in (
+                gru(3, 1, bias=False, reset_after=after),
+                gru(3, 1, reset_after=after),
+                gru(3, 2, bias=False, reset_after=after),
+            )
+        ]
+        assert names == [[], *[[f"reset gate {'before' if after else 'after'} the product"]] * 2]
+
+
 def rnn_by_hand(one: Case, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     p = {key.role: block for key, block in one.params.items()}
     assert one.given.state is not None

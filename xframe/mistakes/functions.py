@@ -62,8 +62,15 @@ def _unlikely(case: Case) -> Iterator[Variation]:
             yield from (_instead(option, name, other, "") for other in ACTIVATIONS if other not in known)
 
 
+def _placed(part: Recurrent, wanted: bool) -> Mapping[str, Any]:
+    # r (h U) is (r h) U where U is a number and nothing is added to it.
+    alike = part.hidden_size == 1 and not part.bias
+    return {} if alike else _option(part, "reset_after", wanted, not wanted)
+
+
 def _reset(case: Case) -> Iterator[Variation]:
-    placements = {part.reset_after for _, part in parts(case.spec)} if isinstance(case.spec, Recurrent) else set()
+    recurrent = [part for _, part in parts(case.spec)] if isinstance(case.spec, Recurrent) else []
+    placements = {part.reset_after for part in recurrent if _placed(part, bool(part.reset_after))}
     for after in (True, False):
         if after in placements:
             before, mend = ("before", "after") if after else ("after", "before")
@@ -71,7 +78,7 @@ def _reset(case: Case) -> Iterator[Variation]:
                 f"reset gate {before} the product",
                 f"Apply the reset gate {mend} the product with the recurrent kernel: reset_after={after} in Keras, "
                 f"linear_before_reset={int(after)} in ONNX; torch.nn.GRU has it after the product only.",
-                partial(with_options, options=partial(_option, option="reset_after", wanted=after, other=not after)),
+                partial(with_options, options=partial(_placed, wanted=after)),
                 "first",
             )
 
