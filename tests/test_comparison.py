@@ -225,6 +225,37 @@ def break_run(monkeypatch: pytest.MonkeyPatch, change: Callable[..., Outputs]) -
     )
 
 
+def test_a_check_tells_the_two_numbers_and_how_it_goes_over_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    at, off = (1, 3, 2), 0.25
+
+    def shifted(right: Callable[..., Outputs], self: Any, layer: Any, x: np.ndarray, state: Any) -> Outputs:
+        out = right(self, layer, x, state)
+        sequence = out.sequence.copy()
+        sequence[at] += off
+        return Outputs(sequence, out.last, out.states)
+
+    spec = xframe.Recurrent("gru", 3, 5)
+    break_run(monkeypatch, shifted)
+    checks = xframe.compare(spec, steps=6, frameworks=["torch"]).checks
+    assert {c.over_time for c in checks if c.output != "sequence"} == {None}
+    found = [c for c in checks if c.output == "sequence"]
+    assert {c.dtype for c in found} == {"float64", "float32"}
+    for check in found:
+        assert check.worst == at
+        assert check.got - check.expected == pytest.approx(off, abs=1e-5)
+        error, unit, ratio = map(np.array, (check.over_time.error, check.over_time.noise, check.over_time.ratio))
+        assert len(error) == len(unit) == len(ratio) == 6
+        assert int(error.argmax()) == int(ratio.argmax()) == 3
+        assert error[3] == check.max_abs == pytest.approx(off, abs=1e-5)
+        assert ratio[3] == check.noise_ratio
+        others = np.arange(6) != 3
+        assert (error[others] < 1e-5).all()
+        assert (ratio[others] < 10).all()
+        assert (unit > 0).all()
+        # No element's noise is above the largest of its step.
+        assert (ratio * unit >= error * (1 - 1e-12)).all()
+
+
 RUN_MUTATIONS: dict[str, Callable[..., Outputs]] = {
     "time reversed": lambda right, self, layer, x, state: right(self, layer, x[:, ::-1], state),
     "initial state ignored": lambda right, self, layer, x, state: right(self, layer, x, None),

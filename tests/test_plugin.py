@@ -86,7 +86,10 @@ def test_the_message_is_the_report_and_begins_with_what_matters() -> None:
     first, worst, *_ = text.splitlines()
     assert first == f"different. {found.reason}"
     # Whatever the row, the unit that is off is the third.
-    assert re.match(r"Worst element: \[\d, 2\] of output of layer in torch \(b, float64, initial state zero\): ", worst)
+    where = r"Worst element: \[\d, 2\] of output of layer in torch \(b, float64, initial state zero\): (.*?) instead of (.*?); "
+    numbers = re.match(where, worst)
+    assert numbers
+    assert float(numbers[1]) - float(numbers[2]) == pytest.approx(0.5)
     assert "off by 0.5, " in worst
     assert text.endswith(f"\n\n{found.report()}")
     assert "one bias a unit: 12 + 3 = 15." in text

@@ -15,7 +15,7 @@ from xframe.layout import Key, folds
 from xframe.packing import Parameters
 from xframe.reference import Given, Outputs
 from xframe.spec import Layer, Recurrent, Sequential
-from xframe.verdict import Check, ParameterCheck, Power
+from xframe.verdict import Check, OverTime, ParameterCheck, Power
 
 __all__ = [
     "LIMIT",
@@ -170,48 +170,65 @@ def judge_outputs(
 ) -> Iterator[Check]:
     got = outputs.named()
     for output, clean in truth.clean.items():
-        status, reason, max_abs, ratio, worst = _judge_one(got.get(output), clean, truth.deviation[output])
-        if status == "different" and worst is not None and ratio is None and _overflows(given, output, dtype):
-            status, reason = "inconclusive", f"the reference overflows too, in {dtype}"
-        if status == "different" and output == "sequence" and ratio is not None:
-            reason += _only_masked(given, noise.ratio(got[output], clean, truth.deviation[output]))
+        judged = _judge_one(got.get(output), clean, truth.deviation[output])
+        ratio = judged.get("noise_ratio")
+        if judged["status"] == "different":
+            if judged.get("worst") is not None and ratio is None and _overflows(given, output, dtype):
+                judged |= {"status": "inconclusive", "reason": f"the reference overflows too, in {dtype}"}
+            elif output == "sequence" and ratio is not None:
+                judged["reason"] += _only_masked(given, noise.ratio(got[output], clean, truth.deviation[output]))
+        if output == "sequence" and ratio is not None:
+            judged["over_time"] = _over_time(got[output], clean, truth.deviation[output])
         yield Check(
-            given.layer,
-            subject.adapter.name,
-            subject.weights,
-            given.initial_state,
-            output,
-            dtype,
-            status,
-            max_abs,
-            ratio,
-            worst,
-            reason,
-            shown.get(output, {}),
+            layer=given.layer,
+            framework=subject.adapter.name,
+            weights=subject.weights,
+            initial_state=given.initial_state,
+            output=output,
+            dtype=dtype,
+            power=shown.get(output, {}),
+            **judged,
         )
 
 
-def _judge_one(
-    got: np.ndarray | None, clean: np.ndarray, deviation: np.ndarray
-) -> tuple[str, str, float | None, float | None, tuple[int, ...] | None]:
-    """Status, reason, largest difference, largest ratio and its index, of one output."""
+def _judge_one(got: np.ndarray | None, clean: np.ndarray, deviation: np.ndarray) -> dict[str, Any]:
+    """What is said of one output: the fields of its check."""
+    unknown = {"max_abs": None, "noise_ratio": None, "worst": None}
     if got is None:
-        return "different", "the framework gives no such output", None, None, None
+        return {"status": "different", "reason": "the framework gives no such output", **unknown}
     if got.shape != clean.shape:
-        return "different", f"shape {got.shape} instead of {clean.shape}", None, None, None
-    for values, what in ((clean, "the reference"), (deviation, "the rounding noise")):
+        return {"status": "different", "reason": f"shape {got.shape} instead of {clean.shape}", **unknown}
+    for values, what, status in (
+        (clean, "the reference", "inconclusive"),
+        (deviation, "the rounding noise", "inconclusive"),
+        (got, "the framework's output", "different"),
+    ):
         if where := _not_finite(values):
-            return "inconclusive", f"{what} is {values[where]} at {where}", None, None, where
-    if where := _not_finite(got):
-        return "different", f"the framework's output is {got[where]} at {where}", None, None, where
+            found = {**unknown, "worst": where, "got": float(got[where]), "expected": float(clean[where])}
+            return {"status": status, "reason": f"{what} is {values[where]} at {where}", **found}
     ratios = noise.ratio(got, clean, deviation)
     worst = tuple(int(i) for i in np.unravel_index(np.argmax(ratios), ratios.shape))
     ratio, max_abs = float(ratios[worst]), float(np.abs(got - clean).max())
+    status, reason = "equivalent", ""
     if ratio > LIMIT:
-        return "different", f"off by {max_abs:.2g}, {ratio:.3g} times the rounding noise", max_abs, ratio, worst
-    if not clean.any():
-        return "inconclusive", "all numbers are zero, which proves nothing", max_abs, ratio, worst
-    return "equivalent", "", max_abs, ratio, worst
+        status, reason = "different", f"off by {max_abs:.2g}, {ratio:.3g} times the rounding noise"
+    elif not clean.any():
+        status, reason = "inconclusive", "all numbers are zero, which proves nothing"
+    numbers = {"got": float(got[worst]), "expected": float(clean[worst])}
+    return {
+        "status": status,
+        "reason": reason,
+        "max_abs": max_abs,
+        "noise_ratio": ratio,
+        "worst": worst,
+        **numbers,
+    }
+
+
+def _over_time(got: np.ndarray, clean: np.ndarray, deviation: np.ndarray) -> OverTime:
+    """The largest of each time step of a sequence [batch, time, units]."""
+    each = (np.abs(got.astype(np.float64) - clean), deviation, noise.ratio(got, clean, deviation))
+    return OverTime(*(tuple(map(float, values.max(axis=(0, 2)))) for values in each))
 
 
 def _overflows(given: Input, output: str, dtype: str) -> bool:

@@ -105,7 +105,7 @@ def _worst_element(verdict: Verdict) -> Iterator[str]:
         c = max(checks, key=lambda check: float("inf") if check.noise_ratio is None else check.noise_ratio)
         yield (
             f"Worst element: {list(c.worst or ())} of {c.output} of {c.layer} in {c.framework} ({c.weights}, {c.dtype}, "
-            f"initial state {c.initial_state}): {c.reason}."
+            f"initial state {c.initial_state}): {c.got} instead of {c.expected}; {c.reason}."
         )
     if verdict.diagnosis is not None:
         yield f"Cause: {verdict.diagnosis.reason}"

@@ -13,7 +13,22 @@ from xframe.spec import Layer, Sequential
 if TYPE_CHECKING:
     from xframe.diagnosis import Diagnosis
 
-__all__ = ["Check", "LayerReport", "ParameterCheck", "Power", "Verdict"]
+__all__ = ["Check", "LayerReport", "OverTime", "ParameterCheck", "Power", "Verdict"]
+
+
+@dataclass(frozen=True)
+class OverTime:
+    """How far a sequence is off at each time step; one number a step.
+
+    Attributes:
+        error: the largest absolute difference.
+        noise: the largest rounding noise of an element.
+        ratio: the largest difference in units of the rounding noise of its element.
+    """
+
+    error: tuple[float, ...]
+    noise: tuple[float, ...]
+    ratio: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -31,8 +46,10 @@ class Check:
         status: ``equivalent``, ``different`` or ``inconclusive``.
         max_abs: largest absolute difference.
         noise_ratio: largest difference in units of the rounding noise of that element.
-        worst: index of the element with the largest ratio.
+        worst: index of the element with the largest ratio, or of one that is not finite.
         reason: why the status is not ``equivalent``.
+        got, expected: the two numbers there; that of the framework, and that of the reference.
+        over_time: of a ``sequence`` whose numbers are finite, the same at each time step.
         power: by mistake of the catalogue, how many times the limit this output would have been off.
     """
 
@@ -47,6 +64,9 @@ class Check:
     noise_ratio: float | None
     worst: tuple[int, ...] | None
     reason: str = ""
+    got: float | None = None
+    expected: float | None = None
+    over_time: OverTime | None = None
     power: Mapping[str, float] = field(default_factory=dict)
 
 

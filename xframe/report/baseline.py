@@ -126,10 +126,11 @@ def _shared(b: Baseline, checks: Sequence[Check]) -> dict[str, Any]:
 
 
 def _check(check: Check) -> dict[str, Any]:
+    numbers = {"noise_ratio": check.noise_ratio, "got": check.got, "expected": check.expected}
     return {
         **asdict(check),
         "against": "recorded outputs, float64",
-        "noise_ratio": None if check.noise_ratio is None else _finite(check.noise_ratio),
+        **{name: None if number is None else _finite(number) for name, number in numbers.items()},
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from xframe import __version__
@@ -188,6 +189,9 @@ def _check(c: Check) -> dict[str, Any]:
         "noise_ratio": c.noise_ratio,
         "worst": None if c.worst is None else list(c.worst),
         "reason": c.reason,
+        "got": None if c.got is None else _number_or_null(c.got),
+        "expected": None if c.expected is None else _number_or_null(c.expected),
+        "over_time": c.over_time and asdict(c.over_time),
         "power": {name: _number_or_null(margin) for name, margin in c.power.items()},
     }
 
