@@ -25,7 +25,7 @@ from xframe.adapters import known_packings
 from xframe.chain import Chain
 from xframe.conversion import convert_file, one_layer
 from xframe.files import load
-from xframe.proof import PROBES
+from xframe.chain.probing import PROBES
 from xframe.recognition import Choices, recognise
 from xframe.writers import run, write
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from xframe.chain import Chain, Step, chain_of, chain_of_model
+from xframe.chain.probing import held, numbers
 from xframe.errors import FileError, SpecError, UnsupportedError, XframeError
 from xframe.files import load
 from xframe.judging import LIMIT
-from xframe.proof import Trial, check_understood, held, numbers, power, trials
+from xframe.proof import Trial, check_understood, power, trials
 from xframe.recognition import Choices, Findings, FoundLayer, recognise
 from xframe.spec import Recurrent, plural
 from xframe.writers import TARGETS, Written, get_target, write

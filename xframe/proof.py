@@ -6,10 +6,8 @@ What is run is what the user gets. Each output is measured in units of the round
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from math import prod
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +15,15 @@ import numpy as np
 
 from xframe import noise
 from xframe.chain import Chain, Step, reference, run_model
-from xframe.errors import SpecError, UnsupportedError
+from xframe.chain.probing import LIGHT, numbers, probed, sizes
+from xframe.errors import UnsupportedError
 from xframe.judging import LIMIT
-from xframe.layout import block_shape, keys
 from xframe.mistakes import parameter_mistakes
 from xframe.packing import Parameters
 from xframe.writers import opened
 from xframe.writers.base import plan
 
-__all__ = ["PROBES", "Trial", "check_understood", "held", "numbers", "power", "trials"]
-
-# Batch sizes and lengths at which the written model is run, and those for models of more numbers than the next line says.
-PROBES = ((2, 5), (1, 1), (3, 12))
-_FEW = ((2, 3), (1, 1))
-# Mistakes are tried on models of up to this many numbers: each costs a run of the reference.
-_LIGHT = 2_000_000
-# Lengths that are tried where a model cannot read so few time steps.
-_LONGER = (12, 48, 192, 768, 3072)
+__all__ = ["Trial", "check_understood", "power", "trials"]
 
 
 @dataclass(frozen=True)
@@ -64,8 +54,8 @@ def check_understood(model: Any, chain: Chain) -> None:
     if any(getattr(step.spec, "stateful", False) for step in chain.steps):
         return
     dtype = plan(chain).dtype
-    for size in _sizes(chain):
-        x, clean, deviation = _probed(chain, size, dtype)
+    for size in sizes(chain):
+        x, clean, deviation = probed(chain, size, dtype)
         got = run_model(model, x.astype(dtype) if x.dtype.kind == "f" else x)
         ratio = noise.ratio(got, clean, deviation).max() if got.shape == clean.shape else np.inf
         if not ratio <= LIMIT:
@@ -73,43 +63,6 @@ def check_understood(model: Any, chain: Chain) -> None:
                 f"The model puts out something else than the layers that it is made of, {ratio:.3g} times the rounding noise "
                 "away: something in it is not modelled, such as a call that was changed; convert its layers one by one."
             )
-
-
-def _sizes(chain: Chain) -> Iterator[tuple[int, int | None]]:
-    """The sizes of the probes; what a stateful layer or a fixed length allows. The length is None where there is no time."""
-    batches = {size for step in chain.steps if (size := getattr(step.spec, "batch_size", None)) is not None}
-    words = chain.steps[0].kind == "embedding"
-    timeless = len(chain.input_shape) < 2 and not words
-    probes = _FEW if numbers(chain) > _LIGHT else PROBES
-    sizes = [(next(iter(batches), batch), steps) for batch, steps in probes]
-    yield from dict.fromkeys((b, None if timeless else chain.input_shape[0] or steps) for b, steps in sizes)
-
-
-def _probed(chain: Chain, size: tuple[int, int | None], dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An input of this size, exact in the type, what the reference makes of it, and the noise of that.
-
-    It is longer where a convolution or a shape does not allow so few time steps.
-    """
-
-    def drawn(steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        x = reference.probe(chain, size[0], steps)
-        if dtype == "float16" and x.dtype.kind == "f":
-            x = x.astype("float16").astype("float32")
-        return x, *reference.noise(chain, x, dtype)
-
-    for steps in (size[1] or 1, *_LONGER[:-1]):
-        with suppress(SpecError):
-            return drawn(steps)
-    return drawn(_LONGER[-1])
-
-
-def held(chain: Chain) -> Chain:
-    """The chain with its numbers in memory, where several runs read them."""
-    return replace(chain, steps=tuple(replace(step, params=cache(partial(_read, step))) for step in chain.steps))
-
-
-def _read(step: Step) -> dict[Any, np.ndarray]:
-    return dict(step.params())
 
 
 def trials(chain: Chain, folder: Path, to: str, dtype: str) -> Iterator[Trial]:
@@ -122,14 +75,14 @@ def trials(chain: Chain, folder: Path, to: str, dtype: str) -> Iterator[Trial]:
     """
     stateful = any(getattr(step.spec, "stateful", False) for step in chain.steps)
     model = None
-    for size in _sizes(chain):
+    for size in sizes(chain):
         if model is None or stateful:
             model = opened(folder, to)
         yield _trial(chain, model, size, dtype)
 
 
 def _trial(chain: Chain, model: Callable[[np.ndarray], np.ndarray], size: tuple[int, int | None], dtype: str) -> Trial:
-    x, clean, deviation = _probed(chain, size, dtype)
+    x, clean, deviation = probed(chain, size, dtype)
     batch, steps = size[0], None if size[1] is None else x.shape[1]
     got = model(x)
     if got.shape != clean.shape:
@@ -149,9 +102,9 @@ def _trial(chain: Chain, model: Callable[[np.ndarray], np.ndarray], size: tuple[
 @np.errstate(over="ignore", invalid="ignore")
 def power(chain: Chain, dtype: str) -> tuple[str, float] | None:
     """The mistake in a recurrent layer's parameters that would have shown least, and how many times over the limit."""
-    if numbers(chain) > _LIGHT:
+    if numbers(chain) > LIGHT:
         return None
-    x, clean, deviation = _probed(chain, next(_sizes(chain)), dtype)
+    x, clean, deviation = probed(chain, next(sizes(chain)), dtype)
     found: dict[str, float] = {}
     for i, step in enumerate(chain.steps):
         if step.kind != "recurrent" or step.spec is None:
@@ -165,14 +118,3 @@ def power(chain: Chain, dtype: str) -> tuple[str, float] | None:
             ratio = noise.ratio(got, clean, deviation).max() / LIMIT
             found[f"{step.name}: {mistake}"] = float(ratio) if np.isfinite(ratio) else 1e30
     return min(found.items(), key=lambda item: item[1]) if found else None
-
-
-def numbers(chain: Chain) -> int:
-    """How many numbers the steps of a chain have in canonical form."""
-    total = 0
-    for step in chain.steps:
-        if step.spec is not None:
-            total += sum(prod(block_shape(step.spec, key)) for key in keys(step.spec))
-        else:
-            total += sum(prod(shape) for shape in step.shapes.values())
-    return total
