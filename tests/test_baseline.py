@@ -327,6 +327,7 @@ def test_a_file_from_an_older_environment_is_caught_and_explained(
     assert f"now it is {now}, and it was {then}." in text
     assert "Keras was 2.15.0 on tensorflow 2.15.0 when this was recorded and is 3." in text
     assert "The NumPy reference of this xframe does not put out what is recorded either" in text
+    assert "Why it differs" not in text
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -343,6 +344,8 @@ def test_an_upgrade_that_changes_a_function_is_caught_and_explained(
     assert said in found.causes[0]
     assert said in found.reason
     assert any(check.status == "different" for check in found.checks)
+    assert found.diagnosis is not None
+    assert "hard_sigmoid_keras2 instead of hard_sigmoid in the gates" in found.diagnosis.reason
     assert max(found.reference.values()) < 1
     # What no recorded layer has is said, and is no failure.
     with_functions = tmp_path / "gru.npz"
@@ -526,6 +529,24 @@ def test_a_native_layer_is_recorded_and_checked_with_its_own_weights(framework: 
         "differ from the recorded ones by up to 0.25, most at layer 0, forward, recurrent_kernel, gate n"
         in found.reason
     )
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_why_a_layer_differs_is_named(framework: str, tmp_path: Path) -> None:
+    adapter, path = get_adapter(framework), tmp_path / "golden.npz"
+    params = draw_parameters(GRU, 7)
+    right = adapter.build_loaded(GRU, params, "float32")
+    assert xframe.record(right, path)
+    assert xframe.check(path, layer=right).diagnosis is None
+    swapped = {key._replace(gate={"r": "z", "z": "r"}.get(key.gate, key.gate)): block for key, block in params.items()}
+    found = xframe.check(path, layer=adapter.build_loaded(GRU, Parameters(GRU, swapped), "float32"))
+    assert found.diagnosis is not None
+    assert found.diagnosis.status == "explained"
+    assert "gates r and z swapped" in found.diagnosis.reason
+    assert found.diagnosis.where is not None
+    assert found.diagnosis.where.step == 0
+    assert "Why it differs: " in found.report()
+    assert "Mend: Exchange the blocks of gates r and z" in " ".join(found.report().split())
 
 
 @pytest.mark.needs("keras", "torch")

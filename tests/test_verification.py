@@ -349,7 +349,9 @@ def test_single_numbers_are_named_and_not_compared(files: dict[str, Path], tmp_p
     np.savez(tmp_path / "one.npz", **arrays, temperature=np.float32(2))
     found = verify(tmp_path / "one.npz", files["pt"], choices=Choices(packing="torch"))
     assert found.status == "equivalent", found.reason
-    assert found.notes == ("Not compared, because they are single numbers: temperature.",)
+    assert found.notes[0] == "Not compared, because they are single numbers: temperature."
+    assert found.notes[1].startswith("What runs between the layers is not compared: ")
+    assert len(found.notes) == 2
 
 
 def test_nothing_to_compare(tmp_path: Path) -> None:

@@ -19,20 +19,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xframe import noise, reference
+from xframe.chain import Chain, chain_of, chain_of_model
 from xframe.drawing import inputs
-from xframe.errors import SpecError, UnsupportedError
+from xframe.errors import SpecError, UnsupportedError, XframeError
 from xframe.files import load
 from xframe.judging import LIMIT, difference
 from xframe.layout import keys
 from xframe.packing import Parameters
 from xframe.probe import Probe, draw_input
+from xframe.proof import check_understood
 from xframe.recognition import Choices, recognise
 from xframe.spec import Layer, Recurrent, described
+from xframe.whole import Whole, together
 
 if TYPE_CHECKING:
     from xframe.diagnosis import Diagnosis
 
-__all__ = ["Pair", "Verification", "agreed", "compared", "paired", "sides", "verify"]
+__all__ = ["Pair", "Verification", "agreed", "compared", "paired", "sides", "unknown", "verify", "whole_models"]
 
 # The order of axes by the format of a file; others may come from anywhere.
 _KINDS = {
@@ -93,6 +96,7 @@ class Verification:
         others: pairs of (name in a, name in b) of tensors that are of no recurrent or dense layer and hold the same numbers.
         only_a, only_b: layers and tensors without a partner.
         notes: what else a reader should know.
+        whole: what runs between the layers, where both sides are models that say so.
     """
 
     a: str
@@ -104,6 +108,7 @@ class Verification:
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    whole: Whole | None = None
 
     @property
     def first_wrong(self) -> tuple[Pair, ...]:
@@ -112,8 +117,17 @@ class Verification:
 
     @property
     def diagnosis(self) -> Diagnosis | None:
-        """Why the first pair that differs does, and where that begins. None where no pair differs."""
-        return self.first_wrong[0].diagnosis if self.first_wrong else None
+        """Why the first pair that differs does, and where that begins; else why the whole models do. None where nothing does."""
+        if self.first_wrong:
+            return self.first_wrong[0].diagnosis
+        return self.between
+
+    @property
+    def between(self) -> Diagnosis | None:
+        """Why what runs between the layers differs. None where it does not, or is not known."""
+        from xframe.diagnosis.between import between  # which is needed where something differs
+
+        return None if self.whole is None else between(self.whole, self.a, self.b)
 
     def __bool__(self) -> bool:
         return self.status == "equivalent"
@@ -157,8 +171,15 @@ def verify(a: Any, b: Any, *, subset: bool = False, choices: Choices | None = No
     notes = [*first.notes, *second.notes]
     if others.constants:
         notes.append(f"Not compared, because they are single numbers: {', '.join(others.constants)}.")
-    status, reason = _concluded(pairs, others, only_a, () if subset else only_b)
-    return Verification(first.name, second.name, status, reason, pairs, others.pairs, only_a, only_b, tuple(notes))
+    alike = all(pair.status != "different" for pair in pairs) and not (only_a or only_b)
+    whole = None if subset else whole_models(first, second, alike, seed)
+    if isinstance(whole, str):
+        notes.append(unknown(whole))
+        whole = None
+    status, reason = _concluded(pairs, others, only_a, () if subset else only_b, whole)
+    return Verification(
+        first.name, second.name, status, reason, pairs, others.pairs, only_a, only_b, tuple(notes), whole
+    )
 
 
 def _told(pair: Pair, one: _Unit, other: _Unit, units: Sequence[_Unit], seed: int) -> Pair:
@@ -172,7 +193,28 @@ def _told(pair: Pair, one: _Unit, other: _Unit, units: Sequence[_Unit], seed: in
     return replace(pair, search=search) if pair.status == "different" else pair
 
 
-def _concluded(pairs: Sequence[Pair], others: _Others, only_a: Sequence[str], only_b: Sequence[str]) -> tuple[str, str]:
+def whole_models(first: _Side, second: _Side, alike: bool, seed: int) -> Whole | str | None:
+    """What runs between the layers of two models; or why that is not known; or None for layers alone."""
+    alone = [side.name for side in (first, second) if side.alone]
+    if alone:
+        return f"{alone[0]} is one layer and no model." if len(alone) == 1 else None
+    dtype = _narrowest(
+        reading.dtype for side in (first, second) for unit in side.units for reading in unit.readings[:1]
+    )
+    try:
+        return together(first.chain(), second.chain(), dtype, seed, alike)
+    except XframeError as error:
+        return str(error)
+
+
+def unknown(why: str) -> str:
+    """The note that says that nothing is known of what runs between the layers."""
+    return f"What runs between the layers is not compared: {why}"
+
+
+def _concluded(
+    pairs: Sequence[Pair], others: _Others, only_a: Sequence[str], only_b: Sequence[str], whole: Whole | None
+) -> tuple[str, str]:
     wrong = [pair for pair in pairs if pair.status == "different"]
     if wrong:
         return (
@@ -184,12 +226,17 @@ def _concluded(pairs: Sequence[Pair], others: _Others, only_a: Sequence[str], on
         return "different", f"{alone[0]} of {side} model has no partner in the other" + (
             f", nor have {len(alone) - 1} more." if len(alone) > 1 else "."
         )
+    if whole and whole.status == "different":
+        return "different", f"The layers are the same, but {whole.reason}."
     if open_ := [pair for pair in pairs if pair.status == "inconclusive"]:
         return "inconclusive", f"{open_[0].a} and {open_[0].b}: {open_[0].reason}."
+    if whole and whole.status == "inconclusive":
+        return "inconclusive", f"The layers are the same; {whole.reason}."
     if others.exchanged:
         return "inconclusive", f"{' and '.join(others.exchanged)} {_EXCHANGED}."
     also = f", and {len(others.pairs)} other tensors hold the same numbers" if others.pairs else ""
-    return "equivalent", f"All {len(pairs)} pairs of layers have the same parameters and outputs{also}."
+    run = ", and so do the whole models" if whole else ""
+    return "equivalent", f"All {len(pairs)} pairs of layers have the same parameters and outputs{run}{also}."
 
 
 # ---- The sides.
@@ -228,13 +275,16 @@ class _Unit:
 class _Side:
     """One of the two models: its units, and by name what gives the numbers of its other tensors.
 
-    ``kind`` is ``keras`` or ``torch``, whose order of axes it has, or empty where that is not known.
+    ``kind`` is ``keras`` or ``torch``, whose order of axes it has, or empty where that is not known; ``chain`` gives all that it
+    runs, or an error that says why that is not known; ``alone`` says that it is one layer and no model.
     """
 
     name: str
     units: list[_Unit]
     others: dict[str, Any]
     notes: list[str]
+    chain: Callable[[], Chain]
+    alone: bool
     kind: str = ""
     why: str = ""
 
@@ -278,7 +328,10 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
     }
     others |= {name: file.tensors[name].read for layer in found.layers if layer.refused for name in layer.tensors}
     kind = _KINDS.get(file.format, "")
-    return _Side(str(path), units, others, [*found.warnings, *refused], kind, f" ({refused[0]})" if refused else "")
+    alone = len(found.layers) == 1 and not others and file.config is None
+    notes = [*found.warnings, *refused]
+    why = f" ({refused[0]})" if refused else ""
+    return _Side(str(path), units, others, notes, partial(chain_of, found), alone, kind, why)
 
 
 def _model_side(model: Any) -> _Side:
@@ -295,7 +348,16 @@ def _model_side(model: Any) -> _Side:
             continue
         params = _Lazy(partial(adapter.parameters, layer))
         units += _units(name or type(layer).__name__, [list(_apart(spec, params, (), adapter.dtype(layer)))])
-    return _Side(f"{adapter.title} {type(model).__name__}", units, others, [], adapter.name)
+    alone = [name for name, _ in adapter.layers(model)] == [""]
+    return _Side(
+        f"{adapter.title} {type(model).__name__}", units, others, [], partial(_understood, model), alone, adapter.name
+    )
+
+
+def _understood(model: Any) -> Chain:
+    chain = chain_of_model(model)
+    check_understood(model, chain)
+    return chain
 
 
 def _units(name: str, split: Sequence[Sequence[_Reading]]) -> Iterator[_Unit]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from xframe.errors import MissingFrameworkError, SpecError, UnsupportedError
 from xframe.judging import LIMIT, Subject, difference, margins, power
 from xframe.spec import described
 from xframe.verdict import Check, Power
+
+if TYPE_CHECKING:
+    from xframe.diagnosis import Diagnosis
 
 __all__ = ["Checking", "check"]
 
@@ -45,6 +49,7 @@ class Checking:
         power: which mistakes this baseline shows.
         notes: what else a reader should know, such as changes that matter for other layers.
         environment: versions.
+        search: finds the diagnosis, where a layer does not put out what is recorded.
     """
 
     path: Path
@@ -59,6 +64,15 @@ class Checking:
     power: Power
     notes: tuple[str, ...]
     environment: Mapping[str, str]
+    search: Callable[[], Diagnosis] | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def diagnosis(self) -> Diagnosis | None:
+        """Why the first layer that differs does, and where that begins, searched when it is first asked for.
+
+        None where none does, and where the NumPy reference of today is not the recorded one: it would explain something else.
+        """
+        return self.search() if self.search else None
 
     def __bool__(self) -> bool:
         return self.status == "equivalent"
@@ -185,7 +199,7 @@ def _checked(
 ) -> Checking:
     inputs = [(given, one.dtypes[0]) for one in baseline.layers for given in one.inputs]
     shown = {given.title: margins(given, dtype) for given, dtype in inputs if given.shows_most}
-    checks, memory = _run(subjects, shown)
+    checks, memory, wrong = _run(subjects, shown)
     changed = list(changed_since(baseline, adapters))
     causes = tuple(change.sentence for change in changed if change.concerns)
     found_power = power([given for given, _ in inputs], shown)
@@ -211,20 +225,42 @@ def _checked(
         power=found_power,
         notes=notes,
         environment=now,
+        search=partial(_why, *wrong[0]) if wrong and all(ratio <= LIMIT for ratio in today.values()) else None,
     )
 
 
-def _run(subjects: Subjects, shown: Mapping[str, Any]) -> tuple[list[Check], Memory]:
-    """Every subject on every recorded input; ``shown`` is which mistakes each would show in the finest float type."""
+def _run(
+    subjects: Subjects, shown: Mapping[str, Any]
+) -> tuple[list[Check], Memory, list[tuple[RecordedLayer, str, Subject]]]:
+    """Every subject on every recorded input, and those that differ.
+
+    ``shown`` is which mistakes each would show in the finest float type.
+    """
     checks: list[Check] = []
-    memory = Memory()
+    memory, wrong = Memory(), []
     for recorded, dtype, subject in subjects:
+        begun = len(checks)
         for given in recorded.inputs:
             power_of = shown.get(given.title, {}) if dtype == recorded.dtypes[0] else {}
             outputs, found = judged(subject, given, dtype, power_of)
             checks += found
             memory.compare(subject.adapter.name, given, dtype, outputs)
-    return checks, memory
+        if any(one.status == "different" for one in checks[begun:]):
+            wrong.append((recorded, dtype, subject))
+    return checks, memory, wrong
+
+
+def _why(recorded: RecordedLayer, dtype: str, subject: Subject) -> Diagnosis:
+    """Why a layer does not put out what is recorded; the reference stands for the recording, which it puts out."""
+    from xframe.diagnosis.sides import diagnosed, ran  # which is needed where something differs
+
+    own = (
+        subject.adapter.spec(subject.native, getattr(recorded.spec, "mask", None)),
+        subject.adapter.parameters(subject.native),
+    )
+    evidence = [ran(subject, one.given, dtype) for one in recorded.inputs]
+    titles = (f"the recorded {recorded.name}", subject.label)
+    return diagnosed(recorded.spec, recorded.params, evidence, other=own, titles=titles)
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")

@@ -92,7 +92,7 @@ class Diagnosis:
         status: ``equivalent``, ``explained``, ``unexplained`` or ``inconclusive``.
         reason: one sentence.
         a, b: what the two sides are called.
-        spec: the layer.
+        spec: the layer; None for what runs between the layers of two models.
         noise_ratio, max_abs: the largest difference as it is, in units of rounding noise and absolutely.
         causes: what explains it, the likeliest first.
         where: where it begins.
@@ -104,7 +104,7 @@ class Diagnosis:
     reason: str
     a: str
     b: str
-    spec: Layer
+    spec: Layer | None
     noise_ratio: float
     max_abs: float
     causes: tuple[Cause, ...] = ()

@@ -12,6 +12,7 @@ import numpy as np
 from xframe import noise
 from xframe.adapters import adapter_of
 from xframe.comparison import fitting, misfit, most_called, told_of_masks
+from xframe.diagnosis.between import between
 from xframe.diagnosis.evidence import Evidence, computed, is_recording, mask_kind, recorded, recording
 from xframe.diagnosis.explaining import Known, explain
 from xframe.diagnosis.record import Diagnoses, Diagnosis
@@ -27,9 +28,9 @@ from xframe.probe import Probe, draw_input
 from xframe.recognition import Choices, recognise
 from xframe.reference import Given, Outputs
 from xframe.spec import Dense, Layer, Recurrent
-from xframe.verification import agreed, compared, paired, sides
+from xframe.verification import agreed, compared, paired, sides, unknown, whole_models
 
-__all__ = ["diagnose", "diagnosed", "of_units"]
+__all__ = ["diagnose", "diagnosed", "of_units", "ran"]
 
 
 def diagnose(
@@ -104,7 +105,7 @@ def _placed(
     rerun: Callable[[Given], Outputs] | None = None,
 ) -> Diagnosis:
     """The diagnosis with the place where the difference begins, if there is one."""
-    if found.status not in ("explained", "unexplained"):
+    if found.status not in ("explained", "unexplained") or found.spec is None:
         return found
     wheres = (located(found.spec, params, one, other, rerun) for one in evidence)
     return replace(found, where=next((where for where in wheres if where), None))
@@ -198,14 +199,14 @@ def _of_layers(a: Any, b: Any, probe: Probe, mask: str | None) -> Diagnosis:
     found = diagnosed(
         specs[0],
         params[1] if same else params[0],
-        [_ran(second, one, kinds[1]) for one in given],
+        [ran(second, one, kinds[1]) for one in given],
         other=(specs[1], params[1]),
         rerun=lambda one: run_native(_at_rest(second, kinds[1]), one, kinds[1]),
         titles=titles,
     )
     if found.status == "equivalent":
         # Then it may be the first that is not what its parameters say.
-        own = [_ran(first, one, kinds[0]) for one in given]
+        own = [ran(first, one, kinds[0]) for one in given]
         first_alone = diagnosed(specs[0], params[0], own, titles=(f"the reference of {titles[0]}", titles[0]))
         return found if first_alone.status == "equivalent" else first_alone
     return found
@@ -218,7 +219,8 @@ def _at_rest(subject: Subject, dtype: str) -> Subject:
     return replace(subject, native=subject.adapter.clone(subject.native, dtype))
 
 
-def _ran(subject: Subject, given: Given, dtype: str) -> Evidence:
+def ran(subject: Subject, given: Given, dtype: str) -> Evidence:
+    """What a native layer puts out; its states stay as they are."""
     return Evidence(given, run_native(_at_rest(subject, dtype), given, dtype).named(), dtype)
 
 
@@ -235,10 +237,19 @@ def _of_models(a: Any, b: Any, choices: Choices | None, seed: int) -> Diagnosis 
         of_units(one, other, [unit for unit in first.units if unit is not one], seed) for one, other in couples
     )
     alone = [f"{unit.name} of {side.name}" for side, units in ((first, alone_a), (second, alone_b)) for unit in units]
-    if len(parts) == 1 and not alone:
-        return replace(parts[0], notes=(*parts[0].notes, *first.notes, *second.notes))
-    notes = [f"{name} has no partner of its shape in the other." for name in alone]
-    return Diagnoses(*_together(parts, alone), first.name, second.name, parts, (*notes, *first.notes, *second.notes))
+    alike = not alone and all(part.status == "equivalent" for part in parts)
+    whole = whole_models(first, second, alike, seed)
+    notes, found = [*first.notes, *second.notes], None
+    if isinstance(whole, str):
+        notes.append(unknown(whole))
+    elif whole is not None:
+        found = between(whole, first.name, second.name)
+        notes += [] if alike else [f"Between the layers, {slip}." for slip in whole.slips if slip.off.differs]
+    if len(parts) == 1 and not alone and found is None:
+        return replace(parts[0], notes=(*parts[0].notes, *notes))
+    notes = [*(f"{name} has no partner of its shape in the other." for name in alone), *notes]
+    every = parts if found is None else (*parts, found)
+    return Diagnoses(*_together(every, alone), first.name, second.name, every, tuple(notes))
 
 
 def of_units(one: Any, other: Any, others: Sequence[Any], seed: int) -> Diagnosis:
@@ -280,7 +291,10 @@ def _together(parts: Sequence[Diagnosis], alone: Sequence[str]) -> tuple[str, st
     if wrong:
         status = "explained" if all(part.causes for part in wrong) else "unexplained"
         worst = next((part for part in wrong if not part.causes), wrong[0])
-        return status, f"{len(wrong)} of {len(parts)} pairs of layers differ. {worst.a} and {worst.b}: {worst.reason}"
+        layers = [part for part in parts if part.spec is not None]
+        differ = sum(1 for part in wrong if part.spec is not None)
+        what = f"{differ} of {len(layers)} pairs of layers differ" if differ else "The layers are the same"
+        return status, f"{what}. {worst.a} and {worst.b}: {worst.reason}"
     if vague := [part for part in parts if part.status == "inconclusive"]:
         return "inconclusive", vague[0].reason
     return "equivalent", f"All {len(parts)} pairs of layers put out the same within rounding noise."

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from xframe.adapters import known_packings
+from xframe.report import diagnosis
 from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_text
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ def checking(c: Checking) -> Iterator[Block]:
     if c.checks:
         yield _checks(c.checks)
     yield Items((*c.causes, *_power(c.power), *_left_out(c.not_compared), *c.notes))
+    if c.diagnosis is not None:
+        yield Heading(f"Why it differs: {c.diagnosis.b}")
+        yield Paragraph(c.diagnosis.reason)
+        yield from diagnosis.explained(c.diagnosis)
     yield Paragraph(f"VERDICT: {c.status}. {c.reason}", strong=True)
 
 

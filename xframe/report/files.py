@@ -10,6 +10,7 @@ from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_
 from xframe.spec import plural
 
 if TYPE_CHECKING:
+    from xframe.whole import Whole
     from xframe.conversion import Conversion, Piece
     from xframe.files import StoredTensor
     from xframe.recognition import Findings, FoundLayer, Reading
@@ -104,12 +105,37 @@ def verification(v: Verification) -> Iterator[Block]:
     yield Items(tuple(f"Without a partner: {name} of {v.b}." for name in v.only_b))
     notes = dict.fromkeys(note for pair in v.pairs for note in pair.notes)
     yield Items((*notes, *v.notes))
+    if v.whole is not None:
+        yield Heading("What runs between the layers")
+        yield from _between(v.whole)
     for pair in v.first_wrong:
         assert pair.diagnosis is not None
         yield Heading(f"Why they differ: {pair.a} and {pair.b}")
         yield Paragraph(pair.diagnosis.reason)
         yield from diagnosis.explained(pair.diagnosis)
+    if v.between is not None:
+        yield Heading("Why the whole models differ")
+        yield Paragraph(v.between.reason)
+        yield from diagnosis.explained(v.between)
     yield Paragraph(f"VERDICT: {v.status}. {v.reason}", strong=True)
+
+
+def _between(whole: Whole) -> Iterator[Block]:
+    headers = ("step of the first", "step of the second", "option", "first", "second", "alone off by", "x noise (float64)")
+    rows = tuple(
+        (s.a, s.b, s.option, s.first, s.second, f"{s.off.max_abs:.1e}", ratio_text(s.off.noise_ratio))
+        for s in whole.slips
+    )
+    if rows:
+        yield Table(headers, rows, frozenset(headers[-2:]))
+    yield Items(tuple(f"{text[0].upper()}{text[1:]}." for text in whole.lacking))
+    if whole.off is None:
+        yield Paragraph("The whole models were not run, because layers or tensors differ.")
+    else:
+        yield Paragraph(
+            f"The outputs of the whole models differ by {whole.off.max_abs:.1e}, {ratio_text(whole.off.noise_ratio)} times the "
+            "rounding noise."
+        )
 
 
 def _pair_row(pair: Pair) -> tuple[str, ...]:

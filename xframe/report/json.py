@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from xframe.suite import Suite
     from xframe.verdict import Check, ParameterCheck, Verdict
     from xframe.verification import Verification
+    from xframe.whole import Whole
 
 __all__ = ["content", "error_content", "error_json", "to_json"]
 
@@ -276,6 +277,18 @@ def _verification(v: Verification) -> dict[str, Any]:
         "only_a": list(v.only_a),
         "only_b": list(v.only_b),
         "notes": list(v.notes),
+        "whole": v.whole and _whole(v.whole, v.between),
+    }
+
+
+def _whole(w: Whole, between: Diagnosis | None) -> dict[str, Any]:
+    return {
+        "status": w.status,
+        "reason": w.reason,
+        "options": [asdict(slip) for slip in w.slips],
+        "lacking": list(w.lacking),
+        "off": w.off and asdict(w.off),
+        "diagnosis": None if between is None else _diagnosis(between),
     }
 
 
@@ -339,7 +352,7 @@ def _diagnosed(d: Diagnosis) -> dict[str, Any]:
         "reason": d.reason,
         "a": d.a,
         "b": d.b,
-        "spec": _spec(d.spec),
+        "spec": None if d.spec is None else _spec(d.spec),
         "noise_ratio": _number_or_null(d.noise_ratio),
         "max_abs": _number_or_null(d.max_abs),
         "causes": [_cause(cause) for cause in d.causes],
@@ -399,5 +412,9 @@ _WRITERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "Run": _run,
     "Examination": lambda e: {**_head("doctor", e.status, e.environment), **doctor.fields(e)},
     "Recording": lambda r: {**_head("record", r.status, r.environment), **baseline.recording_fields(r)},
-    "Checking": lambda c: {**_head("check", c.status, c.environment), **baseline.checking_fields(c)},
+    "Checking": lambda c: {
+        **_head("check", c.status, c.environment),
+        **baseline.checking_fields(c),
+        "diagnosis": None if c.diagnosis is None else _diagnosis(c.diagnosis),
+    },
 }
