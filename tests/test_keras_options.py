@@ -9,6 +9,7 @@ import helpers
 import numpy as np
 import pytest
 
+import xframe
 from xframe.activations import ACTIVATIONS
 from xframe.adapters import get_adapter
 from xframe.adapters.base import FLOATS
@@ -445,6 +446,25 @@ def test_masking(keras: Any, output: str) -> None:
         with pytest.raises(SpecError, match=r"features all equal -1\.5, at which .* masks it"):
             adapter.run(model, x, None, ~array)
         assert adapter.spec(model, "right").mask == "right"
+
+
+def test_layers_that_mask_other_numbers_are_not_the_same(keras: Any) -> None:
+    layers = keras.layers
+
+    def masking(value: float) -> Any:
+        model = keras.Sequential([keras.Input((None, 4)), layers.Masking(value), layers.LSTM(3)])
+        model.set_weights(
+            [np.random.default_rng(i).uniform(0.1, 0.6, w.shape) for i, w in enumerate(model.get_weights())]
+        )
+        return model
+
+    assert xframe.compare(masking(-1.5), masking(-1.5)).status == "equivalent"
+    found = xframe.compare(masking(0.0), masking(-1.5))
+    assert found.status == "different"
+    words = "mask other time steps: those whose features all equal 0, and those that equal -1.5."
+    assert found.reason == f"Keras (a) and Keras (b) {words}"
+    diagnosis = xframe.diagnose(masking(0.0), masking(-1.5))
+    assert (diagnosis.status, diagnosis.reason) == ("unexplained", found.reason)
 
 
 def test_keras_drops_a_mask_that_comes_with_the_sequence_where_states_are_given(keras: Any) -> None:

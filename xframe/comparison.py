@@ -33,7 +33,7 @@ from xframe.verdict import Check, LayerReport, ParameterCheck, Power, Verdict
 if TYPE_CHECKING:
     from xframe.diagnosis import Diagnosis
 
-__all__ = ["compare", "compare_spec", "environment", "fitting", "misfit", "most_called", "told_of_masks"]
+__all__ = ["compare", "compare_spec", "environment", "fitting", "misfit", "most_called", "told_of_masks", "unlike"]
 
 _LOADED = "loaded"
 # Of the probe, unless told otherwise.
@@ -285,8 +285,7 @@ def _compare_layers(a: Any, b: Any, probe: Probe, mask: str | None, longer: bool
     first, second = (Subject(adapter_of(one), one, side) for one, side in ((a, "a"), (b, "b")))
     specs = told_of_masks([first, second], mask)
     adapters = list({s.adapter.name: s.adapter for s in (first, second)}.values())
-    if shape := misfit(specs[0], specs[1]):
-        reason = f"The layers are of different shapes: {shape}."
+    if reason := unlike([first, second], specs):
         return _verdict(specs[0], adapters, {}, [], [], Power({}), probe, (), failure=reason)
     params = [s.adapter.parameters(s.native) for s in (first, second)]
     kinds = [s.adapter.dtype(s.native) for s in (first, second)]
@@ -338,6 +337,19 @@ def most_called(specs: Sequence[Layer]) -> Layer:
     if isinstance(first, Recurrent) and isinstance(stateful, Recurrent):
         return replace(first, stateful=True, batch_size=stateful.batch_size)
     return first
+
+
+def unlike(subjects: Sequence[Subject], specs: Sequence[Layer]) -> str:
+    """Why two layers need not be run to know that they differ, as a sentence, or nothing."""
+    if shape := misfit(specs[0], specs[1]):
+        return f"The layers are of different shapes: {shape}."
+    first, second = (subject.adapter.masking_value(subject.native) for subject in subjects)
+    if None not in (first, second) and first != second:
+        names = " and ".join(subject.label for subject in subjects)
+        return (
+            f"{names} mask other time steps: those whose features all equal {first:g}, and those that equal {second:g}."
+        )
+    return ""
 
 
 def misfit(a: Layer, b: Layer) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from xframe import noise
-from xframe.chain import Chain, Step, reference, run_model
+from xframe.chain import Chain, reference, run_model
 from xframe.chain.probing import LIGHT, numbers, probed, sizes
 from xframe.errors import UnsupportedError
 from xframe.judging import LIMIT

@@ -172,6 +172,10 @@ class Adapter(ABC):
     def reset(self, layer: Any) -> None:  # noqa: B027, only frameworks with stateful layers have something to do
         """Set the states that a stateful layer keeps to zero."""
 
+    def masking_value(self, layer: Any) -> float | None:
+        """The number that masks a time step of which all features are equal to it; None if the layer makes no mask itself."""
+        return None
+
     @abstractmethod
     def layers(self, model: Any) -> Iterator[tuple[str, Any]]:
         """The layers with weights of their own that a model is made of, by the names that the model gives them.

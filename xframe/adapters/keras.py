@@ -618,6 +618,10 @@ class KerasAdapter(Adapter):
 
     # ---- Models.
 
+    def masking_value(self, layer: Any) -> float | None:
+        masking = self._chain(layer).masking
+        return None if masking is None else float(masking.mask_value)
+
     def layers(self, model: Any) -> Iterator[tuple[str, Any]]:
         kinds = (*self._layers, *self._cells, self._keras.layers.RNN, self._keras.layers.Bidirectional)
         if isinstance(model, list | tuple) or (hasattr(model, "layers") and type(model) not in kinds):

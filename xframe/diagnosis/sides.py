@@ -11,7 +11,7 @@ import numpy as np
 
 from xframe import noise
 from xframe.adapters import adapter_of
-from xframe.comparison import fitting, misfit, most_called, told_of_masks
+from xframe.comparison import fitting, most_called, told_of_masks, unlike
 from xframe.diagnosis.between import between
 from xframe.diagnosis.evidence import Evidence, computed, is_recording, mask_kind, recorded, recording
 from xframe.diagnosis.explaining import Known, explain
@@ -185,8 +185,7 @@ def _of_layers(a: Any, b: Any, probe: Probe, mask: str | None) -> Diagnosis:
     first, second = (Subject(adapter_of(one), one, side) for one, side in ((a, "a"), (b, "b")))
     specs = told_of_masks([first, second], mask)
     titles = (first.label, second.label)
-    if shape := misfit(*specs):
-        reason = f"The layers are of different shapes: {shape}."
+    if reason := unlike([first, second], specs):
         return Diagnosis("unexplained", reason, *titles, specs[0], 0.0, 0.0)
     params = [one.adapter.parameters(one.native) for one in (first, second)]
     kinds = [one.adapter.dtype(one.native) for one in (first, second)]

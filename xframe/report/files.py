@@ -10,11 +10,11 @@ from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_
 from xframe.spec import plural
 
 if TYPE_CHECKING:
-    from xframe.whole import Whole
     from xframe.conversion import Conversion, Piece
     from xframe.files import StoredTensor
     from xframe.recognition import Findings, FoundLayer, Reading
     from xframe.verification import Pair, Verification
+    from xframe.whole import Whole
 
 __all__ = ["conversion", "inspection", "verification"]
 
