@@ -375,6 +375,8 @@ except MissingFrameworkError as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "installed but cannot be loaded (RuntimeError: libcudart.so.1 is not there)" in done.stdout
+    # Not xframe itself: pip would fetch another project of that name.
+    assert done.stdout.endswith(f"pip install --force-reinstall {' '.join(known_adapters()[name].requires)}.\n")
 
 
 def test_unknown_names() -> None:

@@ -78,7 +78,7 @@ class Adapter(ABC):
         except Exception as error:
             raise MissingFrameworkError(
                 f"{self.packing.title} is installed but cannot be loaded ({type(error).__name__}: {error}); "
-                f"reinstall it with: pip install --force-reinstall 'xframe[{self.packing.name}]'."
+                f"reinstall it with: pip install --force-reinstall {' '.join(self.requires)}."
             ) from error
 
     @classmethod
