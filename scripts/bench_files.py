@@ -23,9 +23,9 @@ from _bench import Row, against, growth, interleaved, show
 import xframe
 from xframe.adapters import known_packings
 from xframe.chain import Chain
+from xframe.chain.probing import PROBES
 from xframe.conversion import convert_file, one_layer
 from xframe.files import load
-from xframe.chain.probing import PROBES
 from xframe.recognition import Choices, recognise
 from xframe.writers import run, write
 

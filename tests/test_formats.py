@@ -287,19 +287,23 @@ def test_junit_is_refused_where_nothing_is_checked(name: str, printed: Printed, 
     assert (status, out) == (2, "")
     command = line.split()[0]
     assert err == (
-        f"xframe: error: JUnit XML has a test case for each check, and xframe {command} makes none; use text, markdown or json.\n"
+        f"xframe: error: JUnit XML has a test case for each check, and xframe {command} makes none; use text, markdown, html or "
+        "json.\n"
     )
     assert not (files / "report.xml").exists()
 
 
 def test_a_format_that_there_is_not(wrong: Verdict) -> None:
-    with pytest.raises(xframe.SpecError, match="format must be one of text, markdown, json, junit, not 'xml'"):
+    with pytest.raises(xframe.SpecError, match="format must be one of text, markdown, html, json, junit, not 'xml'"):
         wrong.report("xml")
 
 
 def test_the_ending_of_a_name_is_a_format() -> None:
-    found = {name: format_of(name) for name in ("a.json", "a.b/c.MD", "x.xml", "x.txt", "json", "x.json.txt")}
-    assert list(found.values()) == ["json", "markdown", "junit", "text", "text", "text"]
+    found = {
+        name: format_of(name)
+        for name in ("a.json", "a.b/c.MD", "x.xml", "x.html", "x.HTM", "x.txt", "json", "x.json.txt")
+    }
+    assert list(found.values()) == ["json", "markdown", "junit", "html", "html", "text", "text", "text"]
     assert set(found.values()) <= set(FORMATS)
 
 

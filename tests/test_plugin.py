@@ -382,7 +382,7 @@ def test_the_run_is_added_to_the_summary_of_the_job(serial: tuple[Path, str]) ->
     ]
 
 
-@pytest.mark.parametrize("name", ["report.txt", "report.md", "report.XML"])
+@pytest.mark.parametrize("name", ["report.txt", "report.md", "report.html", "report.XML"])
 def test_the_ending_chooses_the_format(name: str, tmp_path: Path, files: Path) -> None:
     folder = project(tmp_path, files)
     assert pytest_in(folder, *NAMED, f"--xframe-report={name}").returncode == 1
@@ -394,9 +394,14 @@ def test_the_ending_chooses_the_format(name: str, tmp_path: Path, files: Path) -
         assert [suite.get("errors") for suite in root] == [*"000000", "1", "0"]
         assert root[2].get("name").endswith("test_plain_function[one] #1")
     else:
-        assert text.startswith("## 8 comp" if name == "report.md" else "8 comparisons in 6 tests\n=====")
+        begins = {
+            "md": "## 8 comparisons in 6 tests\n",
+            "txt": "8 comparisons in 6 tests\n=====",
+            "html": "<!DOCTYPE html>\n",
+        }
+        assert text.startswith(begins[name.partition(".")[2]])
         assert all(text.count(test) for test, _ in COMPARISONS[:4])
-        assert "VERDICT: different" in text
+        assert "verdict: different" in text.lower()
 
 
 def test_workers_send_what_they_compared(serial: tuple[Path, str], tmp_path: Path, files: Path) -> None:

@@ -129,7 +129,7 @@ def test_an_option_of_a_step_is_named(name: str, tmp_path: Path) -> None:
     mended = xframe.verify(tmp_path / "a.keras", tmp_path / "again.keras")
     assert mended.status == "equivalent", mended.reason
     assert mended.diagnosis is None
-    assert "and so do the whole models" in mended.reason
+    assert "the whole models put out the same" in mended.reason
 
 
 def test_how_far_they_are_apart_is_what_keras_puts_out() -> None:

@@ -65,7 +65,7 @@ class NumberSearch:
     missing: str
 
     def report(self, format: str = "text") -> str:
-        """The answer as ``text``, ``markdown`` or ``json``."""
+        """The answer as ``text``, ``markdown``, ``html`` or ``json``."""
         from xframe.report import render
 
         return render(self, format)

@@ -87,7 +87,7 @@ class Conversion:
         return self.status == "equivalent"
 
     def report(self, format: str = "text") -> str:
-        """The conversion as ``text``, ``markdown`` or ``json``."""
+        """The conversion as ``text``, ``markdown``, ``html`` or ``json``."""
         from xframe.report import render
 
         return render(self, format)

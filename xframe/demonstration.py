@@ -56,7 +56,7 @@ class Demonstration:
         return f"{text[0].upper()}{text[1:]}."
 
     def report(self, format: str = "text") -> str:
-        """The demonstration as ``text``, ``markdown`` or ``json``."""
+        """The demonstration as ``text``, ``markdown``, ``html`` or ``json``."""
         from xframe.report import render
 
         return render(self, format)

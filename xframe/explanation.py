@@ -33,7 +33,7 @@ class Explanation:
     reasons: tuple[str, ...]
 
     def report(self, format: str = "text") -> str:
-        """The explanation as ``text``, ``markdown`` or ``json``."""
+        """The explanation as ``text``, ``markdown``, ``html`` or ``json``."""
         from xframe.report import render
 
         return render(self, format)

@@ -22,7 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("xframe").addoption(
         _OPTION,
         metavar="FILE",
-        help="write one report of all comparisons to FILE: JSON (.json), Markdown (.md), JUnit XML (.xml), else text",
+        help="write one report of all comparisons to FILE: HTML (.html), JSON (.json), Markdown (.md), JUnit XML (.xml), else "
+        "text",
     )
 
 

@@ -99,7 +99,7 @@ class Suite:
         return self.status == "equivalent"
 
     def report(self, format: str = "text") -> str:
-        """The suite as ``text``, ``markdown`` or ``json``."""
+        """The suite as ``text``, ``markdown``, ``html`` or ``json``."""
         from xframe.report import render
 
         return render(self, format)

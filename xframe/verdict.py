@@ -178,7 +178,7 @@ class Verdict:
         return self.status == "equivalent"
 
     def report(self, format: str = "text") -> str:
-        """The verdict as ``text``, ``markdown``, ``json`` or ``junit``."""
+        """The verdict as ``text``, ``markdown``, ``html``, ``json`` or ``junit``."""
         from xframe.report import render
 
         return render(self, format)

@@ -133,7 +133,7 @@ class Verification:
         return self.status == "equivalent"
 
     def report(self, format: str = "text") -> str:
-        """The verification as ``text``, ``markdown``, ``json`` or ``junit``."""
+        """The verification as ``text``, ``markdown``, ``html``, ``json`` or ``junit``."""
         from xframe.report import render
 
         return render(self, format)
@@ -235,8 +235,9 @@ def _concluded(
     if others.exchanged:
         return "inconclusive", f"{' and '.join(others.exchanged)} {_EXCHANGED}."
     also = f", and {len(others.pairs)} other tensors hold the same numbers" if others.pairs else ""
-    run = ", and so do the whole models" if whole else ""
-    return "equivalent", f"All {len(pairs)} pairs of layers have the same parameters and outputs{run}{also}."
+    run = ", the whole models put out the same" if whole else ""
+    layers = f"All {len(pairs)} pairs of layers have" if len(pairs) > 1 else "The one pair of layers has"
+    return "equivalent", f"{layers} the same parameters and outputs{run}{also}."
 
 
 # ---- The sides.

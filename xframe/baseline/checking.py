@@ -78,7 +78,7 @@ class Checking:
         return self.status == "equivalent"
 
     def report(self, format: str = "text") -> str:
-        """The check as ``text``, ``markdown``, ``json`` or ``junit``."""
+        """The check as ``text``, ``markdown``, ``html``, ``json`` or ``junit``."""
         from xframe.report import render
 
         return render(self, format)

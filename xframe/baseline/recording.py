@@ -63,7 +63,7 @@ class Recording:
         return self.status in ("equivalent", "done")
 
     def report(self, format: str = "text") -> str:
-        """The recording as ``text``, ``markdown``, ``json`` or ``junit``."""
+        """The recording as ``text``, ``markdown``, ``html``, ``json`` or ``junit``."""
         from xframe.report import render
 
         return render(self, format)

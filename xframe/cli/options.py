@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from xframe.report import FORMATS, render
+from xframe.report import FORMATS, format_of, render
 from xframe.report.delivery import append_summary, check_output, write_output
 from xframe.spec import Dense, Recurrent, Sequential
 
@@ -79,12 +79,23 @@ spec_options = options(
 )
 
 
+def _format(context: click.Context, option: click.Parameter, given: str | None) -> str:
+    """The format that was asked for, else the one that the name of the file asks for."""
+    return given or format_of(context.params.get("output") or "")
+
+
 output_options = options(
     click.option(
-        "--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True, help="Report format."
+        "--format",
+        "format_",
+        type=click.Choice(FORMATS),
+        callback=_format,
+        help="Report format.  [default: by the ending of --output FILE, else text]",
     ),
     click.option(
-        "--output", metavar="FILE", help="Write the report to FILE (whole or not at all), not to standard output."
+        "--output",
+        metavar="FILE",
+        help="Write the report to FILE (whole or not at all), not to standard output.",
     ),
     click.option("--quiet", is_flag=True, help="No report on standard output and no progress bar."),
 )

@@ -116,7 +116,7 @@ class Diagnosis:
         return self.status == "equivalent"
 
     def report(self, format: str = "text") -> str:
-        """The diagnosis as ``text``, ``markdown`` or ``json``."""
+        """The diagnosis as ``text``, ``markdown``, ``html`` or ``json``."""
         from xframe.report import render
 
         return render(self, format)
@@ -145,7 +145,7 @@ class Diagnoses:
         return self.status == "equivalent"
 
     def report(self, format: str = "text") -> str:
-        """The diagnoses as ``text``, ``markdown`` or ``json``."""
+        """The diagnoses as ``text``, ``markdown``, ``html`` or ``json``."""
         from xframe.report import render
 
         return render(self, format)

@@ -296,4 +296,5 @@ def _together(parts: Sequence[Diagnosis], alone: Sequence[str]) -> tuple[str, st
         return status, f"{what}. {worst.a} and {worst.b}: {worst.reason}"
     if vague := [part for part in parts if part.status == "inconclusive"]:
         return "inconclusive", vague[0].reason
-    return "equivalent", f"All {len(parts)} pairs of layers put out the same within rounding noise."
+    every = f"All {len(parts)} pairs of layers put" if len(parts) > 1 else "The one pair of layers puts"
+    return "equivalent", f"{every} out the same within rounding noise."

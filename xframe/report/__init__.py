@@ -1,6 +1,6 @@
 """Reports: what was found, printed. They compute nothing.
 
-A result is laid out once as a document of a few kinds of blocks (`document`), which the text and Markdown writers print;
+A result is laid out once as a document of a few kinds of blocks (`document`), which the text, Markdown and HTML writers print;
 JSON has its own writer, because its fields are an interface (schema ``xframe/1``), and JUnit XML is made of these fields.
 """
 
@@ -13,8 +13,8 @@ from xframe.errors import SpecError
 
 __all__ = ["FORMATS", "format_of", "printable", "render", "schema"]
 
-FORMATS = ("text", "markdown", "json", "junit")
-_SUFFIXES = {".md": "markdown", ".json": "json", ".xml": "junit"}
+FORMATS = ("text", "markdown", "html", "json", "junit")
+_SUFFIXES = {".md": "markdown", ".html": "html", ".htm": "html", ".json": "json", ".xml": "junit"}
 
 
 def render(result: Any, format: str = "text") -> str:
@@ -23,7 +23,7 @@ def render(result: Any, format: str = "text") -> str:
     Args:
         result: a `Verdict`, `Suite`, `Explanation` (or a list of them), `NumberSearch`, `Demonstration`, `Findings` or
             `Verification`.
-        format: ``text``, ``markdown``, ``json``, or ``junit`` for a result that is made of checks.
+        format: ``text``, ``markdown``, ``html``, ``json``, or ``junit`` for a result that is made of checks.
 
     Raises:
         SpecError: an unknown format, or ``junit`` for a result without checks.

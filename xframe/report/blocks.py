@@ -4,7 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Block", "Heading", "Items", "Paragraph", "Preformatted", "Table", "ratio_text"]
+__all__ = [
+    "Block",
+    "Box",
+    "Chart",
+    "ChartDrawing",
+    "Drawing",
+    "Heading",
+    "Inventory",
+    "Items",
+    "Paragraph",
+    "Part",
+    "Preformatted",
+    "Series",
+    "Shelf",
+    "Table",
+    "TensorDrawing",
+    "ratio_text",
+]
 
 
 @dataclass(frozen=True)
@@ -41,12 +58,109 @@ class Table:
 
 @dataclass(frozen=True)
 class Preformatted:
-    """Lines that stay as they are, such as a picture made of characters."""
+    """Lines that stay as they are, such as a picture made of characters; ``drawn`` if a drawing beside it shows the same."""
 
     lines: tuple[str, ...]
+    drawn: bool = False
 
 
-Block = Heading | Paragraph | Items | Table | Preformatted
+@dataclass(frozen=True)
+class Part:
+    """One canonical block where it lies in a tensor.
+
+    Attributes:
+        role, gate: which block.
+        slice, row, column: its first number; tensors of more than two axes are slices of two, those of one axis are a row.
+        rows, columns: its size.
+        redundant: whether it is only ever added to another one.
+    """
+
+    role: str
+    gate: str
+    slice: int
+    row: int
+    column: int
+    rows: int
+    columns: int
+    redundant: bool
+
+
+@dataclass(frozen=True)
+class Box:
+    """One tensor of a framework."""
+
+    name: str
+    shape: tuple[int, ...]
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The tensors of one layer and direction, under the folders that their names share."""
+
+    title: str
+    folder: str
+    boxes: tuple[Box, ...]
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All tensors of one framework, and how many numbers they hold."""
+
+    title: str
+    layers: str
+    stored: int
+    effective: int
+    shelves: tuple[Shelf, ...]
+
+
+@dataclass(frozen=True)
+class TensorDrawing:
+    """What each framework stores for a layer, to be drawn to one scale. Formats of text leave drawings out."""
+
+    title: str
+    inventories: tuple[Inventory, ...]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One number a time step: infinite for one that is not finite, NaN where nothing is known; ``over`` the limit there."""
+
+    name: str
+    values: tuple[float, ...]
+    over: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Series over time, on a logarithmic axis.
+
+    Attributes:
+        title: what is drawn.
+        unit: what the numbers are.
+        series: at least one, all of one length.
+        limit: what is allowed at each time step; empty where nothing is judged.
+        begins: the time step at which something begins.
+    """
+
+    title: str
+    unit: str
+    series: tuple[Series, ...]
+    limit: tuple[float, ...] = ()
+    begins: int | None = None
+
+
+@dataclass(frozen=True)
+class ChartDrawing:
+    """Charts that belong together."""
+
+    title: str
+    note: str
+    charts: tuple[Chart, ...]
+
+
+Drawing = TensorDrawing | ChartDrawing
+Block = Heading | Paragraph | Items | Table | Preformatted | Drawing
 
 
 def ratio_text(ratio: float) -> str:

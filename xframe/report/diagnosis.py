@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from xframe.report import figures
 from xframe.report.blocks import Block, Heading, Items, Paragraph, Preformatted, Table, ratio_text
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def diagnoses(d: Diagnoses) -> Iterator[Block]:
     """Several layers, one after the other."""
     yield Heading(f"{d.a} and {d.b}", 1)
     for part in d.parts:
-        yield Heading(f"{part.a} and {part.b}: {part.spec}")
+        yield Heading(f"{part.a} and {part.b}: {part.spec or 'what runs between the layers'}")
         yield Paragraph(part.reason)
         yield from explained(part)
     yield Items(d.notes)
@@ -53,4 +54,6 @@ def _picture(where: Where) -> Iterator[Block]:
     from xframe.diagnosis.picture import picture
 
     if lines := picture(where).splitlines():
-        yield Preformatted(tuple(lines))
+        yield Preformatted(tuple(lines), drawn=True)
+    if drawing := figures.departure(where):
+        yield drawing

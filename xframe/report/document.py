@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import singledispatch
-from itertools import groupby, takewhile, zip_longest
+from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from xframe.assumptions import NumberSearch
 from xframe.counts import Count
 from xframe.explanation import Explanation
 from xframe.layout import Native
-from xframe.report import baseline, diagnosis, doctor, files, run
+from xframe.report import baseline, diagnosis, doctor, figures, files, run
 from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_text
 from xframe.spec import plural
 
@@ -53,6 +53,8 @@ def _explanation(e: Explanation) -> Iterator[Block]:
     yield Heading("Why")
     yield Items((*e.reasons, *e.unsupported.values()))
     yield Heading("Tensors")
+    if e.counts:
+        yield figures.tensors(e.spec, e.counts)
     yield _tensors(e.counts)
 
 
@@ -87,7 +89,7 @@ def _symbols(native: Native) -> str:
 
 def _side_by_side(counts: Mapping[str, Count]) -> Iterator[Block]:
     """The tensors of a few frameworks beside each other, those with the same role in one row."""
-    prefixes = {name: _prefix([t.name for t in c.tensors]) for name, c in counts.items()}
+    prefixes = {name: figures.prefix([t.name for t in c.tensors]) for name, c in counts.items()}
     columns = []
     for name, c in counts.items():
         by_place = groupby(c.tensors, key=lambda t: (t.leaves[0].layer, t.leaves[0].direction))
@@ -108,13 +110,6 @@ def _side_by_side(counts: Mapping[str, Count]) -> Iterator[Block]:
     named = [f"{counts[name].packing.title} names begin with {p}" for name, p in prefixes.items() if p]
     if named:
         yield Paragraph("; ".join(named) + ".")
-
-
-def _prefix(names: Sequence[str]) -> str:
-    """The folders that all names share."""
-    folders = [name.split("/")[:-1] for name in names]
-    shared = takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False))
-    return "".join(f"{parts[0]}/" for parts in shared)
 
 
 # Where a number comes from.
@@ -163,6 +158,7 @@ def _verdict(v: Verdict) -> Iterator[Block]:
             yield Heading(f"{layer.name[0].upper()}{layer.name[1:]}: {layer.spec}")
         yield from _side_by_side(layer.counts)
         yield _summary(layer.counts)
+        yield figures.tensors(layer.spec, layer.counts)
         yield Items(layer.reasons)
     if len(v.layers) > 1:
         yield Heading("The model")
@@ -173,6 +169,8 @@ def _verdict(v: Verdict) -> Iterator[Block]:
     yield Paragraph(_how(v))
     if v.checks:
         yield _check_table(v)
+    if drawing := figures.of_verdict(v):
+        yield drawing
     yield Items(tuple(_findings(v)))
     if v.diagnosis is not None:
         yield Heading("Why they differ")

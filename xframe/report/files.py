@@ -121,7 +121,15 @@ def verification(v: Verification) -> Iterator[Block]:
 
 
 def _between(whole: Whole) -> Iterator[Block]:
-    headers = ("step of the first", "step of the second", "option", "first", "second", "alone off by", "x noise (float64)")
+    headers = (
+        "step of the first",
+        "step of the second",
+        "option",
+        "first",
+        "second",
+        "alone off by",
+        "x noise (float64)",
+    )
     rows = tuple(
         (s.a, s.b, s.option, s.first, s.second, f"{s.off.max_abs:.1e}", ratio_text(s.off.noise_ratio))
         for s in whole.slips

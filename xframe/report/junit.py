@@ -69,8 +69,8 @@ def _suites(content: Mapping[str, Any]) -> Iterator[_Suite]:
         find = next((find for field, find in _CASES.items() if field in content), None)
         if find is None:
             raise SpecError(
-                f"JUnit XML has a test case for each check, and xframe {content['command']} makes none; use text, markdown or "
-                "json."
+                f"JUnit XML has a test case for each check, and xframe {content['command']} makes none; use text, markdown, "
+                "html or json."
             )
         name, cases = find(content)
         yield _Suite(name, content, _with_verdict(name, cases, content))

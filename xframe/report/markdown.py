@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tabulate import tabulate
 
 from xframe.report import printable
-from xframe.report.blocks import Block, Heading, Items, Paragraph, Preformatted
+from xframe.report.blocks import Block, Drawing, Heading, Items, Paragraph, Preformatted
 
 __all__ = ["write"]
 
@@ -26,6 +26,8 @@ def _block(block: Block) -> str:
         return "\n".join(f"* {_plain(text)}" for text in block.texts)
     if isinstance(block, Preformatted):
         return "\n".join(["```text", *(printable(line) for line in block.lines), "```"])
+    if isinstance(block, Drawing):
+        return ""
     align = ["right" if header in block.right else "left" for header in block.headers]
     rows = [[_plain(cell) for cell in row] for row in block.rows]
     return tabulate(rows, block.headers, tablefmt="github", colalign=align, disable_numparse=True)

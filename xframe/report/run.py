@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from xframe.errors import XframeError
@@ -90,23 +90,34 @@ def entry(test: str, result: Any) -> Entry:
 
 def packed(one: Entry) -> str:
     """An entry as one string, for another process."""
-    kinds = [{"kind": type(block).__name__, **asdict(block)} for block in one.blocks]
-    return json.dumps({"test": one.test, "title": one.title, "content": one.content, "blocks": kinds}, default=sorted)
+    found = [_plain(block) for block in one.blocks]
+    return json.dumps({"test": one.test, "title": one.title, "content": one.content, "blocks": found}, default=sorted)
 
 
 def unpacked(text: str) -> Entry:
     """The entry that was `packed`."""
-    fields = json.loads(text)
-    return Entry(**{**fields, "blocks": tuple(_block(**block) for block in fields["blocks"])})
+    given = json.loads(text)
+    return Entry(**{**given, "blocks": tuple(map(_block, given["blocks"]))})
 
 
-def _block(kind: str, **fields: Any) -> Block:
-    block: Block = getattr(blocks, kind)(**{name: _tupled(value) for name, value in fields.items()})
+def _plain(value: Any) -> Any:
+    """A block, and the blocks inside it, as what JSON has."""
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if not is_dataclass(value):
+        return value
+    return {"kind": type(value).__name__, **{f.name: _plain(getattr(value, f.name)) for f in fields(value)}}
+
+
+def _block(value: Any) -> Any:
+    """What was `_plain`."""
+    if isinstance(value, list):
+        return tuple(map(_block, value))
+    if not isinstance(value, dict):
+        return value
+    given = {name: _block(one) for name, one in value.items()}
+    block = getattr(blocks, given.pop("kind"))(**given)
     return replace(block, right=frozenset(block.right)) if isinstance(block, Table) else block
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(map(_tupled, value)) if isinstance(value, list) else value
 
 
 def numbered(names: Sequence[str]) -> list[str]:

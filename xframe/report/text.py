@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from tabulate import tabulate
 
 from xframe.report import printable
-from xframe.report.blocks import Block, Heading, Items, Paragraph, Preformatted, Table
+from xframe.report.blocks import Block, Drawing, Heading, Items, Paragraph, Preformatted, Table
 
 __all__ = ["write"]
 
@@ -21,6 +21,8 @@ def write(blocks: Iterable[Block]) -> str:
 
 
 def _empty(block: Block) -> bool:
+    if isinstance(block, Drawing):
+        return True
     return (isinstance(block, Items) and not block.texts) or (isinstance(block, Table) and not block.rows)
 
 
@@ -34,6 +36,7 @@ def _block(block: Block) -> str:
         return "\n".join(_filled(text, "* ", "  ") for text in block.texts)
     if isinstance(block, Preformatted):
         return "\n".join(printable(line) for line in block.lines)
+    assert isinstance(block, Table)
     align = ["right" if header in block.right else "left" for header in block.headers]
     rows = [[printable(cell) for cell in row] for row in block.rows]
     table = tabulate(rows, block.headers, tablefmt="simple", colalign=align, disable_numparse=True)
