@@ -106,7 +106,7 @@ def packing() -> Iterator[str]:
 
 
 def mistakes() -> Iterator[str]:
-    from xframe.mistakes import CATALOGUE
+    from xframe.mistakes import CATALOGUE, STEP_MISTAKES
 
     cases = list(made_in())
     for entry in CATALOGUE:
@@ -119,6 +119,10 @@ def mistakes() -> Iterator[str]:
         yield f"People call it: {', '.join(map(code, entry.called))}."
         rows = [[name, mend] for mend, name in list(mends.items())[:_EXAMPLES]]
         yield table(rows, ["what a report says", "how to mend it"])
+    for step in STEP_MISTAKES:
+        yield f"## Between the layers: {step.name}"
+        yield step.why
+        yield f"People call it: {', '.join(map(code, step.called))}."
 
 
 def made_in() -> Iterator[Any]:

@@ -2,7 +2,8 @@
 
 A verdict tries some of them on its own probe: a mistake that changes the layer without changing what the probe shows would have
 gone unseen, and the verdict says so. A diagnosis tries all of them on what was found to differ. An entry is a small one in one of
-the files beside this one; it is in the catalogue as soon as it is among the ``ENTRIES`` of its file.
+the files beside this one; it is in the catalogue as soon as it is among the ``ENTRIES`` of its file. What can go wrong between
+the layers of two models is in `steps`.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from xframe.layout import Key
 from xframe.mistakes import biases, functions, gates, kernels, last, masks, numbers, places, states, time
 from xframe.mistakes.base import Case, Mistake, Variation
 from xframe.mistakes.planted import dropout_active, not_loaded
+from xframe.mistakes.steps import STEP_MISTAKES, StepMistake
 from xframe.reference import Given
 from xframe.spec import Layer, Recurrent
 
 __all__ = [
     "CATALOGUE",
+    "STEP_MISTAKES",
     "Case",
     "Mistake",
+    "StepMistake",
     "Variation",
     "dropout_active",
     "not_loaded",

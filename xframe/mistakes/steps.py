@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["StepMistake", "of_option"]
+__all__ = ["STEP_MISTAKES", "StepMistake", "of_option"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ _MISTAKES = {
 _OTHER = StepMistake(
     "option of a step", ("configuration",), "No weight tells it, so that moving the weights does not bring it along."
 )
+STEP_MISTAKES = (*_MISTAKES.values(), _OTHER)
 
 
 def of_option(option: str) -> StepMistake:
