@@ -50,7 +50,8 @@ def chaotic_over_time() -> str:
     theirs = keras.layers.SimpleRNN(40, return_sequences=True)
     theirs.build((None, None, 4))
     transfer(ours, theirs)
-    drawing = figures.of_verdict(compare(ours, theirs, steps=60))
+    verdict = compare(ours, theirs, steps=60)
+    drawing = figures.over_time(verdict.checks, verdict.limit)
     assert drawing is not None
     return standalone(replace(drawing, charts=drawing.charts[:1]))
 

@@ -96,6 +96,7 @@ def test_every_command_writes_a_page(name: str, printed: Printed) -> None:  # no
 
 SHOWS_DRAWINGS = {
     *("compare", "compare, inconclusive", "explain", "explain, two layers", "diagnose", "verify, different"),
+    *("record", "check"),
 }
 
 
@@ -452,7 +453,7 @@ def read(y: float, ticks: dict[str, float]) -> float:
 
 
 def test_a_planted_error_stands_where_it_was_planted(planted: Verdict) -> None:
-    drawing = figures.of_verdict(planted)
+    drawing = figures.over_time(planted.checks, planted.limit)
     assert drawing is not None
     ((svg,),) = drawings.embedded(drawing)
     root, ticks = chart(svg)
@@ -468,14 +469,14 @@ def test_a_planted_error_stands_where_it_was_planted(planted: Verdict) -> None:
     steps = {e.text: float(e.get("x")) for e in found(root, "//s:text[@class='xf-middle']")}
     assert steps["2"] == pytest.approx(float(ring.get("cx")), abs=0.02)
     assert list(steps) == list("01234")
-    assert "keras: largest 3.0e-04 at time step 2, 1 of 5 over the limit." in root[1].text
-    assert found(root, "//s:title[starts-with(., 'keras, step 2: ')]/text()") == [
-        "keras, step 2: 3.0e-04, limit 8.0e-07"
+    assert "Keras: largest 3.0e-04 at time step 2, 1 of 5 over the limit." in root[1].text
+    assert found(root, "//s:title[starts-with(., 'Keras, step 2: ')]/text()") == [
+        "Keras, step 2: 3.0e-04, limit 8.0e-07"
     ]
 
 
 def test_a_zero_stands_at_the_bottom(planted: Verdict) -> None:
-    drawing = figures.of_verdict(planted)
+    drawing = figures.over_time(planted.checks, planted.limit)
     assert drawing is not None
     _, ticks = chart(drawings.embedded(drawing)[0][0])
     assert ticks["0"] == max(ticks.values())
@@ -483,7 +484,7 @@ def test_a_zero_stands_at_the_bottom(planted: Verdict) -> None:
 
 
 def test_lines_are_told_apart_without_colour(planted: Verdict) -> None:
-    drawing = figures.of_verdict(planted)
+    drawing = figures.over_time(planted.checks, planted.limit)
     assert drawing is not None
     root, _ = chart(drawings.embedded(drawing)[0][0])
     keras, torch = lines(root)
@@ -494,7 +495,7 @@ def test_lines_are_told_apart_without_colour(planted: Verdict) -> None:
 
 
 def test_one_framework_has_a_line_for_each_side(wrong: Verdict) -> None:
-    drawing = figures.of_verdict(wrong)
+    drawing = figures.over_time(wrong.checks, wrong.limit)
     assert drawing is not None
     assert [[s.name for s in c.series] for c in drawing.charts] == [["PyTorch (a)", "PyTorch (b)"]] * 2
     checks = {(c.weights, c.dtype, c.initial_state): c for c in wrong.checks if c.over_time}
@@ -535,7 +536,7 @@ def test_a_diagnosis_is_drawn_and_not_printed() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 500])
 def test_any_number_of_time_steps_is_drawn(steps: int, planted: Verdict) -> None:
     o = OverTime((1e-8,) * steps, (2e-9,) * steps, (5.0,) * steps)
-    drawing = figures.of_verdict(replace(planted, checks=(replace(planted.checks[0], over_time=o),)))
+    drawing = figures.over_time([replace(planted.checks[0], over_time=o)], planted.limit)
     assert drawing is not None
     root, ticks = chart(drawings.embedded(drawing)[0][0])
     (line,) = lines(root)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from xframe.adapters import known_packings
-from xframe.report import diagnosis
+from xframe.report import diagnosis, figures
 from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_text
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def recording(r: Recording) -> Iterator[Block]:
     yield _layers(r.baseline)
     if r.checks:
         yield Paragraph("What the frameworks at hand put out, against the NumPy reference that is recorded:")
-        yield _checks(r.checks)
+        yield from _checks(r.checks, r.baseline)
     yield Items((*_power(r.power), *_left_out(r.not_compared), *r.notes, f"Environment: {_versions(r.environment)}."))
     yield Paragraph(f"VERDICT: {r.status}. {r.reason}", strong=True)
 
@@ -33,7 +33,7 @@ def checking(c: Checking) -> Iterator[Block]:
     yield Paragraph(f"Recorded with {_versions(c.baseline.environment)}. Checked with {_versions(c.environment)}.")
     yield _layers(c.baseline)
     if c.checks:
-        yield _checks(c.checks)
+        yield from _checks(c.checks, c.baseline)
     yield Items((*c.causes, *_power(c.power), *_left_out(c.not_compared), *c.notes))
     if c.diagnosis is not None:
         yield Heading(f"Why it differs: {c.diagnosis.b}")
@@ -69,8 +69,8 @@ def _layers(b: Baseline) -> Table:
     return Table(headers, rows, frozenset(headers[2:4]))
 
 
-def _checks(checks: Sequence[Check]) -> Table:
-    """One row a layer, framework and float type."""
+def _checks(checks: Sequence[Check], baseline: Baseline) -> Iterator[Block]:
+    """One row a layer, framework and float type, and the error over time."""
     groups: dict[tuple[str, str, str, str], list[Check]] = {}
     for check in checks:
         groups.setdefault((check.layer, check.framework, check.weights, check.dtype), []).append(check)
@@ -80,7 +80,9 @@ def _checks(checks: Sequence[Check]) -> Table:
         (layer, titles.get(framework, framework), weights, dtype, f"{len(found):,}", *_figures(found))
         for (layer, framework, weights, dtype), found in groups.items()
     )
-    return Table(headers, rows, frozenset(headers[4:7]))
+    yield Table(headers, rows, frozenset(headers[4:7]))
+    if drawing := figures.over_time(checks, baseline.limit):
+        yield drawing
 
 
 def _figures(checks: Sequence[Check]) -> tuple[str, str, str]:

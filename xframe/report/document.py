@@ -169,7 +169,7 @@ def _verdict(v: Verdict) -> Iterator[Block]:
     yield Paragraph(_how(v))
     if v.checks:
         yield _check_table(v)
-    if drawing := figures.of_verdict(v):
+    if drawing := figures.over_time(v.checks, v.limit):
         yield drawing
     yield Items(tuple(_findings(v)))
     if v.diagnosis is not None:

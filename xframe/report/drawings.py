@@ -55,7 +55,7 @@ def error_svg(verdict: Verdict, across: int = 2) -> str:
     Raises:
         SpecError: no error over time is known, as of a dense layer.
     """
-    drawing = figures.of_verdict(verdict)
+    drawing = figures.over_time(verdict.checks, verdict.limit)
     if drawing is None:
         raise SpecError("There is nothing to draw: no error over time is known; compare a recurrent layer.")
     return standalone(drawing, across)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from xframe.adapters import known_packings
 from xframe.counts import Count, redundant_biases
 from xframe.layout import Join, Leaf, Native, Node, node_shape
 from xframe.report.blocks import Box, Chart, ChartDrawing, Inventory, Part, Series, Shelf, TensorDrawing, ratio_text
@@ -13,9 +14,9 @@ from xframe.spec import Layer
 
 if TYPE_CHECKING:
     from xframe.diagnosis import Where
-    from xframe.verdict import Check, OverTime, Verdict
+    from xframe.verdict import Check, OverTime
 
-__all__ = ["departure", "of_verdict", "prefix", "tensors"]
+__all__ = ["departure", "over_time", "prefix", "tensors"]
 
 
 # Tensors.
@@ -93,22 +94,22 @@ def _placed(node: Node, spec: Layer) -> Iterator[tuple[Leaf, tuple[int, ...]]]:
 # Errors over time.
 
 
-def of_verdict(v: Verdict) -> ChartDrawing | None:
-    """The error of the output ``sequence`` of each layer and dtype, from the initial state that shows most.
+def over_time(checks: Iterable[Check], limit: float) -> ChartDrawing | None:
+    """The error of the output ``sequence`` of each layer and dtype, from the initial state that shows most, and the limit.
 
     A line a framework, or, where there is only one, a line for each origin of its weights. None where no check knows its error
     over time.
     """
     groups: dict[tuple[str, str], list[Check]] = {}
-    for check in v.checks:
+    for check in checks:
         if check.over_time is not None:
             groups.setdefault((check.layer, check.dtype), []).append(check)
     if not groups:
         return None
-    titles = {name: c.packing.title for layer in v.layers for name, c in layer.counts.items()}
-    charts = tuple(_chart(*key, found, v.limit, titles) for key, found in groups.items())
+    titles = {name: packing.title for name, packing in known_packings().items()}
+    charts = tuple(_chart(*key, found, limit, titles) for key, found in groups.items())
     note = (
-        f"The largest absolute difference of each time step; allowed are {v.limit:g} times the rounding noise, here of the "
+        f"The largest absolute difference of each time step; allowed are {limit:g} times the rounding noise, here of the "
         "element that has most of it. A ring marks a step with an element that is over its own limit."
     )
     return ChartDrawing("Output error against noise over time", note, charts)
