@@ -87,6 +87,7 @@ def _whole(command: str, folder: Path) -> str:
     arguments = [str(ROOT / word) if "/" in word and (ROOT / word).exists() else word for word in arguments]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     env.pop("GITHUB_STEP_SUMMARY", None)  # to which reports would be added
+    env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # xframe's is named, because xframe may not be installed
     words = [sys.executable, *_RUN[program], *arguments]
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=folder, env=env)
     if done.returncode != expected:
