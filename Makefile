@@ -4,10 +4,13 @@ PYTHON ?= python3
 VENV   := .venv
 STAMP  := $(VENV)/.complete
 RUN    := $(VENV)/bin/python -m
+# Where the tests are: elsewhere, they test the xframe that is installed.
+TREE   ?= .
+PYTEST := cd "$(TREE)" && "$(abspath $(VENV))/bin/python" -m pytest
 PIP    := PIP_DISABLE_PIP_VERSION_CHECK=1 $(RUN) pip --quiet --quiet install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compare test test-slow lint types bench clean
+.PHONY: help setup compare test test-slow lint types docs dist test-wheel test-oldest bench clean
 
 define CHECK_PYTHON
 import sys
@@ -23,7 +26,7 @@ endef
 export CHECK_PYTHON
 
 help: ## list the targets (what make alone does)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## set up .venv with the versions of constraints.txt; PYTHON=python3.12 chooses the Python
 	@:
@@ -33,10 +36,10 @@ compare: $(STAMP) ## the main job: prove one model in detail, then the whole gri
 	@$(VENV)/bin/xframe compare --suite
 
 test: $(STAMP) ## run the tests
-	@$(RUN) pytest --numprocesses auto --maxprocesses 4 -m "not slow"
+	@$(PYTEST) --numprocesses auto --maxprocesses 4 -m "not slow"
 
 test-slow: $(STAMP) ## run the longer tests
-	@$(RUN) pytest -m slow || [ $$? -eq 5 ] # 5: there are none
+	@$(PYTEST) -m slow || [ $$? -eq 5 ] # 5: there are none
 
 lint: $(STAMP) ## look for mistakes and unformatted code (ruff)
 	@$(RUN) ruff check .
@@ -45,13 +48,26 @@ lint: $(STAMP) ## look for mistakes and unformatted code (ruff)
 types: $(STAMP) ## check the types (mypy)
 	@$(RUN) mypy
 
+docs: $(STAMP) ## build the documentation into site/, with warnings as errors
+	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
+
+dist: $(STAMP) ## build the wheel and the source distribution into dist/
+	@rm -rf build dist *.egg-info # a list of files there is taken over
+	@$(RUN) build --no-isolation --quiet .
+
+test-wheel: dist ## test the wheel: what is in it, and each extra in an empty environment
+	@$(VENV)/bin/python scripts/test_wheel.py
+
+test-oldest: dist ## test the wheel on the oldest versions, constraints-oldest.txt; TESTS=tests for every test
+	@$(VENV)/bin/python scripts/test_wheel.py --oldest $(TESTS)
+
 bench: $(STAMP) ## run every benchmark in scripts/, one after the other
 	@set -e; for script in scripts/bench_*.py; do \
 		[ -e "$$script" ] || { echo "There are no benchmarks: no scripts/bench_*.py." >&2; exit 1; }; \
 		echo "== $$script"; $(VENV)/bin/python "$$script"; done
 
 clean: ## remove .venv and everything else that can be made again
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	@find xframe tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The stamp is written last: a set-up that was interrupted has none, and the next one starts afresh.

@@ -1,4 +1,4 @@
-"""Which framework has which layer: the tables in the README, derived from the layout tables.
+"""Which framework has which layer: the tables of docs/reference/support.md, derived from the layout tables.
 
 Without an argument: the layers in every framework. "run" means that xframe builds, runs and moves the layer; "count" that it
 counts and explains it; "no" that the framework does not have it.

@@ -436,6 +436,8 @@ def test_every_folded_operator_is_in_a_chain() -> None:
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_folding(name: str, tmp_path: Path) -> None:
+    if name in ("split unevenly", "split the last") and before(onnxruntime, 1, 32):
+        pytest.skip("onnxruntime before 1.32 makes 4 parts of 6 as if they were 8")
     opset, nodes, constants = CHAINS[name]
     arrays = {"source": SOURCE, "R": array(1, 1, 4, 4)} | {k: np.array(v, np.int64) for k, v in constants.items()}
     kind = TensorProto.DOUBLE if name in ("cast wider", "filled") else TensorProto.FLOAT
@@ -537,6 +539,11 @@ def field(number: int, content: bytes, more: bytes = b"", hole: int = 0) -> byte
     return head(number, len(content) + len(more) + hole) + content + more
 
 
+def before(module: ModuleType, *version: int) -> bool:
+    """Whether a library is older than a version."""
+    return tuple(map(int, module.__version__.split(".")[: len(version)])) < version
+
+
 # ---- Types of numbers, and where they are.
 
 TYPES = "float32 uint8 int8 uint16 int16 int32 int64 bool float16 float64 uint32 uint64 complex64 complex128".split()
@@ -545,6 +552,8 @@ TYPES = "float32 uint8 int8 uint16 int16 int32 int64 bool float16 float64 uint32
 @pytest.mark.parametrize("raw", [True, False], ids=["raw", "fields"])
 @pytest.mark.parametrize("dtype", TYPES)
 def test_types(dtype: str, raw: bool, tmp_path: Path) -> None:
+    if dtype.startswith("complex") and not raw and before(onnx, 1, 19):
+        pytest.skip("onnx before 1.19 does not read complex numbers that are fields")
     wanted = np.array([[1, 0, 3], [100, 5, 6]]).astype(dtype)
     if np.dtype(dtype).kind in "fc":
         wanted = wanted + np.array(0.1, dtype)
@@ -918,12 +927,17 @@ def corrupted(content: bytes, random: np.random.Generator) -> bytes:
     return bytes(data)
 
 
+def repeated(described: Any) -> bool:
+    """Whether a field is a list; protobuf 4 asks otherwise than protobuf 7."""
+    return described.is_repeated if hasattr(described, "is_repeated") else described.label == described.LABEL_REPEATED
+
+
 def parts(message: Any) -> Iterator[tuple[Any, Any]]:
     """Every field that is set in a message and in those in it, with the message."""
     for described, value in message.ListFields():
         yield message, described
         if described.message_type:
-            for inner in value if described.is_repeated else [value]:
+            for inner in value if repeated(described) else [value]:
                 yield from parts(inner)
 
 
@@ -939,13 +953,13 @@ def altered(content: bytes, random: np.random.Generator) -> bytes:
         described.TYPE_INT32: [-1, 0, 1, 2, 6, 7, 9, 10, 16, 17, 21, 99],
     }.get(described.type)
     kept = getattr(message, described.name)
-    if others and described.is_repeated:
+    if others and repeated(described):
         kept[random.integers(len(kept))] = others[random.integers(len(others))]
     elif others:
         setattr(message, described.name, others[random.integers(len(others))])
-    elif described.is_repeated and random.integers(2):
+    elif repeated(described) and random.integers(2):
         kept.append(kept[random.integers(len(kept))])
-    elif described.is_repeated:
+    elif repeated(described):
         del kept[random.integers(len(kept))]
     else:
         message.ClearField(described.name)
@@ -1056,9 +1070,11 @@ def exported(tmp_path: Path, module: Any, shape: tuple[int, ...], folding: bool)
     import torch
 
     path = tmp_path / "exported.onnx"
+    # PyTorch before 2.5 has no other exporter.
+    exporter = {} if before(torch, 2, 5) else {"dynamo": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(module, (torch.randn(*shape),), path, dynamo=False, do_constant_folding=folding)
+        torch.onnx.export(module, (torch.randn(*shape),), path, do_constant_folding=folding, **exporter)
     return load(path)
 
 

@@ -63,7 +63,7 @@ class Examination:
         return self.status == "done"
 
     def report(self, format: str = "text") -> str:
-        """The examination as ``text``, ``markdown`` or ``json``."""
+        """The examination as ``text``, ``markdown``, ``html`` or ``json``."""
         from xframe.report import render
 
         return render(self, format)

@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import click
 
-from xframe import __version__
 from xframe.cli.baseline import check, record
 from xframe.cli.compare import compare
+from xframe.cli.completion import completed, completion, register
 from xframe.cli.diagnose import diagnose
 from xframe.cli.doctor import doctor
 from xframe.cli.explain import explain
@@ -22,30 +22,48 @@ from xframe.report import printable
 __all__ = ["main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="xframe")
-def cli() -> None:
+def _show_versions(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from xframe.cli.version import versions
+
+        click.echo(versions())
+        context.exit()
+
+
+@click.group(
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_versions,
+    help="Show the versions of xframe and of what it works with, and exit.",
+)
+@click.pass_context
+def cli(context: click.Context) -> None:
     """The same recurrent layer in two frameworks: counted, explained, moved and proven.
 
     CELL is rnn, lstm or gru. Exit status: 0 equivalent or done, 1 not equivalent, 2 could not compare.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+        context.exit(STATUS["error"])
 
 
-for _command in (compare, explain, inspect, verify, diagnose, convert, record, check, doctor):
-    cli.add_command(_command)
+for _command in (compare, explain, inspect, verify, diagnose, convert, record, check, doctor, completion):
+    cli.add_command(completed(_command))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; leaves by SystemExit with the status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    register()
     try:
-        cli.main(given, prog_name="xframe", standalone_mode=False)
-        sys.exit(0)
-    except click.exceptions.Exit as request:
-        sys.exit(request.exit_code)
-    except click.exceptions.NoArgsIsHelpError as help_:
-        click.echo(help_.format_message())
-        sys.exit(2)
+        sys.exit(cli.main(given, prog_name="xframe", standalone_mode=False))
     except click.ClickException as error:
         _fail(given, SpecError(_sentence(error.format_message())))
     except XframeError as error:
@@ -55,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _sentence(text: str) -> str:
+    text = " ".join(text.split())
     return text if text.endswith(".") else f"{text}."
 
 

@@ -78,7 +78,7 @@ def opened(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
         importlib.import_module("onnxruntime")  # which model.py needs
     except ImportError as error:
         raise MissingFrameworkError(
-            f"Cannot run {folder / 'model.onnx'}: {error}; pip install onnx onnxruntime."
+            f"Cannot run {folder / 'model.onnx'}: {error}; pip install 'xframe[files]'."
         ) from None
     try:
         onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
