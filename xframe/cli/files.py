@@ -64,7 +64,8 @@ def verify(
     """Compare two model files layer by layer.
 
     Layers are paired by name, order and shape. Their parameters must be equal but for rounding, however the frameworks pack
-    them, and so must what the NumPy reference makes of them. Tensors of other layers must hold the same numbers.
+    them, and so must what the NumPy reference makes of them. Tensors of other layers must hold the same numbers. Where both files
+    say what runs between the layers (activations, masks, epsilon), as Keras's do, that is compared, and the whole models are run.
 
     \b
     Examples:
