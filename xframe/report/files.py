@@ -138,7 +138,8 @@ def _between(whole: Whole) -> Iterator[Block]:
         yield Table(headers, rows, frozenset(headers[-2:]))
     yield Items(tuple(f"{text[0].upper()}{text[1:]}." for text in whole.lacking))
     if whole.off is None:
-        yield Paragraph("The whole models were not run, because layers or tensors differ.")
+        why = whole.reason if whole.status == "inconclusive" else "layers differ, so that the whole models were not run"
+        yield Paragraph(f"{why[0].upper()}{why[1:]}.")
     else:
         yield Paragraph(
             f"The outputs of the whole models differ by {whole.off.max_abs:.1e}, {ratio_text(whole.off.noise_ratio)} times the "
