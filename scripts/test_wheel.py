@@ -46,8 +46,12 @@ class Environment:
     def install(self, *arguments: str) -> None:
         """Install by the pip of the Python that runs this, without compiling what may never be imported."""
         pip = [sys.executable, "-m", "pip", "--python", str(self.folder / "venv"), "--disable-pip-version-check"]
-        subprocess.run([*pip, "install", "--quiet", "--quiet", "--no-compile", *arguments], check=True)
-        subprocess.run([*pip, "check"], check=True, stdout=subprocess.DEVNULL)
+        for words in (["install", "--quiet", "--quiet", "--no-compile", *arguments], ["check"]):
+            done = subprocess.run(
+                [*pip, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            )
+            if done.returncode:
+                sys.exit(f"pip {' '.join(words)} fails:\n{done.stdout}")
 
     def run(self, command: str, *arguments: str, status: int = 0) -> str:
         """What a program of the environment prints; ``command`` is split at spaces."""

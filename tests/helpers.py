@@ -364,6 +364,11 @@ def module_at(path: Path) -> ModuleType:
     return module
 
 
+def before(module: ModuleType, *version: int) -> bool:
+    """Whether a library is older than a version."""
+    return tuple(map(int, module.__version__.split(".")[: len(version)])) < version
+
+
 def clear_registry() -> None:
     """Make the registry of frameworks look again."""
     for function in vars(adapters).values():

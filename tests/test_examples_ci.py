@@ -129,6 +129,7 @@ def test_the_project_takes_xframe_from_where_it_is() -> None:
 
 
 def test_github_would_take_the_workflow() -> None:
+    pytest.importorskip("check_jsonschema", reason="check-jsonschema needs click 8.5; those who work on xframe have it")
     done = tool("check_jsonschema", "--builtin-schema", "vendor.github-workflows", WORKFLOW)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from helpers import before
 from onnx import TensorProto, helper, numpy_helper
 from test_real_models import example, find_models  # noqa: F401 - example is a fixture
 
@@ -537,11 +538,6 @@ def head(number: int, length: int) -> bytes:
 
 def field(number: int, content: bytes, more: bytes = b"", hole: int = 0) -> bytes:
     return head(number, len(content) + len(more) + hole) + content + more
-
-
-def before(module: ModuleType, *version: int) -> bool:
-    """Whether a library is older than a version."""
-    return tuple(map(int, module.__version__.split(".")[: len(version)])) < version
 
 
 # ---- Types of numbers, and where they are.

@@ -1,7 +1,8 @@
 """A recurrent layer in plain PyTorch for what PyTorch's own fused layers cannot do.
 
 Nothing here needs the rest of xframe once the layer is built: it trains, moves to any device, and goes through
-``torch.compile``, ``torch.export`` and ``state_dict`` as any other module does.
+``torch.compile``, ``torch.export`` and ``state_dict`` as any other module does. Compiling needs PyTorch 2.12: some older ones
+compute wrong gradients without a word.
 """
 
 from __future__ import annotations
