@@ -185,6 +185,18 @@ def test_a_step_that_only_one_has() -> None:
     assert other.diagnosis.status == "unexplained"
 
 
+def test_an_option_without_effect_is_not_blamed_for_another_difference() -> None:
+    def model(*front: Any, bound: float | None) -> Any:
+        return filled([*front, layers.LSTM(3), layers.Dense(2), layers.ReLU(max_value=bound)])
+
+    found = xframe.verify(model(layers.Masking(), bound=50.0), model(bound=None))
+    assert found.status == "different"
+    assert found.diagnosis is not None
+    assert found.diagnosis.status == "unexplained"
+    assert not found.diagnosis.causes
+    assert found.diagnosis.reason.startswith("The first model has the step masking")
+
+
 def test_what_makes_no_difference() -> None:
     """Dropout does nothing at inference, a linear activation never, and a relu without a bound is a relu."""
     for a, b in (

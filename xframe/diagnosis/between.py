@@ -21,8 +21,9 @@ def between(whole: Whole, a: str, b: str) -> Diagnosis | None:
         return None
     off, mended, causes = whole.off, whole.mended, tuple[Cause, ...]()
     reason = _sentence(whole.reason)
-    if mended is not None:
-        cause = Cause(tuple(_faults(slip for slip in whole.slips if slip.off.differs)), *_figures(mended))
+    counting = [slip for slip in whole.slips if slip.off.differs]
+    if mended is not None and counting:
+        cause = Cause(tuple(_faults(counting)), *_figures(mended))
         mend = " ".join(fault.mend for fault in cause.faults)
         if mended.differs:
             left = f"{mended.max_abs:.2g} off, {times(mended.noise_ratio)} the rounding noise"
