@@ -137,7 +137,7 @@ def _framework(name: str, kind: type[Adapter], loaded: list[Adapter]) -> Section
     """A framework, added to ``loaded`` if it can be."""
     title = kind.packing.title
     if kind.missing():
-        effect = f"counted and explained only; to run it: pip install 'xframe[{name}]'"
+        effect = f"counted and explained only; to run it: pip install 'xframe[{kind.extra or name}]'"
         return Section(title, (Setting(title, "not installed", effect),))
     try:
         adapter = get_adapter(name)
@@ -170,9 +170,17 @@ _USE = {
 }
 
 
+def _plain(adapter: Adapter) -> Recurrent:
+    """A small layer that the framework has."""
+    cells = [cell for cell in ("rnn", "lstm", "gru") if cell in adapter.packing.rows]
+    return Recurrent(cells[0], 2, 3)
+
+
 def _tried(adapter: Adapter, dtype: str) -> str:
     """What becomes of a small layer in a float type: some frameworks take one and compute in a narrower one."""
-    spec, probe = Recurrent("rnn", 2, 3), Probe(dtype="bfloat16")  # numbers that every float type holds
+    spec, probe = _plain(adapter), Probe(dtype="bfloat16")  # numbers that every float type holds
+    if why := adapter.lacks(spec, dtype):
+        return f"does not run: {why}"
     params, x = draw_parameters(spec, probe.seed, probe.dtype), draw_input(spec, probe)
     try:
         out = adapter.run(

@@ -12,6 +12,7 @@ __all__ = [
     "MissingFrameworkError",
     "SpecError",
     "UnsupportedError",
+    "WorkerError",
     "XframeError",
 ]
 
@@ -38,6 +39,12 @@ class MissingFrameworkError(XframeError, ImportError):
     """A framework was asked for and is not installed, or cannot be loaded."""
 
     kind = "missing-framework"
+
+
+class WorkerError(XframeError):
+    """A process in which a framework runs by itself has ended, or the framework failed in it."""
+
+    kind = "worker"
 
 
 class LayoutError(XframeError, ValueError):

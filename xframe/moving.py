@@ -66,4 +66,4 @@ def transfer(source: Any, target: Any, mask: str | None = None) -> None:
                 f"The {reader.title} layer has {option}={described(a)} and the {writer.title} layer has "
                 f"{option}={described(b)}; build the target with the source's options."
             )
-    writer.load(target, Blocks(reader.packing, theirs, reader.read(source), wanted=mine))
+    writer.load(target, Blocks(reader.packing_of(source), theirs, reader.read(source), wanted=mine))

@@ -23,9 +23,12 @@ __all__ = [
     "DTYPES",
     "FLOATS",
     "Adapter",
+    "Isolated",
     "Setting",
+    "Variant",
     "check_dtype",
     "check_mask_kind",
+    "first_of",
     "on_off",
     "one_dtype",
     "variable",
@@ -45,6 +48,20 @@ class Setting(NamedTuple):
     effect: str
 
 
+class Variant(NamedTuple):
+    """A way to run a framework that is fixed for a whole process.
+
+    Attributes:
+        title: what people call it, ``Keras on JAX``.
+        requires: modules that must be importable besides the framework's own.
+        environment: variables that the process begins with.
+    """
+
+    title: str
+    requires: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
 class Adapter(ABC):
     """One framework. The constructor imports it; nothing else does.
 
@@ -56,19 +73,25 @@ class Adapter(ABC):
         packing: the framework's name and layout tables, usable without it.
         requires: the modules that must be importable.
         roots: the top-level modules whose classes are its layers.
+        extra: the extra of xframe that installs it, where that has not the adapter's name.
+        usual: whether it is compared when no framework is named.
+        variants: by name, ways to run it that need a process of their own each; see `xframe.isolation`.
         shares: whether `write` may be given views of the source's own memory: it copies them at once, in any order.
     """
 
-    packing: ClassVar[Packing]
-    requires: ClassVar[tuple[str, ...]]
+    packing: Packing
+    requires: tuple[str, ...]
     roots: ClassVar[tuple[str, ...]]
+    extra: ClassVar[str] = ""
+    usual: ClassVar[bool] = False
+    variants: ClassVar[Mapping[str, Variant]] = {}
     shares: ClassVar[bool] = False
 
     def __init__(self) -> None:
         if missing := self.missing():
             raise MissingFrameworkError(
                 f"{self.packing.title} was asked for, but {' and '.join(missing)} cannot be found; "
-                f"install it with: pip install 'xframe[{self.packing.name}]'."
+                f"install it with: pip install 'xframe[{self.extra or self.packing.name}]'."
             )
 
     def _import(self, module: str) -> Any:
@@ -105,6 +128,21 @@ class Adapter(ABC):
     def layouts(self) -> Mapping[str, Any]:
         """The layout rows by cell."""
         return self.packing.rows
+
+    def packing_of(self, layer: Any) -> Packing:
+        """How this very layer stores its numbers: `packing`, but where a framework has several layers of one function."""
+        return self.packing
+
+    def lacks(self, spec: Layer, dtype: str) -> str:
+        """Why such a layer cannot be run in a float type of `FLOATS`, as a sentence; nothing if it can.
+
+        It may well be built and read in it. What says so is left out of a comparison in that type, and the report says why.
+        """
+        return ""
+
+    def remark(self, spec: Layer, dtype: str) -> str:
+        """What a report should say of how such a layer is run in a float type, as a sentence; nothing if it goes without."""
+        return ""
 
     @abstractmethod
     def version(self) -> str:
@@ -213,7 +251,7 @@ class Adapter(ABC):
 
         spec = self.spec(layer)
         self.dtype(layer)  # refuses what NumPy has no type for
-        return unpack(self.packing, spec, self.read(layer))
+        return unpack(self.packing_of(layer), spec, self.read(layer))
 
     def load(self, layer: Any, blocks: Mapping[Any, np.ndarray]) -> None:
         """Write canonical parameters into a layer; all are checked before the first is written.
@@ -225,16 +263,29 @@ class Adapter(ABC):
         """
         from xframe.packing import check_names, pack, refuse_overflow, validated
 
-        spec, dtype = self.spec(layer), self.dtype(layer)
-        check_names(self.packing.natives(spec), self.read(layer), self.title)
-        refuse_overflow(self.packing, spec, validated(spec, blocks), dtype)
-        self.write(layer, pack(self.packing, spec, blocks, dtype, self.shares))
+        spec, dtype, packing = self.spec(layer), self.dtype(layer), self.packing_of(layer)
+        check_names(packing.natives(spec), self.read(layer), self.title)
+        refuse_overflow(packing, spec, validated(spec, blocks), dtype)
+        # NumPy has no bfloat16: the framework rounds as it is written to.
+        narrow = "float32" if dtype == "bfloat16" else dtype
+        self.write(layer, pack(packing, spec, blocks, narrow, self.shares))
 
     def build_loaded(self, spec: Layer, blocks: Mapping[Any, np.ndarray], dtype: str) -> Any:
         """A new layer with given canonical parameters."""
         layer = self.blank(spec, dtype)
         self.load(layer, blocks)
         return layer
+
+
+class Isolated:
+    """A native layer that lives in the process of its adapter; here it only has a number.
+
+    Attributes:
+        adapter: of which it is a layer, and which alone can do something with it.
+    """
+
+    def __init__(self, adapter: Adapter, process: object, number: int) -> None:
+        self.adapter, self.process, self.number = adapter, process, number
 
 
 def variable(name: str, effect: str) -> Setting:
@@ -258,6 +309,14 @@ def check_mask_kind(mask: str | None) -> None:
     """SpecError unless this says which masks a layer will be given."""
     if mask not in (None, "right", "any"):
         raise SpecError(f"mask must be 'right', 'any' or None, not {mask!r}.")
+
+
+def first_of(layer: object) -> object:
+    """The first thing in lists in lists: a framework without layers of its own has lists of cells for them."""
+    for _ in range(3):  # layers, directions, and what they are made of
+        if isinstance(layer, list | tuple) and layer:
+            layer = layer[0]
+    return layer
 
 
 def one_dtype(kinds: set[str], layer: str) -> str:

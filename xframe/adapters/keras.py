@@ -10,7 +10,7 @@ from importlib.metadata import version as distribution_version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xframe.activations import ACTIVATIONS, check_activation
-from xframe.adapters.base import Adapter, Setting, check_dtype, check_mask_kind, one_dtype, variable
+from xframe.adapters.base import Adapter, Setting, Variant, check_dtype, check_mask_kind, one_dtype, variable
 from xframe.cells import get_cell
 from xframe.errors import LayoutError, SpecError, UnsupportedError
 from xframe.layout import ANY, Join, Layout, Leaf, Packing, Stack, Tensor, gates, places, states
@@ -237,6 +237,12 @@ class KerasAdapter(Adapter):
     packing = KERAS
     requires = ("keras",)
     roots = ("keras",)
+    usual = True
+    variants = {  # noqa: RUF012, declared by the base class
+        "tensorflow": Variant("Keras on TensorFlow", ("tensorflow",), {"KERAS_BACKEND": "tensorflow"}),
+        "jax": Variant("Keras on JAX", ("jax",), {"KERAS_BACKEND": "jax", "JAX_ENABLE_X64": "1"}),
+        "torch": Variant("Keras on PyTorch", ("torch",), {"KERAS_BACKEND": "torch"}),
+    }
     shares = True
 
     def __init__(self) -> None:
@@ -264,6 +270,14 @@ class KerasAdapter(Adapter):
     def version(self) -> str:
         backend = self._keras.backend.backend()
         return f"{self._keras.__version__} on {backend} {distribution_version(backend)}"
+
+    def lacks(self, spec: Layer, dtype: str) -> str:
+        if dtype != "float64" or self._keras.backend.result_type("float64", "float64") == "float64":
+            return ""
+        return (
+            f"Keras {self._keras.__version__} has no float64 on {self._keras.backend.backend()}: it takes the product of two "
+            "float64 numbers for a float32 one (keras.backend.result_type)."
+        )
 
     # ---- What it is set to, and what its names mean.
 
@@ -735,6 +749,8 @@ class KerasAdapter(Adapter):
         spec, chain, dtype = self.spec(layer, None if mask is None else "any"), self._chain(layer), self.dtype(layer)
         x = check_input(spec, x)
         state = check_state(spec, state, x.shape[0])
+        if why := self.lacks(spec, dtype):
+            raise UnsupportedError(why)
         call = _Call(self._keras, dtype)
         if isinstance(spec, Dense):
             y = call.numpy(chain.layers[0](call.tensor(x)))
@@ -777,7 +793,7 @@ class KerasAdapter(Adapter):
         for one in self._chain(layer).layers:
             for half in _halves(one):
                 for kept in self._keras.tree.flatten(getattr(half, "states", None) or []):
-                    kept.assign(self._keras.ops.zeros_like(kept))
+                    kept.assign(self._keras.ops.zeros(kept.shape, dtype=kept.dtype))
 
 
 class _Call:

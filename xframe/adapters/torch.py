@@ -139,6 +139,7 @@ class TorchAdapter(Adapter):
     packing = TORCH
     requires = ("torch",)
     roots = ("torch",)
+    usual = True
     shares = True  # copy_ transposes faster than NumPy does
 
     def __init__(self) -> None:
@@ -278,18 +279,6 @@ class TorchAdapter(Adapter):
                     raise LayoutError(f"{name} takes {tuple(named[name].shape)}, not {array.shape}.")
                 named[name].copy_(self._tensor(array))
                 del array  # freed before the next one is made
-
-    def load(self, layer: Any, blocks: Mapping[Any, np.ndarray]) -> None:
-        if self.dtype(layer) != "bfloat16":
-            super().load(layer, blocks)
-            return
-        from xframe.packing import check_names, pack, refuse_overflow, validated
-
-        # NumPy has no bfloat16: PyTorch rounds as it copies.
-        spec = self.spec(layer)
-        check_names(self.packing.natives(spec), self.read(layer), self.title)
-        refuse_overflow(self.packing, spec, validated(spec, blocks), "bfloat16")
-        self.write(layer, pack(self.packing, spec, blocks, "float32", self.shares))
 
     def run(
         self,
