@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from xframe.adapters import known_adapters, known_packings
+from xframe.adapters import known_packings, usual_adapters
 from xframe.cells import get_cell
 from xframe.counts import count_in, terms
 from xframe.errors import SpecError, UnsupportedError
@@ -103,7 +103,7 @@ def _distinct(matches: list[Match]) -> Iterator[Match]:
 
 def _candidates(spec: Recurrent, steps: int | None) -> Iterator[Match]:
     for name, packing in known_packings().items():
-        rare = 0.0 if name in known_adapters() else _RARE_FRAMEWORK
+        rare = 0.0 if name in usual_adapters() else _RARE_FRAMEWORK
         for words, changed, weight in _variants(spec, steps):
             try:
                 one = count_in(packing, changed)

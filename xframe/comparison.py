@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xframe import noise, reference
-from xframe.adapters import adapter_of, get_adapter, known_adapters
+from xframe.adapters import adapter_of, get_adapters, title_of, usual_adapters
 from xframe.adapters.base import DTYPES, FLOATS, Adapter
 from xframe.blindness import causes, hidden
 from xframe.counts import count, unsupported
@@ -24,7 +24,7 @@ from xframe.errors import SpecError, UnsupportedError
 from xframe.explanation import reasons
 from xframe.judging import LIMIT, Input, Subject, judge, judge_outputs, parameter_check, power, run_native
 from xframe.moving import transfer
-from xframe.packing import Parameters
+from xframe.packing import Parameters, refuse_unfit
 from xframe.probe import Probe, draw_input
 from xframe.reference import Given, Outputs
 from xframe.spec import Dense, Layer, Recurrent, Sequential, described
@@ -50,24 +50,27 @@ def compare(
     steps: int | None = None,
     seed: int = 0,
     mask: str | None = None,
+    isolate: bool = False,
 ) -> Verdict:
     """Compare a layer across frameworks, or two native layers with each other.
 
     ``compare(spec)`` builds the layer (or the chain) in each framework with the same random weights, moves the weights from
-    each framework to each other one, and judges every output of every layer so made.
+    each framework to the next one and from the last to the first, and judges every output of every layer so made.
     ``compare(a, b)`` takes two native layers as they are, with the weights they have.
 
     Args:
         a: a `Recurrent`, `Dense` or `Sequential`, or a native layer.
         b: the other native layer.
-        frameworks: for a spec, the adapters' names; all of them if None. A framework that does not have the layer is then
-            left out and named in the verdict; one that is asked for by name is an error.
+        frameworks: for a spec, the names of adapters or of their variants (``keras[jax]``); Keras and PyTorch if None. A
+            framework that does not have the layer is then left out and named in the verdict; one that is asked for by name
+            is an error.
         dtypes: for a spec, float types to judge: ``float64`` the function, ``float32``, ``float16`` and ``bfloat16`` the
-            numerics.
+            numerics. A framework that lacks one is not judged in it, and the verdict says so.
         batch, steps: sizes of the probe (a stateful layer has its own batch size); without ``steps`` it has five, and where a
             mistake would not show in these, more. seed: of all random numbers.
         mask: for two native layers, which masks to give them as well: ``"right"`` or ``"any"``, as of `Recurrent`. None for
             none. A spec has its own ``mask``.
+        isolate: for a spec, whether each framework runs in a process of its own; a variant always does.
 
     Returns:
         The verdict, true only when equivalent.
@@ -77,6 +80,7 @@ def compare(
         UnsupportedError: a layer is not understood, or a framework that was asked for does not have it.
         MissingFrameworkError: a framework is not installed.
         LayoutError: a weight is not finite.
+        WorkerError: a process in which a framework runs has ended.
     """
     probe = Probe(batch, _STEPS if steps is None else steps, seed)
     if isinstance(a, Recurrent | Dense | Sequential):
@@ -84,11 +88,14 @@ def compare(
             raise SpecError("mask goes with two native layers; give a spec its own: Recurrent(..., mask='right').")
         if b is not None:
             raise SpecError("Compare a spec alone, or two native layers; a spec cannot be compared with a layer.")
-        return compare_spec(a, frameworks, dtypes, probe, strict=frameworks is not None, longer=steps is None)
+        strict, longer = frameworks is not None, steps is None
+        return compare_spec(a, frameworks, dtypes, probe, strict=strict, longer=longer, isolate=isolate)
     if b is None:
         raise SpecError("To compare a native layer, give the other one too: compare(a, b).")
     if frameworks is not None:
         raise SpecError("frameworks goes with a spec; two native layers bring their own.")
+    if isolate:
+        raise SpecError("isolate goes with a spec; two native layers are in this process already.")
     return _compare_layers(a, b, probe, mask, longer=steps is None)
 
 
@@ -103,6 +110,7 @@ def compare_spec(
     strict: bool,
     moved_only: bool = False,
     longer: bool = False,
+    isolate: bool = False,
 ) -> Verdict:
     """`compare` for a spec; unless ``strict``, a framework that does not have the layer is left out and named.
 
@@ -113,18 +121,21 @@ def compare_spec(
     dtypes = _checked_dtypes(dtypes)
     layers = model.layers if isinstance(model, Sequential) else (model,)
     names = _names(layers)
-    adapters, left_out = _choose(layers, frameworks, strict)
+    adapters, left_out = _choose(layers, frameworks, strict, isolate)
+    judged, notes = _judged_in(layers, adapters, dtypes)
     probe = fitting(layers, replace(probe, dtype=max(dtypes, key=lambda d: noise.ROUNDOFF[d])))
-    # The power of a verdict is that of its sharpest judgement, not of one that was not made.
-    sharpest = min(dtypes, key=lambda d: noise.ROUNDOFF[d])
-    chosen = drawn(layers, names, probe, dtypes, longer)
+    # The power of a verdict is that of the sharpest judgement of each framework, and so of the framework in which that is
+    # least sharp.
+    sharpest = max((min(own, key=_roundoff) for own in judged.values()), key=_roundoff)
+    chosen = drawn(layers, names, probe, dtypes, longer, sharpest)
     params, given_inputs = [one.params for one in chosen], [given for one in chosen for given in one.inputs]
     shown = {title: found for one in chosen for title, found in one.margins.items()}
     checks: list[Check] = []
     pairs: list[ParameterCheck] = []
     failures: list[_Failure] = []
     for dtype in dtypes:
-        made = [list(_subjects(adapters, layer, p, dtype)) for layer, p in zip(layers, params, strict=True)]
+        here = [one for one in adapters if dtype in judged[one.name]]
+        made = [list(_subjects(here, layer, p, dtype)) for layer, p in zip(layers, params, strict=True)]
         for name, subjects in zip(names, made, strict=True):
             pairs += _moved_pairs(name, subjects, dtype)
         for given in given_inputs:
@@ -146,10 +157,35 @@ def compare_spec(
         checks,
         power(given_inputs, shown),
         probe,
-        (),
+        notes,
         search=search,
         tried=given_inputs,
     )
+
+
+def _roundoff(dtype: str) -> float:
+    return noise.ROUNDOFF[dtype]
+
+
+def _judged_in(
+    layers: Sequence[Layer], adapters: Sequence[Adapter], dtypes: Sequence[str]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """By adapter the float types that it is judged in, and sentences about those that it lacks.
+
+    Raises:
+        UnsupportedError: one lacks all of them.
+    """
+    judged: dict[str, list[str]] = {}
+    notes: dict[str, None] = {}
+    for adapter in adapters:
+        why = {d: next(filter(None, (adapter.lacks(layer, d) for layer in layers)), "") for d in dtypes}
+        judged[adapter.name] = [d for d in dtypes if not why[d]]
+        if not judged[adapter.name]:
+            raise UnsupportedError(f"{why[dtypes[0]]} Choose another float type than {' and '.join(dtypes)}.")
+        notes |= {f"{adapter.title} was not judged in {d}: {text}": None for d, text in why.items() if text}
+        said = [adapter.remark(layer, d) for d in judged[adapter.name] for layer in layers]
+        notes |= dict.fromkeys(filter(None, said))
+    return judged, list(notes)
 
 
 def _judged(subjects: Sequence[Subject], moved_only: bool) -> Sequence[Subject]:
@@ -169,19 +205,18 @@ def _checked_dtypes(dtypes: Sequence[str]) -> list[str]:
 
 
 def _choose(
-    layers: Sequence[Layer], frameworks: Sequence[str] | None, strict: bool
+    layers: Sequence[Layer], frameworks: Sequence[str] | None, strict: bool, isolate: bool
 ) -> tuple[list[Adapter], dict[str, str]]:
     """The adapters to compare, and why others are left out."""
     chosen, left_out = [], {}
-    for name in known_adapters() if frameworks is None else dict.fromkeys(frameworks):
-        adapter = get_adapter(name)
+    for adapter in get_adapters(usual_adapters() if frameworks is None else frameworks, isolate):
         try:
             for layer in layers:
-                adapter.packing.layout(layer)
+                refuse_unfit(adapter.packing, layer)
         except UnsupportedError as error:
             if strict:
                 raise
-            left_out[name] = str(error)
+            left_out[adapter.name] = str(error)
         else:
             chosen.append(adapter)
     if not chosen:
@@ -198,15 +233,18 @@ def fitting(layers: Sequence[Layer], probe: Probe) -> Probe:
 
 
 def _subjects(adapters: Sequence[Adapter], spec: Layer, params: Parameters, dtype: str) -> Iterator[Subject]:
-    """In each framework the layer loaded from the canonical weights, and one for each framework they are moved from."""
+    """In each framework the layer loaded from the canonical weights, and one with the weights of the framework before it.
+
+    So every framework's weights are read once and every framework's are written once, which is all that a move is made of:
+    reading gives canonical parameters, and writing takes them.
+    """
     loaded = [Subject(one, one.build_loaded(spec, params, dtype), _LOADED) for one in adapters]
-    for subject in loaded:
+    for i, subject in enumerate(loaded):
         yield subject
-        for other in loaded:
-            if other is not subject:
-                target = subject.adapter.blank(spec, dtype)
-                transfer(other.native, target, getattr(spec, "mask", None))
-                yield Subject(subject.adapter, target, f"from {other.adapter.title}")
+        if len(loaded) > 1:
+            source, target = loaded[i - 1], subject.adapter.blank(spec, dtype)
+            transfer(source.native, target, getattr(spec, "mask", None))
+            yield Subject(subject.adapter, target, f"from {source.adapter.title}")
 
 
 def _moved_pairs(name: str, subjects: Sequence[Subject], dtype: str) -> Iterator[ParameterCheck]:
@@ -295,20 +333,28 @@ def _compare_layers(a: Any, b: Any, probe: Probe, mask: str | None, longer: bool
     # Rounding alone apart, both must compute what the first one's parameters say. Where only rounding differs, each is held
     # to its own parameters, because the reference would show that rounding as a difference of function.
     own = pair.rounding and params[0].keys() == params[1].keys()
+    unjudged = {
+        f"{one.adapter.title} ({one.weights}) was not judged in float64: {why}": one.weights
+        for one, spec, kind in zip((first, second), specs, kinds, strict=True)
+        if kind != "float64" and (why := one.adapter.lacks(spec, "float64"))
+    }
     dtypes = list(dict.fromkeys(("float64", *kinds)))
-    chosen = completed(most_called(specs), "layer", params[0], draw_input(specs[0], probe), probe, dtypes, longer)
+    remarks = [s.adapter.remark(spec, d) for s, spec in zip((first, second), specs, strict=True) for d in dtypes]
+    sharpest = narrow if unjudged else "float64"
+    layer = most_called(specs)
+    chosen = completed(layer, "layer", params[0], draw_input(specs[0], probe), probe, dtypes, longer, sharpest)
     checks: list[Check] = []
     failures: list[_Failure] = []
     for dtype in dtypes:
         for subject, blocks, kind in zip((first, second), params, kinds, strict=True):
-            if dtype not in ("float64", kind):
+            if dtype != kind and (dtype != "float64" or subject.weights in unjudged.values()):
                 continue
             # A stateful layer is left in peace: running it would change its states.
             if dtype != kind or getattr(subject.adapter.spec(subject.native), "stateful", False):
                 subject = replace(subject, native=subject.adapter.clone(subject.native, dtype))
             for given in chosen.inputs:
                 against = replace(given, params=blocks) if own and blocks is not params[0] else given
-                power_of = chosen.margins.get(given.title, {}) if dtype == "float64" else {}
+                power_of = chosen.margins.get(given.title, {}) if dtype == sharpest else {}
                 found = list(judge(subject, against, against.noise(dtype), dtype, power_of))
                 checks += found
                 if _fails(found):
@@ -319,7 +365,7 @@ def _compare_layers(a: Any, b: Any, probe: Probe, mask: str | None, longer: bool
     theirs = (specs[1], params[1]) if failures and failures[0].subject.weights == second.weights else None
     search = failures[0].search(chosen.inputs, theirs) if failures else None
     power_of_all = power(chosen.inputs, chosen.margins)
-    notes += hidden(params[0])
+    notes += [*unjudged, *dict.fromkeys(filter(None, remarks)), *hidden(params[0])]
     tried = chosen.inputs
     return _verdict(specs[0], adapters, {}, [pair], checks, power_of_all, probe, notes, search=search, tried=tried)
 
@@ -431,7 +477,7 @@ def _conclude(
         worst = max(bad, key=lambda c: np.inf if c.noise_ratio is None else c.noise_ratio)
         only = "" if any(c.dtype == "float64" for c in bad) else " The function is the same; its numerics are not."
         return "different", (
-            f"{len(bad)} of {len(checks)} outputs differ; the worst is {worst.output} of {get_adapter(worst.framework).title} "
+            f"{len(bad)} of {len(checks)} outputs differ; the worst is {worst.output} of {title_of(worst.framework)} "
             f"({worst.weights}, {worst.dtype}): {worst.reason}.{only}"
         )
     if vague := [c for c in checks if c.status == "inconclusive"]:
@@ -442,16 +488,32 @@ def _conclude(
             f"The outputs agree, but this probe could not have shown: {', '.join(power.missed)}{f' ({why})' if why else ''}; "
             "use more steps, another seed, or other weights."
         )
-    names = " and ".join(one.title for one in adapters)
     ratio = max((c.noise_ratio for c in checks if c.noise_ratio is not None), default=0.0)
-    same = "compute the same function" if len(adapters) > 1 else "computes what the reference computes"
-    if not any(c.dtype == "float64" for c in checks):
-        kinds = " and ".join(dict.fromkeys(c.dtype for c in checks))
-        same = f"agree{'s' if len(adapters) == 1 else ''} with the reference in {kinds} (the function was not judged in float64)"
     return "equivalent", (
-        f"{names} {same}: all {len(checks)} outputs are within {ratio:.2g} times the rounding noise of the NumPy reference "
-        f"(limit {LIMIT:g})."
+        f"{_agreement(adapters, checks)}: all {len(checks)} outputs are within {ratio:.2g} times the rounding noise of the "
+        f"NumPy reference (limit {LIMIT:g})."
     )
+
+
+def _agreement(adapters: Sequence[Adapter], checks: Sequence[Check]) -> str:
+    """Who agrees with whom, and in what."""
+    in_float64 = {c.framework for c in checks if c.dtype == "float64"}
+    function = [one.title for one in adapters if one.name in in_float64]
+    numerics = [one.title for one in adapters if one.name not in in_float64]
+    said = []
+    if function:
+        same = "compute the same function" if len(function) > 1 else "computes what the reference computes"
+        said.append(f"{_listed(function)} {same}")
+    if numerics:
+        kinds = " and ".join(dict.fromkeys(c.dtype for c in checks if c.framework not in in_float64))
+        agree = f"agree{'s' if len(numerics) == 1 else ''} with the reference in {kinds}"
+        said.append(f"{_listed(numerics)} {agree} (the function was not judged in float64)")
+    return "; ".join(said)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names as a sentence lists them."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _of_drift(tried: Sequence[Input]) -> Iterator[str]:
@@ -463,7 +525,8 @@ def _of_drift(tried: Sequence[Input]) -> Iterator[str]:
 
 
 def _layer_report(name: str, spec: Layer, adapters: Sequence[Adapter | str]) -> LayerReport:
-    names = [one if isinstance(one, str) else one.name for one in adapters]
+    # Variants of a framework store the same.
+    names = [one.partition("[")[0] if isinstance(one, str) else one.packing.name for one in adapters]
     counts = {k: v for k, v in count(spec).items() if k in names}
     texts = [*reasons(spec, counts), *(text for k, text in unsupported(spec).items() if k in names)]
     return LayerReport(name, spec, counts, tuple(texts))

@@ -60,7 +60,12 @@ class Drawn:
 
 
 def drawn(
-    layers: Sequence[Layer], names: Sequence[str], probe: Probe, dtypes: Sequence[str], longer: bool = False
+    layers: Sequence[Layer],
+    names: Sequence[str],
+    probe: Probe,
+    dtypes: Sequence[str],
+    longer: bool = False,
+    sharpest: str = "",
 ) -> list[Drawn]:
     """For each layer of a chain what it is compared on; a later one reads what the reference puts out.
 
@@ -69,6 +74,7 @@ def drawn(
         probe: sizes and seed.
         dtypes: the float types that are judged.
         longer: whether inputs may be longer than the probe says, where a mistake would not show.
+        sharpest: the float type in which a mistake must show; that of ``dtypes`` in which most does, if not given.
 
     Raises:
         SpecError: a layer or the probe is too large.
@@ -80,7 +86,7 @@ def drawn(
     for i, (layer, name) in enumerate(zip(layers, names, strict=True)):
         # One and the same object in two places of a chain is one layer.
         twin = next((k for k in range(i) if layers[k] is layer), None)
-        search = _Search(layer, name, x, probe, dtypes, longer)
+        search = _Search(layer, name, x, probe, dtypes, longer, sharpest or _finest(dtypes))
         one = _choice(search, probe.seed + i) if twin is None else search.completed(search.first(found[twin].params))
         found.append(one)
         if i + 1 < len(layers):
@@ -113,9 +119,10 @@ def completed(
     probe: Probe,
     dtypes: Sequence[str],
     longer: bool = False,
+    sharpest: str = "",
 ) -> Drawn:
     """What a layer with these parameters is compared on, x and more; the arguments are those of `drawn`."""
-    search = _Search(layer, name, x, probe, dtypes, longer)
+    search = _Search(layer, name, x, probe, dtypes, longer, sharpest or _finest(dtypes))
     return search.completed(search.first(params))
 
 
@@ -129,6 +136,7 @@ class _Search:
     probe: Probe
     dtypes: Sequence[str]
     longer: bool
+    sharpest: str
 
     def first(self, params: Parameters) -> Drawn:
         """What every layer is run on."""
@@ -169,8 +177,12 @@ class _Search:
         return replace(found, inputs=[*found.inputs, one], margins={**found.margins, one.title: self._margins(one)})
 
     def _margins(self, one: Input) -> dict[str, dict[str, float]]:
-        """In the float type in which most shows: the power of a verdict is that of its sharpest judgement."""
-        return margins(one, min(self.dtypes, key=lambda dtype: noise.ROUNDOFF[dtype]))
+        return margins(one, self.sharpest)
+
+
+def _finest(dtypes: Sequence[str]) -> str:
+    """The float type in which most shows: the power of a verdict is that of its sharpest judgement."""
+    return min(dtypes, key=lambda dtype: noise.ROUNDOFF[dtype])
 
 
 def _times(given: Given, scale: float) -> Given:

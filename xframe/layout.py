@@ -142,6 +142,7 @@ class Layout:
         labels: the framework's own letter for a gate where it differs from the canonical one.
         layer: what the framework calls this layer.
         notes: by the row's name of a tensor, what its shape alone does not show.
+        instead: where it has no place for a block that the function depends on, the nearest layer that has.
     """
 
     tensors: tuple[Tensor, ...]
@@ -149,6 +150,7 @@ class Layout:
     labels: Mapping[str, str] = field(default_factory=dict)
     layer: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
+    instead: str = ""
 
     def gate_order(self, role: str = "kernel") -> list[str]:
         """The framework's order of gates in a role, in its own letters."""

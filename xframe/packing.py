@@ -19,6 +19,7 @@ __all__ = [
     "copy",
     "pack",
     "refuse_overflow",
+    "refuse_unfit",
     "unpack",
     "validated",
     "views",
@@ -159,7 +160,7 @@ def pack(
     """
     natives = packing.natives(spec)
     stored = {leaf.key for native in natives for leaf in native.leaves}
-    _refuse_homeless(packing, spec, blocks, stored)
+    _refuse_homeless(packing, spec, blocks)
 
     def piece(leaf: Leaf) -> np.ndarray:
         return _as_stored(leaf, _folded(spec, blocks, leaf.key, stored))
@@ -299,14 +300,33 @@ def refuse_overflow(packing: Packing, spec: Any, blocks: Mapping[Key, np.ndarray
                 )
 
 
-def _refuse_homeless(packing: Packing, spec: Any, blocks: Mapping[Key, np.ndarray], stored: set[Key]) -> None:
-    """Refuse a non-zero block that the framework neither stores nor can fold into another."""
+def refuse_unfit(packing: Packing, spec: Any) -> None:
+    """Refuse a layer whose parameters the framework cannot hold unless some of them happen to be zero.
+
+    Raises:
+        UnsupportedError: it has no such layer, or no place for a block.
+    """
+    for key in _homeless(packing, spec):
+        raise _no_place(packing, spec, key, "which need not be zero")
+
+
+def _homeless(packing: Packing, spec: Any) -> Iterator[Key]:
+    """Blocks that the framework neither stores nor can fold into another."""
+    stored = {leaf.key for native in packing.natives(spec) for leaf in native.leaves}
     for key in keys(spec):
-        if key in stored:
-            continue
-        other = _other_bias(key)
-        if not (other in stored and folds(spec, key)) and np.any(blocks[key]):
-            raise UnsupportedError(
-                f"{packing.title}'s {get_cell(spec.cell).title} has no place for {str(key)!r}, which is not zero "
-                "and is not merely added to another bias; the nearest that is possible is to set it to zero."
-            )
+        if key not in stored and not (_other_bias(key) in stored and folds(spec, key)):
+            yield key
+
+
+def _refuse_homeless(packing: Packing, spec: Any, blocks: Mapping[Key, np.ndarray]) -> None:
+    for key in _homeless(packing, spec):
+        if np.any(blocks[key]):
+            raise _no_place(packing, spec, key, "which is not zero")
+
+
+def _no_place(packing: Packing, spec: Any, key: Key, but: str) -> UnsupportedError:
+    instead = packing.layout(spec).instead or "the nearest that is possible is to set it to zero"
+    return UnsupportedError(
+        f"{packing.title}'s {get_cell(spec.cell).title} has no place for {str(key)!r}, {but} and is not merely added to "
+        f"another bias; {instead}."
+    )

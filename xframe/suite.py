@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 
 from xframe.activations import ACTIVATIONS
-from xframe.adapters import get_adapter, known_adapters
+from xframe.adapters import available_adapters, get_adapters, known_adapters, usual_adapters
 from xframe.adapters.base import DTYPES
 from xframe.comparison import compare_spec
 from xframe.errors import SpecError, UnsupportedError
@@ -82,10 +82,11 @@ class Suite:
 
     @property
     def notes(self) -> list[str]:
-        """What was left out, each reason once, and how often a layer had to be xframe's."""
+        """What was left out, what verdicts note, each once, and how often a layer had to be xframe's."""
         partly = [f"no: {text}" for v in self.verdicts for text in v.not_compared.values()]
         left_out = [*partly, *(f"Left out: {text}" for text in self.left_out.values())]
-        return list(dict.fromkeys([*left_out, *self._whose()]))
+        said = [note for v in self.verdicts for note in v.notes]
+        return list(dict.fromkeys([*left_out, *said, *self._whose()]))
 
     def _whose(self) -> Iterator[str]:
         packings = {c.packing.name: c.packing for v in self.verdicts for c in v.layers[0].counts.values()}
@@ -222,7 +223,7 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def _sensible(row: Row) -> bool:
-    """Whether a row, which may be the beginning of one, can be a layer, in the specs and in all frameworks xframe runs."""
+    """Whether a row, which may be the beginning of one, can be a layer, in the specs and in the usual frameworks."""
     if "cell" not in row:
         return True
     if _difficulties(row) > _BEARABLE:
@@ -272,8 +273,8 @@ def _difficulties(row: Row) -> int:
 def _exists(row: Row) -> bool:
     try:
         spec = _spec(row, 0, 1)
-        for adapter in known_adapters().values():
-            adapter.packing.layout(spec)
+        for name in usual_adapters():
+            known_adapters()[name].packing.layout(spec)
     except (SpecError, UnsupportedError):
         return False
     return True
@@ -312,15 +313,17 @@ def run_suite(
     dtypes: Sequence[str] = DTYPES,
     progress: Callable[[Sequence[Configuration]], Iterable[Configuration]] = iter,
     name: str = "standard",
+    isolate: bool = False,
 ) -> Suite:
     """Compare every configuration of a grid; what a framework does not have is left out and named.
 
-    ``progress`` wraps the configurations, to show how far it has come. The rest and the errors are as of `compare`.
+    ``frameworks`` are all that are installed, if None. ``progress`` wraps the configurations, to show how far it has come. The
+    rest and the errors are as of `compare`.
     """
-    for framework in frameworks or ():
-        get_adapter(framework)  # one that is unknown or missing is an error, not a configuration to leave out
+    wanted = available_adapters() if frameworks is None else frameworks
+    get_adapters(wanted, isolate)  # one that is unknown or missing is an error, not a configuration to leave out
     configurations = full_grid(probe) if name == "full" else list(grid(probe))
-    judged = partial(_judged, frameworks=frameworks, dtypes=dtypes, moved_only=name == "full")
+    judged = partial(_judged, frameworks=wanted, dtypes=dtypes, moved_only=name == "full", isolate=isolate)
     verdicts, values, left_out = [], [], {}
     with _workers(name) as map_:
         # The results come in the order of the configurations.
@@ -334,11 +337,13 @@ def run_suite(
 
 
 def _judged(
-    one: Configuration, frameworks: Sequence[str] | None, dtypes: Sequence[str], moved_only: bool
+    one: Configuration, frameworks: Sequence[str], dtypes: Sequence[str], moved_only: bool, isolate: bool
 ) -> Verdict | str:
     """The verdict, or the reason why no framework has the layer."""
     try:
-        return compare_spec(one.spec, frameworks, dtypes, one.probe, strict=False, moved_only=moved_only)
+        return compare_spec(
+            one.spec, frameworks, dtypes, one.probe, strict=False, moved_only=moved_only, isolate=isolate
+        )
     except UnsupportedError as error:
         return str(error)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xframe.adapters import available_adapters, get_adapter
+from xframe.adapters import available_adapters, get_adapters, usual_adapters
 from xframe.adapters.base import Adapter
 from xframe.errors import SpecError, UnsupportedError, XframeError
 from xframe.judging import Input, Subject, judge_outputs, run_native
@@ -20,7 +20,9 @@ Outputs = Mapping[str, np.ndarray]
 
 
 def chosen(layers: Sequence[Layer], framework: str | Sequence[str] | None) -> tuple[list[Adapter], dict[str, str]]:
-    """The frameworks that were asked for, or all that are installed and have the layers; and why others are left out.
+    """The frameworks that were asked for, or those at hand that have the layers; and why others are left out.
+
+    At hand are Keras and PyTorch where they are installed, and if neither is, all that are installed.
 
     Raises:
         MissingFrameworkError: one that was asked for is not installed, or cannot be loaded.
@@ -28,21 +30,21 @@ def chosen(layers: Sequence[Layer], framework: str | Sequence[str] | None) -> tu
         SpecError: none was named.
     """
     if framework is None:
-        names = available_adapters()
+        installed = available_adapters()
+        names = [name for name in installed if name in usual_adapters()] or installed
     else:
         names = [framework] if isinstance(framework, str) else list(framework)
         if not names:
-            raise SpecError("No framework was named; name one, or leave the option out for all that are installed.")
+            raise SpecError("No framework was named; name one, or leave the option out for those at hand.")
     found, left_out = [], {}
-    for name in dict.fromkeys(names):
-        adapter = get_adapter(name)
+    for adapter in get_adapters(names):
         try:
             for layer in layers:
                 adapter.packing.layout(layer)
         except UnsupportedError as error:
             if framework is not None:
                 raise
-            left_out[name] = str(error)
+            left_out[adapter.name] = str(error)
         else:
             found.append(adapter)
     return found, left_out

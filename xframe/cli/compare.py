@@ -28,6 +28,21 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 
+class _Frameworks(click.Option):
+    """Its help names what is in the registry, which is looked into only when the help is shown."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from xframe.adapters import known_names, usual_adapters
+
+        names = known_names()
+        plain, variants = ([n for n in names if ("[" in n) is isolated] for isolated in (False, True))
+        self.help = (
+            f"Frameworks to compare: {', '.join(plain)}, and {', '.join(variants)}, each in a process of its own.  "
+            f"[default: {','.join(usual_adapters())}; for a suite all that are installed]"
+        )
+        return super().get_help_record(ctx)
+
+
 @click.command()
 @spec_options
 @click.option(
@@ -42,7 +57,8 @@ __all__ = ["compare"]
     metavar="LIST",
     help="Float types: float64 judges the function, float32, float16 and bfloat16 the numerics.",
 )
-@click.option("--frameworks", metavar="LIST", help="Frameworks to compare.  [default: keras,torch]")
+@click.option("--frameworks", cls=_Frameworks, metavar="LIST")
+@click.option("--isolate", is_flag=True, help="Run each framework in a process of its own.")
 @click.option("--stateful", is_flag=True, help="States are kept from call to call; the batch size is that of --batch.")
 @click.option(
     "--suite",
@@ -59,6 +75,7 @@ def compare(
     seed: int,
     dtype: str,
     frameworks: str | None,
+    isolate: bool,
     stateful: bool,
     suite: str | None,
     format_: str,
@@ -69,13 +86,15 @@ def compare(
     """Build the layer in each framework, count, explain, transfer, prove.
 
     Without CELL: the model SimpleRNN(10) on 3 time steps of 1 feature, then Dense(1). With CELL, --hidden and --features are
-    needed. Each layer is built in every framework, loaded with the same random weights, moved to every other framework,
-    and every output is judged against a NumPy reference in units of rounding noise.
+    needed. Each layer is built in every framework, loaded with the same random weights, moved to the next framework, and
+    every output is judged against a NumPy reference in units of rounding noise. A framework that is named and does not have
+    the layer is an error; without CELL, and in a suite, it is left out, and the report says why.
 
     \b
     Examples:
       xframe compare
       xframe compare lstm --hidden 64 --features 16 --layers 2 --bidirectional
+      xframe compare --frameworks keras,torch,onnx,flax,equinox
       xframe compare gru --hidden 8 --features 3 --mask any --masked-output zero
       xframe compare --suite
     """
@@ -102,10 +121,10 @@ def compare(
     result: Any
     with silenced():
         if suite:
-            result = run_suite(probe, names, listed(dtype), _bar if not quiet else iter, suite)
+            result = run_suite(probe, names, listed(dtype), _bar if not quiet else iter, suite, isolate)
         else:
-            strict, longer = names is not None, steps is None
-            result = compare_spec(model, names, listed(dtype), probe, strict=strict, longer=longer)
+            strict, longer = names is not None and cell is not None, steps is None
+            result = compare_spec(model, names, listed(dtype), probe, strict=strict, longer=longer, isolate=isolate)
     deliver(result, format_, output, quiet)
     sys.exit(STATUS[result.status])
 

@@ -64,9 +64,9 @@ def _merges() -> Iterable[str]:
 
 
 def _frameworks() -> Iterable[str]:
-    from xframe.adapters import known_adapters
+    from xframe.adapters import known_names
 
-    return known_adapters()
+    return known_names()
 
 
 def _dtypes() -> Iterable[str]:

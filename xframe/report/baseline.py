@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from xframe.adapters import known_packings
+from xframe.adapters import title_of
 from xframe.report import diagnosis, figures
 from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_text
 
@@ -75,9 +75,8 @@ def _checks(checks: Sequence[Check], baseline: Baseline) -> Iterator[Block]:
     for check in checks:
         groups.setdefault((check.layer, check.framework, check.weights, check.dtype), []).append(check)
     headers = ("layer", "framework", "weights", "float type", "outputs", "off by", "x noise", "status")
-    titles = {name: packing.title for name, packing in known_packings().items()}
     rows = tuple(
-        (layer, titles.get(framework, framework), weights, dtype, f"{len(found):,}", *_figures(found))
+        (layer, title_of(framework), weights, dtype, f"{len(found):,}", *_figures(found))
         for (layer, framework, weights, dtype), found in groups.items()
     )
     yield Table(headers, rows, frozenset(headers[4:7]))

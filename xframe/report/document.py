@@ -7,6 +7,7 @@ from functools import singledispatch
 from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any
 
+from xframe.adapters import title_of
 from xframe.assumptions import NumberSearch
 from xframe.counts import Count
 from xframe.explanation import Explanation
@@ -212,7 +213,6 @@ def _how(v: Verdict) -> str:
 def _check_table(v: Verdict) -> Table:
     """One row a layer, framework and origin of the weights; the dtypes beside each other."""
     dtypes = list(dict.fromkeys(c.dtype for c in v.checks))
-    titles = {name: c.packing.title for layer in v.layers for name, c in layer.counts.items()}
     groups: dict[tuple[str, str, str], list[Check]] = {}
     for check in v.checks:
         groups.setdefault((check.layer, check.framework, check.weights), []).append(check)
@@ -222,7 +222,7 @@ def _check_table(v: Verdict) -> Table:
         cells: list[str] = []
         for dtype in dtypes:
             cells += _figures([c for c in checks if c.dtype == dtype])
-        rows.append((layer, titles.get(framework, framework), weights, outputs, *cells, _worst_status(checks)))
+        rows.append((layer, title_of(framework), weights, outputs, *cells, _worst_status(checks)))
     figures = tuple(text for dtype in dtypes for text in (f"{dtype} off by", "x noise"))
     headers = ("layer", "framework", "weights", "outputs", *figures, "status")
     return Table(headers, tuple(rows), frozenset(figures))
@@ -299,7 +299,8 @@ def _by_configuration(s: Suite) -> Iterator[Block]:
         counts = {c.packing.title: c for c in v.layers[0].counts.values()}
         effective = next(iter(counts.values())).effective
         worst = [_figures([c for c in v.checks if c.dtype == d])[1] for d in ("float64", "float32")]
-        stored = [f"{counts[t].stored:,}" if t in counts else "no" for t in titles]
+        compared = {t for t, c in counts.items() if c.packing.name not in v.not_compared}
+        stored = [f"{counts[t].stored:,}" if t in compared else "no" for t in titles]
         rows.append((str(v.model), *stored, f"{effective:,}", *worst, v.status))
     yield Table(headers, tuple(rows), frozenset(headers[1:-1]))
 

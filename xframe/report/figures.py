@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from xframe.adapters import known_packings
+from xframe.adapters import title_of
 from xframe.counts import Count, redundant_biases
 from xframe.layout import Join, Leaf, Native, Node, node_shape
 from xframe.report.blocks import Box, Chart, ChartDrawing, Inventory, Part, Series, Shelf, TensorDrawing, ratio_text
@@ -106,8 +106,7 @@ def over_time(checks: Iterable[Check], limit: float) -> ChartDrawing | None:
             groups.setdefault((check.layer, check.dtype), []).append(check)
     if not groups:
         return None
-    titles = {name: packing.title for name, packing in known_packings().items()}
-    charts = tuple(_chart(*key, found, limit, titles) for key, found in groups.items())
+    charts = tuple(_chart(*key, found, limit) for key, found in groups.items())
     note = (
         f"The largest absolute difference of each time step; allowed are {limit:g} times the rounding noise, here of the "
         "element that has most of it. A ring marks a step with an element that is over its own limit."
@@ -115,13 +114,13 @@ def over_time(checks: Iterable[Check], limit: float) -> ChartDrawing | None:
     return ChartDrawing("Output error against noise over time", note, charts)
 
 
-def _chart(layer: str, dtype: str, checks: Sequence[Check], limit: float, titles: Mapping[str, str]) -> Chart:
+def _chart(layer: str, dtype: str, checks: Sequence[Check], limit: float) -> Chart:
     start = max(checks, key=_ratio).initial_state
     checks = [check for check in checks if check.initial_state == start]
     one = len({check.framework for check in checks}) == 1
     worst: dict[str, Check] = {}
     for check in checks:
-        name = titles.get(check.framework, check.framework) + (f" ({check.weights})" if one else "")
+        name = title_of(check.framework) + (f" ({check.weights})" if one else "")
         worst[name] = max(worst.get(name, check), check, key=_ratio)
     found: dict[str, OverTime] = {name: check.over_time for name, check in worst.items() if check.over_time}
     series = tuple(
