@@ -16,6 +16,7 @@ from xframe.layout import ANY, Layout, Leaf, Node, Packing, Tensor, gates
 __all__ = ["KERAS1", "KERAS1_GPU", "file_packings", "onnx_arrays", "onnx_nodes"]
 
 _OPTIONS = {"activation": ANY, "recurrent_activation": ANY, "merge_mode": ANY, "go_backwards": ANY, "proj_size": (0,)}
+_ONLY_PLAIN = {"activation": ANY, "recurrent_activation": ANY, "proj_size": (0,)}
 _ALWAYS_BIAS = {**_OPTIONS, "bias": (True,)}
 
 
@@ -72,7 +73,7 @@ KERAS1_GPU = Packing(
 def onnx_arrays() -> Packing:
     """Gates in ONNX's order, but in tensors like PyTorch's: what W, R and B become without their axis of directions."""
     rows = {}
-    for name, row in known_packings()["onnx"].rows.items():
+    for name, row in onnx_nodes().rows.items():
         order = "".join(leaf.gate for leaf in leaves(row.tensors[0].tree))
         tensors = (
             Tensor("W[0]", gates(0, "kernel", order, "transposed")),
@@ -86,10 +87,13 @@ def onnx_arrays() -> Packing:
 
 @cache
 def onnx_nodes() -> Packing:
-    """ONNX's table with all the activations that its operators have."""
+    """ONNX's table of its recurrent operators: how they store numbers, whatever is computed with these.
+
+    A file may have its weights under any mask, and its products are read by the table of the framework that they came from.
+    """
     packing = known_packings()["onnx"]
-    free = {"activation": ANY, "recurrent_activation": ANY}
-    return replace(packing, rows={name: replace(r, options={**r.options, **free}) for name, r in packing.rows.items()})
+    recurrent = {name: row for name, row in packing.rows.items() if name != "dense"}
+    return replace(packing, rows={name: replace(r, options=_ONLY_PLAIN) for name, r in recurrent.items()})
 
 
 def file_packings(file: ModelFile) -> list[Packing]:

@@ -5,26 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from xframe.adapters._onnx_operators import INSIDE, told
 from xframe.errors import UnsupportedError
 from xframe.writers._onnx_graph import Graph
 from xframe.writers.base import Part, called, number
 
 __all__ = ["activation_node", "recurrent_activations"]
 
-# What RNN, LSTM and GRU can be told: the name, alpha and beta. https://onnx.ai/onnx/operators/onnx__LSTM.html
-_INSIDE: dict[str, tuple[str, float | None, float | None]] = {
-    "tanh": ("Tanh", None, None),
-    "sigmoid": ("Sigmoid", None, None),
-    "relu": ("Relu", None, None),
-    "linear": ("Affine", 1.0, 0.0),
-    "hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5),
-    "hard_sigmoid_keras2": ("HardSigmoid", 0.2, 0.5),
-    "sparse_sigmoid": ("HardSigmoid", 0.5, 0.5),
-    "leaky_relu": ("LeakyRelu", 0.2, None),
-    "elu": ("Elu", 1.0, None),
-    "softsign": ("Softsign", None, None),
-    "softplus": ("Softplus", None, None),
-}
 # Functions that are one operator.
 _OPERATORS: dict[str, tuple[str, Mapping[str, Any]]] = {
     "tanh": ("Tanh", {}),
@@ -55,15 +42,12 @@ def recurrent_activations(name: str, functions: list[str]) -> dict[str, Any]:
     Raises:
         UnsupportedError: it cannot be told one of them.
     """
-    if strange := [one for one in functions if one not in _INSIDE]:
+    if strange := [one for one in functions if one not in INSIDE]:
         raise UnsupportedError(
             f"ONNX's RNN, LSTM and GRU have no activation {strange[0]!r}, which {called(name)} has; they have "
-            f"{', '.join(_INSIDE)}."
+            f"{', '.join(INSIDE)}."
         )
-    found = [_INSIDE[one] for one in functions]
-    alphas, betas = ([one[i] for one in found if one[i] is not None] for i in (1, 2))
-    given = {"activation_alpha": alphas, "activation_beta": betas}
-    return {"activations": [one[0] for one in found], **{key: value for key, value in given.items() if value}}
+    return told(functions)
 
 
 def activation_node(graph: Graph, part: Part, x: str) -> str:

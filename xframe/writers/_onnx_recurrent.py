@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xframe.adapters._onnx_operators import OPERATORS, functions
 from xframe.adapters.onnx import PACKINGS
 from xframe.errors import UnsupportedError
 from xframe.layout import Key
@@ -19,7 +20,6 @@ from xframe.writers.base import Part, bias_notes, called, left_out, packed, recu
 __all__ = ["recurrent_nodes", "recurrent_notes"]
 
 _PACKING = PACKINGS[0]
-_OPERATORS = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
 _LOWEST = -(2**63)
 
 
@@ -64,7 +64,7 @@ def _check(part: Part, spec: Recurrent) -> None:
         )
     if part.masked and spec.mask != "right":
         raise UnsupportedError(
-            f"ONNX's {_OPERATORS[spec.cell]} takes masks as lengths, which have their padding on the right, and any mask may "
+            f"ONNX's {OPERATORS[spec.cell]} takes masks as lengths, which have their padding on the right, and any mask may "
             f"reach the layer {name}; promise padding on the right with --right-padded, or convert to torch."
         )
 
@@ -126,8 +126,8 @@ def _node(
     )
     listed = [(f"{layer}.{direction}.{native.name}", native.shape) for native in _PACKING.natives(stored)]
     names = graph.weights(listed, partial(_arrays, part, one, stored, places))
-    kind, backwards = _OPERATORS[one.cell], spec.go_backwards != bool(direction)
-    attributes = recurrent_activations(part.step.name, _functions(one) * len(places))
+    kind, backwards = OPERATORS[one.cell], spec.go_backwards != bool(direction)
+    attributes = recurrent_activations(part.step.name, functions(one) * len(places))
     if one.cell == "gru":
         attributes["linear_before_reset"] = int(bool(one.reset_after))
     way = "bidirectional" if len(places) == 2 else "reverse" if backwards else "forward"
@@ -149,12 +149,6 @@ def _node(
 def _taken(graph: Graph, x: str, index: int, axis: int) -> str:
     """One direction of a tensor that has an axis of directions."""
     return str(graph.node("Gather", x, graph.constant(index), axis=axis))
-
-
-def _functions(one: Recurrent) -> list[str]:
-    """The activations in the operator's order: f (and g, h)."""
-    activation, gate = str(one.activation), str(one.recurrent_activation)
-    return {"rnn": [activation], "gru": [gate, activation], "lstm": [gate, activation, activation]}[one.cell]
 
 
 def _arrays(
