@@ -1,44 +1,19 @@
-"""A framework that exists for the tests, and its adapter, as another distribution would add it.
-
-The framework runs tanh cells a row of the batch at a time, keeps both kernels side by side in one tensor, and one bias.
-"""
+"""The adapter of `toy`, as another distribution would add it: the example of CONTRIBUTING.md."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from xframe.adapters import Adapter
+from xframe.adapters.base import Adapter
 from xframe.errors import LayoutError, SpecError, UnsupportedError
 from xframe.layout import Join, Layout, Leaf, Packing, Tensor, gates
-from xframe.reference import Outputs
 from xframe.spec import Layer, Recurrent
 
+if TYPE_CHECKING:
+    import numpy as np
 
-class Elman:
-    """h' = tanh(theta [x, h] + shift), theta (units, features + units)."""
-
-    def __init__(self, features: int, units: int, dtype: str, bias: bool) -> None:
-        random = np.random.default_rng(features * units)
-        self.features, self.units = features, units
-        self.theta = random.uniform(-0.5, 0.5, (units, features + units)).astype(dtype)
-        self.shift = random.uniform(-0.5, 0.5, units).astype(dtype) if bias else None
-
-    def __call__(self, row: np.ndarray, h: np.ndarray) -> list[np.ndarray]:
-        """One row of a batch, (time, features), and its state to the states at each step."""
-        states = []
-        for x in row:
-            z = self.theta @ np.concatenate([x, h])
-            h = np.tanh(z if self.shift is None else z + self.shift)
-            states.append(h)
-        return states
-
-    def tensors(self) -> dict[str, np.ndarray]:
-        return {"theta": self.theta} | ({} if self.shift is None else {"shift": self.shift})
-
+    from xframe.reference import Outputs
 
 TOY = Packing(
     "toy",
@@ -61,7 +36,7 @@ TOY = Packing(
                 "input_dropout": (0.0,),
                 "recurrent_dropout": (0.0,),
             },
-            layer="toy_adapter.Elman",
+            layer="toy.Elman",
         )
     },
 )
@@ -70,18 +45,25 @@ PACKINGS = (TOY,)
 
 
 class ToyAdapter(Adapter):
-    """Runs `Elman`."""
+    """Runs `toy.Elman`: h' = tanh(theta [x, h] + shift)."""
 
     packing = TOY
-    requires = ("toy_adapter",)
-    roots = ("toy_adapter",)
+    requires = ("toy",)
+    roots = ("toy",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._toy = self._import("toy")
 
     def version(self) -> str:
-        return "1"
+        return str(self._toy.__version__)
 
-    def build(self, spec: Layer, dtype: str = "float32") -> Elman:
+    def build(self, spec: Layer, dtype: str = "float32") -> Any:
         self.packing.layout(spec)
-        return Elman(spec.input_size, spec.hidden_size, self._dtype(dtype), spec.bias)
+        return self._toy.Elman(spec.input_size, spec.hidden_size, self._dtype(dtype), spec.bias)
+
+    def lacks(self, spec: Layer, dtype: str) -> str:
+        return "" if dtype in ("float64", "float32") else f"Toy has no {dtype}."
 
     def _dtype(self, dtype: str) -> str:
         if dtype not in ("float64", "float32"):
@@ -89,25 +71,25 @@ class ToyAdapter(Adapter):
         return dtype
 
     def spec(self, layer: Any, mask: str | None = None) -> Layer:
-        if type(layer) is not Elman:
+        if type(layer) is not self._toy.Elman:
             raise UnsupportedError(f"Toy's {type(layer).__module__}.{type(layer).__qualname__} is not modelled.")
         self._refuse_mask(mask)
         return Recurrent("rnn", layer.features, layer.units, bias=layer.shift is not None)
 
     def _refuse_mask(self, mask: object) -> None:
         if mask is not None:
-            raise UnsupportedError("Toy's toy_adapter.Elman takes no mask; leave the mask out.")
+            raise UnsupportedError("Toy's toy.Elman takes no mask; leave the mask out.")
 
     def dtype(self, layer: Any) -> str:
         return str(layer.theta.dtype)
 
-    def clone(self, layer: Any, dtype: str) -> Elman:
+    def clone(self, layer: Any, dtype: str) -> Any:
         twin = self.build(self.spec(layer), dtype)
         self.write(twin, ((name, array.astype(dtype)) for name, array in layer.tensors().items()))
         return twin
 
     def read(self, layer: Any) -> Mapping[str, np.ndarray]:
-        return layer.tensors()  # type: ignore[no-any-return]
+        return layer.tensors()
 
     def write(self, layer: Any, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
         for name, array in arrays:
@@ -123,6 +105,10 @@ class ToyAdapter(Adapter):
         state: Mapping[str, np.ndarray] | None = None,
         mask: np.ndarray | None = None,
     ) -> Outputs:
+        import numpy as np
+
+        from xframe.reference import Outputs
+
         self._refuse_mask(mask)
         x = x.astype(layer.theta.dtype)
         first = np.zeros((len(x), layer.units), x.dtype) if state is None else state["h"][0, 0].astype(x.dtype)
@@ -133,4 +119,4 @@ class ToyAdapter(Adapter):
         yield "", model
 
     def tensors(self, layer: Any) -> Mapping[str, Callable[[], np.ndarray]]:
-        return {name: partial(np.copy, array) for name, array in layer.tensors().items()}
+        return {name: array.copy for name, array in layer.tensors().items()}

@@ -8,14 +8,23 @@ from importlib.util import find_spec
 
 from xframe import __version__
 
-__all__ = ["SHOWN", "versions"]
+__all__ = ["BESIDES", "shown", "versions"]
 
-SHOWN = ("numpy", "keras", "tensorflow", "torch", "onnx", "onnxruntime", "safetensors", "matplotlib")
+# What frameworks stand on, and what else xframe works with.
+BESIDES = ("tensorflow", "jax", "safetensors", "matplotlib")
+
+
+def shown() -> list[str]:
+    """Whose versions are shown: NumPy's, and of every framework in the registry what it needs, and `BESIDES`."""
+    from xframe.adapters import known_adapters
+
+    needed = (module for adapter in known_adapters().values() for module in adapter.requires)
+    return list(dict.fromkeys(("numpy", *needed, *BESIDES)))
 
 
 def versions() -> str:
     """xframe's version, and in a second line those of Python and of what xframe works with."""
-    found = [f"python {platform.python_version()}", *(f"{name} {_installed(name)}" for name in SHOWN)]
+    found = [f"python {platform.python_version()}", *(f"{name} {_installed(name)}" for name in shown())]
     return f"xframe {__version__}\n{', '.join(found)}"
 
 
