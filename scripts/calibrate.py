@@ -3,8 +3,9 @@
 Draws random layers and judges each in every framework as `xframe.compare` does: from given initial states, and where rounding
 errors grow on the way, each time step by itself as well. The largest ratio of a layer is what the limit of a verdict
 (xframe.judging.LIMIT) has to leave room for; a layer above the limit would be a false alarm. In every tenth layer all mistakes
-that a verdict tries and that change it are made, one after the other, and loaded into PyTorch. Such a mutant is caught; or the
-verdict says that this probe could not have shown it; or it is missed, which must not be.
+that a verdict tries and that change it are made, one after the other, and loaded into PyTorch, if that is one of the frameworks.
+Such a mutant is caught; or the verdict says that this probe could not have shown it; or it is missed, which must not be. A
+framework that does not have a layer, or not in a float type, is left out there.
 
 Layers are of every cell, with 1 to 512 features and units, 1 to 500 time steps, 1 to 3 layers and weights scaled by 0.1 to 8, all
 uniform in their logarithm; rnns with relu are scaled by 1 at most, because they grow without bounds. Fewer time steps are given
@@ -15,7 +16,7 @@ TensorFloat-32 exist on GPUs only and are not here.
 Layer number i is the same whatever number of layers or processes there is. With --out, results are appended to a file, one line
 each, and what is in it is not done again: a run that was stopped goes on where it was.
 
-    python scripts/calibrate.py [LAYERS] [--seed S] [--processes P] [--out FILE]
+    python scripts/calibrate.py [LAYERS] [--frameworks LIST] [--seed S] [--processes P] [--out FILE]
     python scripts/calibrate.py --table FILE...
 """
 
@@ -37,7 +38,7 @@ import numpy as np
 from tabulate import tabulate
 
 from xframe import Recurrent, mistakes, noise
-from xframe.adapters import get_adapter, known_adapters
+from xframe.adapters import get_adapter, get_adapters, usual_adapters
 from xframe.adapters.base import DTYPES, FLOATS
 from xframe.cells import get_cell
 from xframe.chatter import silenced
@@ -104,7 +105,7 @@ def scaled(params: Parameters, scale: float, dtype: str) -> Parameters:
     return Parameters(params.spec, {key: rounded(block * scale, dtype) for key, block in params.items()})
 
 
-def outcome(seed: int, number: int) -> Line:
+def outcome(seed: int, frameworks: list[str], number: int) -> Line:
     """What one layer has shown."""
     begun = time.perf_counter()
     spec, probe, scale = draw_layer(np.random.default_rng([seed, number]))
@@ -116,18 +117,20 @@ def outcome(seed: int, number: int) -> Line:
             # Of one and the same numbers, unless they are too fine for the type.
             own = replace(probe, dtype="float32" if dtype == "float64" else dtype)
             params = scaled(draw_parameters(spec, probe.seed, own.dtype), scale, own.dtype)
-            line["checks"] += judged(spec, params, own, dtype)
-        if number % MUTATED == 0:
+            line["checks"] += judged(frameworks, spec, params, own, dtype)
+        if number % MUTATED == 0 and "torch" in frameworks:
             line["mutants"] = mutated(spec, scaled(draw_parameters(spec, probe.seed), scale, "float32"), probe)
     return line | {"seconds": round(time.perf_counter() - begun, 3)}
 
 
-def judged(spec: Recurrent, params: Parameters, probe: Probe, dtype: str) -> Iterator[Line]:
+def judged(frameworks: list[str], spec: Recurrent, params: Parameters, probe: Probe, dtype: str) -> Iterator[Line]:
     """Every framework's layer in one float type: its largest ratio, and outputs that are not equivalent."""
     given = [Input("layer", spec, params, Given(draw_input(spec, probe), draw_state(spec, probe)))]
     if noise.drifts(given[0].noise(dtype), dtype) and (alone := forced(given[0], probe.dtype)):
         given.append(alone)
-    for adapter in map(get_adapter, known_adapters()):
+    for adapter in get_adapters(frameworks):
+        if adapter.lacks(spec, dtype):
+            continue
         try:
             subject = Subject(adapter, adapter.build_loaded(spec, params, dtype), "loaded")
         except UnsupportedError:
@@ -184,7 +187,8 @@ def table(lines: list[Line]) -> str:
         unjudged = sum(1 for check in checks if any(": inconclusive" in text for text in check["bad"]))
         rows.append([framework, dtype, f"{len(checks):,}", *quantiles, alarms, unjudged])
     headers = ["framework", "dtype", "layers", "median", "95 %", "99 %", "largest", f"above {LIMIT:g}", "inconclusive"]
-    return f"{github(rows, headers)}\n\n{mutants(lines)}"
+    found = github(rows, headers)
+    return f"{found}\n\n{mutants(lines)}" if any("mutants" in line for line in lines) else found
 
 
 def mutants(lines: list[Line]) -> str:
@@ -205,7 +209,7 @@ def read(files: Iterable[Path]) -> list[Line]:
     return [json.loads(text) for file in files if file.exists() for text in file.read_text("utf-8").splitlines()]
 
 
-def run(layers: int, seed: int, processes: int, out: Path | None) -> list[Line]:
+def run(layers: int, seed: int, frameworks: list[str], processes: int, out: Path | None) -> list[Line]:
     """Those layers that are not in the file yet; a line for each is appended to it."""
     lines = [line for line in read([out] if out else []) if line["seed"] == seed and line["number"] < layers]
     done = {line["number"] for line in lines}
@@ -214,7 +218,7 @@ def run(layers: int, seed: int, processes: int, out: Path | None) -> list[Line]:
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     # Processes are renewed now and then, because frameworks keep something of every layer.
     with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=500) as pool:
-        for line in pool.imap_unordered(partial(outcome, seed), todo):
+        for line in pool.imap_unordered(partial(outcome, seed, frameworks), todo):
             lines.append(line)
             if out:
                 with out.open("a", encoding="utf-8") as file:
@@ -227,12 +231,17 @@ def run(layers: int, seed: int, processes: int, out: Path | None) -> list[Line]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("layers", nargs="?", type=int, default=200)
+    parser.add_argument("--frameworks", default=",".join(usual_adapters()), help="by comma")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, help="append results to this file, and go on from what is in it")
     parser.add_argument("--table", type=Path, nargs="+", help="only print the tables of these files")
     given = parser.parse_args()
-    lines = read(given.table) if given.table else run(given.layers, given.seed, given.processes, given.out)
+    lines = (
+        read(given.table)
+        if given.table
+        else run(given.layers, given.seed, given.frameworks.split(","), given.processes, given.out)
+    )
     print(table(lines))
 
 
