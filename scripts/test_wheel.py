@@ -143,14 +143,16 @@ def check_bare(there: Environment) -> None:
     there.expect("'$schema'", "python -c", "import xframe.report; print(xframe.report.schema())")
 
 
+def compared(frameworks: str, cell: str = "lstm") -> Callable[[Environment], None]:
+    """A check: layers of these frameworks, named by comma, are equivalent."""
+    command = f"xframe compare {cell} --hidden 4 --features 3 --frameworks {frameworks}"
+    return lambda there: there.expect("VERDICT: equivalent.", command)
+
+
 def check_torch(there: Environment) -> None:
-    there.expect("VERDICT: equivalent.", "xframe compare lstm --hidden 4 --features 3 --frameworks torch")
+    compared("torch")(there)
     there.run("python -c", "import torch; torch.save(torch.nn.LSTM(3, 5).state_dict(), 'lstm.pt')")
     there.expect("LSTM(5) on 3 features", "xframe inspect lstm.pt")
-
-
-def check_keras(there: Environment) -> None:
-    there.expect("VERDICT: equivalent.", "xframe compare lstm --hidden 4 --features 3 --frameworks keras")
 
 
 def check_files(there: Environment) -> None:
@@ -178,7 +180,10 @@ def check_all(there: Environment) -> None:
 CHECKS: dict[str, Callable[[Environment], None]] = {
     "": check_bare,
     "torch": check_torch,
-    "keras": check_keras,
+    "keras": compared("keras"),
+    "onnx": compared("onnx"),
+    "flax": compared("flax,flax-linen"),
+    "equinox": compared("equinox"),
     "files": check_files,
     "plot": check_plot,
     "all": check_all,

@@ -26,7 +26,7 @@ tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS = PROJECT["project"]["optional-dependencies"]
-USERS = {"torch", "keras", "files", "plot"}
+USERS = set(EXTRAS) - {"all", "dev", "docs", "test"}
 PACKAGE = Path(xframe.__file__).parent
 
 
@@ -49,8 +49,9 @@ def pins(file: str) -> dict[str, str]:
 
 
 def test_all_is_all() -> None:
-    assert EXTRAS["all"] == ["xframe[torch,keras,files,plot]"]
-    assert set(EXTRAS) - {"all", "dev", "docs", "test"} == USERS
+    assert {"torch", "keras", "files", "plot"} <= USERS
+    (everything,) = EXTRAS["all"]
+    assert sorted(everything.removeprefix("xframe[").removesuffix("]").split(",")) == sorted(USERS)
 
 
 def test_every_extra_that_is_spoken_of_exists() -> None:
@@ -67,7 +68,7 @@ def test_an_adapter_is_installed_by_the_extra_of_its_name() -> None:
     from xframe.adapters import known_adapters
 
     for name, adapter in known_adapters().items():
-        assert set(adapter.requires) <= {named(one) for one in EXTRAS[name]}
+        assert set(adapter.requires) <= {named(one) for one in EXTRAS[adapter.extra or name]}
 
 
 def test_the_lower_bounds_are_the_oldest_versions_that_are_tested() -> None:
@@ -137,7 +138,18 @@ def test_version_names_what_is_installed_without_importing_it() -> None:
     wanted = [
         named(one) for one in (*PROJECT["project"]["dependencies"], *(one for name in USERS for one in EXTRAS[name]))
     ]
-    assert set(version.SHOWN) == set(wanted) - {"click", "tabulate"}
+    # JAX is what Flax and Equinox stand on.
+    assert set(version.shown()) == {*wanted, "jax"} - {"click", "tabulate"}
+
+
+def test_the_help_names_every_framework_without_importing_it() -> None:
+    from xframe.adapters import known_names
+
+    done = shell("compare", "--help")
+    assert (done.returncode, done.stderr) == (0, "imported\n")
+    text = " ".join(done.stdout.split())
+    assert all(re.search(rf" {re.escape(name)},", text) for name in known_names()), text
+    assert "[default: keras,torch; for a suite all that are installed]" in text
 
 
 def test_a_version_without_a_distribution_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +162,7 @@ def test_a_version_without_a_distribution_of_that_name(tmp_path: Path, monkeypat
     (information / "top_level.txt").write_text("flow\n")
     (information / "RECORD").write_text("flow.py,,\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(version, "SHOWN", ("flow", "alone", "nothing", "missing"))
+    monkeypatch.setattr(version, "shown", lambda: ["flow", "alone", "nothing", "missing"])
     assert version.versions().endswith(
         ", flow 2.5, alone of unknown version, nothing not installed, missing not installed"
     )
@@ -174,7 +186,7 @@ def complete(line: str, kind: str = "bash") -> list[str]:
         ("xframe comp", ["plain,compare", "plain,completion"]),
         ("xframe compare --mas", ["plain,--mask", "plain,--masked-output"]),
         ("xframe compare l", ["plain,lstm"]),
-        ("xframe compare --frameworks keras,", ["plain,keras,torch"]),
+        ("xframe compare --frameworks keras,to", ["plain,keras,torch"]),
         ("xframe compare --dtype float64,b", ["plain,float64,bfloat16"]),
         ("xframe compare --suite f", ["plain,full"]),
         ("xframe explain --format ", [f"plain,{name}" for name in FORMATS]),
