@@ -61,7 +61,9 @@ def known_packings() -> dict[str, Packing]:
     """Every packing by name: the frameworks that can be run first, then the others."""
     found = [p for m in _modules() for p in m.PACKINGS]
     runs = list(known_adapters())
-    return {p.name: p for p in sorted(found, key=lambda p: (runs.index(p.name) if p.name in runs else len(runs), p.name))}
+    return {
+        p.name: p for p in sorted(found, key=lambda p: (runs.index(p.name) if p.name in runs else len(runs), p.name))
+    }
 
 
 @cache
@@ -159,7 +161,8 @@ def adapter_of(layer: object) -> Adapter:
 
 
 def __getattr__(name: str) -> Any:
-    for adapter in known_adapters().values():
+    # A framework's file that imports from a helper beside it asks for that first, while the registry is being made.
+    for adapter in () if name.startswith("_") else known_adapters().values():
         if adapter.__name__ == name:
             return adapter
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
