@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from xframe.adapters import _onnx_model as models
@@ -120,6 +120,7 @@ class OnnxAdapter(Adapter):
         self._onnx = self._import("onnx")
         self._reference = self._import("onnx.reference")
         self._runtime = self._import("onnxruntime")
+        self._able: dict[tuple[Any, ...], bool] = {}
 
     def version(self) -> str:
         return f"{self._onnx.__version__} on onnxruntime {self._runtime.__version__}"
@@ -138,8 +139,9 @@ class OnnxAdapter(Adapter):
             why = f"does not compute {OPERATORS[spec.cell]} with the activations {', '.join(functions(spec))}"
         elif spec.mask:
             why = "ignores sequence_lens"
-        elif spec.bidirectional and not self._evaluates_both:
-            why = "has one direction only in this version"
+        elif not self._evaluates(spec):
+            both = "bidirectional " if spec.bidirectional else ""
+            why = f"cannot run a {both}{OPERATORS[spec.cell]} in onnx {self._onnx.__version__}"
         if not why:
             return ""
         return f"ONNX Runtime has no {kinds} of float64, and onnx's reference evaluator, which has, {why}; use float32."
@@ -152,17 +154,21 @@ class OnnxAdapter(Adapter):
             "float64."
         )
 
-    @cached_property
-    def _evaluates_both(self) -> bool:
-        """Whether the reference evaluator has two directions, which older ones have not."""
-        import numpy as np
-
-        spec = Recurrent("rnn", 2, 3, bidirectional=True)
-        try:
-            self._evaluate(self._made(spec, "float32"), {"x": np.ones((1, 1, 2), np.float32), **self._zeros(spec, 1)})
-        except UnsupportedError:
-            return False
-        return True
+    def _evaluates(self, spec: Recurrent) -> bool:
+        """Whether the reference evaluator runs such an operator; before onnx 1.23 it has one direction, and no last c."""
+        key = (spec.cell, spec.bidirectional, spec.reset_after, spec.mask)
+        if key not in self._able:
+            told = {name: getattr(spec, name) for name in ("bidirectional", "reset_after", "mask", "masked_output")}
+            small = Recurrent(spec.cell, 2, 3, num_layers=2, **told)
+            model = self._made(small, "float64")
+            given = _probe(small)
+            try:
+                self._run(model, self._found(model), given.x.astype("float64"), given.state, None, self._evaluate)
+            except UnsupportedError:
+                self._able[key] = False
+            else:
+                self._able[key] = True
+        return self._able[key]
 
     def build(self, spec: Layer, dtype: str = "float32") -> Any:
         """See `Adapter.build`.
@@ -418,7 +424,7 @@ class OnnxAdapter(Adapter):
 
         found = self._found(model)
         spec = _plain(found.spec)
-        if self.lacks(spec, "float64"):
+        if self.lacks(spec, "float64") or (isinstance(found.spec, Recurrent) and not self._evaluates(found.spec)):
             return
         narrow = model if self.dtype(model) == "float32" else self.clone(model, "float32")
         found, params = self._found(narrow), self.parameters(narrow)
