@@ -1,0 +1,31 @@
+"""What has been found about the frameworks is still so; a finding that a release has mended fails here, and says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import helpers
+import pytest
+
+findings = helpers.module_at(Path(__file__).resolve().parent.parent / "scripts" / "findings.py")
+
+
+@pytest.mark.needs("keras", "torch", "onnx", "flax")
+@pytest.mark.parametrize("one", findings.FINDINGS, ids=lambda one: one.what)
+def test_a_finding(one: Any) -> None:
+    figure = one.figure
+    assert figure, (
+        f"{one.framework} has mended it: take it out of scripts/findings.py, and let xframe use it ({one.done})"
+    )
+    assert figure == "refused" or figure.startswith("off by "), figure
+
+
+@pytest.mark.needs("keras")
+def test_what_is_right_measures_as_nothing() -> None:
+    """Keras on TensorFlow has float64."""
+    right = findings.Finding("keras", "", lambda: findings.keras_float64("tensorflow"), "")
+    assert isinstance(right.measure(), float)
+    assert right.figure == ""
+    assert findings.Finding("onnx", "", lambda: findings.refused(lambda: None, "never"), "").figure == ""
+    assert findings.refused(lambda: 1 / 0, "other words") == "fails: division by zero"
