@@ -1,13 +1,15 @@
 """Which framework has which layer: the tables of docs/reference/support.md, derived from the layout tables.
 
-Without an argument: the layers in every framework. "run" means that xframe builds, runs and moves the layer; "count" that it
-counts and explains it; "no" that the framework does not have it.
+Without an argument: the layers in every framework. "run" means that xframe builds, runs and moves the layer; "part" that it does
+so unless a number for which the framework has no place is other than zero; "count" that it counts and explains it; "no" that the
+framework does not have it.
 
-    python scripts/support_table.py [options]
+    python scripts/support_table.py [options | others]
 
-With ``options``: every option of a recurrent layer in the frameworks that xframe runs. "exact" means that the framework's own
-layer does it, "module" that xframe gives a layer written in that framework, "no" that it is refused, "-" that the cell has no
-such option. The numbers lead to the reasons below the table.
+With ``options``: every option of a recurrent layer in the frameworks that are compared by default. "exact" means that the
+framework's own layer does it, "module" that xframe gives a layer written in that framework, "no" that it is refused, "-" that the
+cell has no such option. The numbers lead to the reasons below the table. With ``others``: the same, shorter, for those that
+xframe runs besides; where cells differ, they are named.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ from typing import Any
 from tabulate import tabulate
 
 from xframe import Recurrent
-from xframe.adapters import known_adapters, known_packings
+from xframe.adapters import known_adapters, known_packings, usual_adapters
 from xframe.cells import get_cell, known_cells
 from xframe.errors import SpecError, UnsupportedError
 from xframe.layout import Packing
+from xframe.packing import refuse_unfit
 
 LAYERS = {
     "SimpleRNN": Recurrent("rnn", 3, 5),
@@ -71,7 +74,13 @@ def layer_support(packing: Packing, spec: Recurrent) -> str:
         packing.layout(spec)
     except UnsupportedError:
         return "no"
-    return "run" if packing.name in known_adapters() else "count"
+    if packing.name not in known_adapters():
+        return "count"
+    try:
+        refuse_unfit(packing, spec)
+    except UnsupportedError:
+        return "part"
+    return "run"
 
 
 def layers() -> str:
@@ -100,9 +109,13 @@ def option_support(packing: Packing, spec: Recurrent) -> tuple[str, str]:
     return "exact", ""
 
 
+def cells_with_time() -> list[str]:
+    return [name for name, cell in known_cells().items() if cell.recurrent]
+
+
 def options() -> str:
-    cells = [name for name, cell in known_cells().items() if cell.recurrent]
-    packings = [known_packings()[name] for name in known_adapters()]
+    cells = cells_with_time()
+    packings = [known_packings()[name] for name in usual_adapters()]
     reasons: dict[str, int] = {}
     rows = []
     for option in OPTIONS:
@@ -118,5 +131,23 @@ def options() -> str:
     return "\n".join([tabulate(rows, headers, tablefmt="github"), "", *notes])
 
 
+def others() -> str:
+    packings = [known_packings()[name] for name in known_adapters() if name not in usual_adapters()]
+    rows = [[option, *(in_short(packing, option) for packing in packings)] for option in OPTIONS]
+    return tabulate(rows, ["option", *(p.title for p in packings)], tablefmt="github")
+
+
+def in_short(packing: Packing, option: str) -> str:
+    """One word, or each word with its cells; a cell that the framework does not have at all is not named again."""
+    found: dict[str, list[str]] = {}
+    for cell in cells_with_time():
+        spec = spec_of(cell, option)
+        if spec and (option == "as it is" or cell in packing.rows):
+            found.setdefault(option_support(packing, spec)[0], []).append(get_cell(cell).title)
+    if len(found) < 2:
+        return next(iter(found), "-")
+    return ", ".join(f"{word} ({', '.join(titles)})" for word, titles in found.items())
+
+
 if __name__ == "__main__":
-    print(options() if sys.argv[1:] == ["options"] else layers())
+    print({"options": options, "others": others}.get(" ".join(sys.argv[1:]), layers)())

@@ -15,6 +15,7 @@ from xframe.errors import (
     MissingFrameworkError,
     SpecError,
     UnsupportedError,
+    WorkerError,
     XframeError,
 )
 
@@ -49,6 +50,7 @@ __all__ = [
     "SpecError",
     "UnsupportedError",
     "Verdict",
+    "WorkerError",
     "XframeError",
     "adapters",
     "assert_equivalent",
