@@ -216,8 +216,8 @@ def run(layers: int, seed: int, frameworks: list[str], processes: int, out: Path
     todo = [number for number in range(layers) if number not in done]
     # Each process has one core; it reads this before it loads NumPy and the frameworks.
     os.environ.update(dict.fromkeys(_THREADS, "1"))
-    # Processes are renewed now and then, because frameworks keep something of every layer.
-    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=500) as pool:
+    # Processes are renewed now and then, because frameworks keep something of every layer: JAX what it compiled for it.
+    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=50) as pool:
         for line in pool.imap_unordered(partial(outcome, seed, frameworks), todo):
             lines.append(line)
             if out:
