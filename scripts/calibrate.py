@@ -135,7 +135,7 @@ def judged(frameworks: list[str], spec: Recurrent, params: Parameters, probe: Pr
             subject = Subject(adapter, adapter.build_loaded(spec, params, dtype), "loaded")
         except UnsupportedError:
             continue
-        checks = [check for one in given for check in judge(subject, one, one.noise(dtype), dtype, {})]
+        checks = [check for one in given for check in judge(subject, one, one.noise_of(adapter, dtype), dtype, {})]
         ratios = [check.noise_ratio for check in checks if check.noise_ratio is not None]
         yield {
             "framework": adapter.title,

@@ -157,6 +157,19 @@ def onnx_affine() -> float:
     return float(np.abs(got[:, 0].swapaxes(0, 1) - wanted).max())
 
 
+def onnx_tanh() -> float:
+    """How far outputs of the size of 1e-3 are off."""
+    spec = Recurrent("rnn", FEATURES, UNITS)
+    params, given = drawn(spec)
+    small = Parameters(spec, {key: np.float32(1e-3) * block.astype("float32") for key, block in params.items()})
+    assert given.state is not None
+    begun = replace(given, state={name: np.float32(1e-3) * value for name, value in given.state.items()})
+    got = run_time(node(spec, small), feeds(begun))[0]
+    wide = begun.astype("float64")
+    wanted = reference.run(spec, small.astype("float64"), wide.x, wide.state).sequence
+    return float(np.abs(got[:, 0].swapaxes(0, 1) - wanted).max())
+
+
 def onnx_clip_zero() -> float:
     """The largest output of a layer whose outputs are all zero under clip=0."""
     spec = Recurrent("rnn", FEATURES, UNITS)
@@ -296,6 +309,12 @@ FINDINGS = (
         "ONNX Runtime takes alpha and beta of Affine, if they are not given, for 0 (the operator: 1 and 0)",
         onnx_affine,
         "gives both; refuses a node that does not",
+    ),
+    Finding(
+        "onnx",
+        "ONNX Runtime's RNN computes tanh(x) as 2 sigmoid(2 x) - 1, so that outputs of 1e-3 are as inexact as those of 1",
+        onnx_tanh,
+        "judges it by a rounding noise that allows for that, and the report says so",
     ),
     Finding("onnx", "ONNX Runtime: an RNN with clip=0 puts out zeros", onnx_clip_zero, "refuses clip"),
     Finding(

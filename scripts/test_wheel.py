@@ -18,7 +18,7 @@ import tarfile
 import tempfile
 import venv
 import zipfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email import message_from_bytes
 from pathlib import Path
@@ -27,17 +27,16 @@ ROOT = Path(__file__).resolve().parent.parent
 # Tests of what frameworks and libraries do, which other versions may do otherwise.
 FILES = "adapters cli comparison files_keras files_onnx formats keras_options packaging plugin torch_options transfer"
 CONTRACT = [f"tests/test_{name}.py" for name in FILES.split()]
-# What needs another version of what both bring along: the oldest TensorFlow an ml_dtypes that is too old for any JAX in question.
-# By the name of the folder: the extras, what tests need besides, the frameworks that are tested, the tests, and what the oldest
-# constraints do not hold for there.
-OLDEST: dict[str, tuple[str, str, str, list[str], set[str]]] = {
-    "oldest": ("keras,torch,onnx,files,plot,test", "", "keras,torch,onnx", CONTRACT, set()),
+# By the name of a folder: the extras, what tests need besides, the frameworks that are tested, the tests, and pins that are
+# others there: the oldest TensorFlow needs an ml_dtypes that is too old for JAX.
+OLDEST: dict[str, tuple[str, str, str, list[str], list[str]]] = {
+    "oldest": ("keras,torch,onnx,files,plot,test", "", "keras,torch,onnx", CONTRACT, []),
     "oldest-jax": (
         "flax,equinox",
         "hypothesis pytest pytest-xdist",
         "flax,flax-linen,equinox",
         ["tests/test_adapters.py"],
-        {"ml-dtypes"},
+        ["ml_dtypes==0.5.0"],
     ),
 }
 # Extras for those who work on xframe; whoever installs a wheel has no use for them.
@@ -216,15 +215,14 @@ def check_extra(wheel: Path, extra: str, folder: Path) -> str:
 # ---- The oldest versions.
 
 
-def constraints(but: Collection[str] = ()) -> str:
-    """constraints-oldest.txt without some packages, and of constraints.txt what that does not name."""
-    oldest, newest = (
-        (ROOT / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-        for name in ("constraints-oldest", "constraints")
-    )
-    oldest = [line for line in oldest if _normal(line) not in but]
-    named = {_normal(line) for line in oldest}
-    return "\n".join([*oldest, *(line for line in newest if _normal(line) not in named)])
+def constraints(others: Sequence[str] = ()) -> str:
+    """These pins; of constraints-oldest.txt what they do not name; and of constraints.txt what neither names."""
+    found = list(others)
+    for name in ("constraints-oldest", "constraints"):
+        named = {_normal(line) for line in found}
+        lines = (ROOT / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+        found += [line for line in lines if _normal(line) not in named]
+    return "\n".join(found)
 
 
 def _normal(line: str) -> str:
@@ -233,9 +231,9 @@ def _normal(line: str) -> str:
 
 def test_oldest(wheel: Path, source: Path, folder: Path, name: str, tests: Sequence[str]) -> int:
     """Run tests of the source distribution with the wheel and the oldest versions, those of one line of `OLDEST`."""
-    extras, besides, frameworks, usual, free = OLDEST[name]
+    extras, besides, frameworks, usual, others = OLDEST[name]
     there = Environment(folder / name)
-    (folder / f"{name}.txt").write_text(constraints(free), encoding="utf-8")
+    (folder / f"{name}.txt").write_text(constraints(others), encoding="utf-8")
     there.install("--constraint", str(folder / f"{name}.txt"), f"{wheel}[{extras}]", *besides.split())
     print(there.run("xframe --version"), end="", flush=True)
     with tarfile.open(source) as archive:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -16,10 +16,10 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.pop("GITHUB_STEP_SUMMARY", None)
 
 import pytest
-from helpers import LAYERS_BY_NAME, Case, Move, entry_point, has
+from helpers import LACKS, LAYERS_BY_NAME, UNFIT, Case, Move, entry_point, has, plain
 from hypothesis import settings
 
-from xframe.adapters import get_adapter, known_adapters
+from xframe.adapters import get_adapter, known_adapters, known_names, usual_adapters
 
 # The same examples each time: a test run says something about the code, not about the day.
 settings.register_profile("xframe", deadline=None, derandomize=True, database=None, max_examples=25)
@@ -51,18 +51,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrise over the registry.
 
     ``case`` is a framework asked for, or the toy one, with a layer that it has; ``lacking`` one with a layer that it
-    lacks; ``move`` is two frameworks, from and to, with a layer that both have.
+    lacks, ``unfit`` one with a layer that it cannot hold all numbers of; ``move`` is two frameworks, from and to, with a
+    layer that both have: every one beside itself, the one before it and the one after it.
     """
     names, fixtures = asked_for(metafunc.config), set(metafunc.fixturenames)
-    for fixture, wanted in (("case", True), ("lacking", False)):
+    variants = [name for name in known_names() if name != plain(name) and plain(name) in names]
+    for fixture, wanted in (("case", has), ("lacking", in_table(LACKS)), ("unfit", in_table(UNFIT))):
         if fixture in fixtures:
-            cases = [(a, kind) for a in [*names, TOY] for kind in LAYERS_BY_NAME if has(a, kind) is wanted]
-            metafunc.parametrize(fixture, cases, indirect=True, ids=["-".join(case) for case in cases])
+            cases = [(a, kind) for a in [*names, *variants, TOY] for kind in LAYERS_BY_NAME if wanted(a, kind)]
+            found = [pytest.param(c, marks=marks(*c), id="-".join(c)) for c in cases]
+            metafunc.parametrize(fixture, found, indirect=True)
     if "move" in fixtures:
-        both = [(a, b, k) for a in names for b in names for k in LAYERS_BY_NAME if has(a, k) and has(b, k)]
+        # Numbers move by way of the canonical form, so that each framework's reading and writing count, not each pair.
+        near = {(a, b) for a, b in zip(names, [*names[1:], *names[:1]], strict=True)}
+        pairs = [(a, b) for a in names for b in names if a == b or (a, b) in near or (b, a) in near]
+        both = [(a, b, k) for a, b in pairs for k in LAYERS_BY_NAME if has(a, k) and has(b, k)]
         # Within one framework, one layer with gates and one without are enough.
         moves = [(a, b, kind) for a, b, kind in both if a != b or kind in ("gru", "dense")]
-        metafunc.parametrize("move", moves, indirect=True, ids=["-".join(move) for move in moves])
+        found = [pytest.param(m, marks=pytest.mark.slow if compiled(*m) else (), id="-".join(m)) for m in moves]
+        metafunc.parametrize("move", found, indirect=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -82,6 +89,26 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
 @pytest.fixture
 def lacking(request: pytest.FixtureRequest) -> Iterator[Case]:
     yield from _case(request)
+
+
+@pytest.fixture
+def unfit(request: pytest.FixtureRequest) -> Iterator[Case]:
+    yield from _case(request)
+
+
+def compiled(source: str, target: str, kind: str) -> bool:
+    """Whether a move takes long: stacks between two frameworks of which neither is usual, most of which compile each."""
+    return "stacked" in kind and not {source, target} & set(usual_adapters())
+
+
+def marks(name: str, kind: str) -> tuple[pytest.MarkDecorator, ...]:
+    """Slow is what goes to another process at each call, and what JAX compiles for one layer after the other."""
+    compiled = name in ("flax", "flax-linen", "equinox") and kind not in ("rnn", "lstm", "gru", "lstm-stacked")
+    return (pytest.mark.slow,) if name != plain(name) or compiled else ()
+
+
+def in_table(table: Mapping[str, set[str]]) -> Callable[[str, str], bool]:
+    return lambda name, kind: kind in table.get(name, set())
 
 
 def _case(request: pytest.FixtureRequest) -> Iterator[Case]:

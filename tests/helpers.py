@@ -57,15 +57,71 @@ LAYERS_BY_NAME: dict[str, Layer] = {
     "dense-no-bias": Dense(FEATURES, UNITS, bias=False),
 }
 
+
+def older(distribution: str, *version: int) -> bool:
+    """Whether an installed distribution is older than a version."""
+    try:
+        found = importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return tuple(int(part) for part in found.split(".")[: len(version)]) < version
+
+
+def _named(*words: str) -> set[str]:
+    """The layers whose names have one of these words in them."""
+    return {name for name in LAYERS_BY_NAME if any(word in name for word in words)}
+
+
 # What a framework is known to lack of these. The toy has the plain tanh cell and nothing else.
 LACKS = {
     "toy": set(LAYERS_BY_NAME) - {"rnn", "rnn-no-bias"},
+    # Flax's cells always have biases, Equinox has no rnn; neither has projections or a GRU that resets before the product.
+    "flax": _named("projected", "before", "rnn-no-bias", "lstm-no-bias", "gru-no-bias"),
+    "flax-linen": _named("projected", "before", "rnn-no-bias", "lstm-no-bias", "gru-no-bias"),
+    "equinox": _named("projected", "before", "rnn"),
+    "onnx": _named("projected"),
 }
+# What a framework builds and reads, but cannot hold all numbers of.
+UNFIT: dict[str, set[str]] = {"flax": {"gru", "gru-stacked"}}
+# Keras takes a product of two float64 numbers for a float32 one on these.
+FLOAT32_ALONE = ("keras[jax]", "keras[torch]")
+# What a framework cannot run in float64, and in which float types it can run nothing.
+FLOAT32_ONLY: dict[str, set[str]] = {"onnx": {"rnn-relu"}}
+if older("onnx", 1, 23):  # its reference evaluator has one direction, and no LSTM that gives its last c
+    FLOAT32_ONLY["onnx"] |= _named("lstm", "stacked", "bidirectional")
+FLOATS_LACKED = {"toy": {"float16", "bfloat16"}, "onnx": {"bfloat16"}}
+# What a framework can put out at masked time steps; those that are not here take no masks.
+MASKED_OUTPUTS = {"keras": {"repeat", "zero"}, "torch": {"repeat", "zero"}, "onnx": {"zero"}}
+# What keeps states from call to call.
+STATEFUL = {"keras", "torch"}
+
+
+# The layers on which variants of a framework are tested.
+VARIANT_KINDS = ("rnn", "lstm-bidirectional", "gru", "gru-before-stacked", "dense")
+
+
+def plain(framework: str) -> str:
+    """The name of a framework without that of its variant."""
+    return framework.partition("[")[0]
 
 
 def has(framework: str, kind: str) -> bool:
-    """Whether a framework should have a layer of `LAYERS_BY_NAME`."""
-    return kind not in LACKS.get(framework, set())
+    """Whether a framework should have a layer of `LAYERS_BY_NAME`, with any numbers in it."""
+    if framework != plain(framework) and kind not in VARIANT_KINDS:
+        return False
+    return kind not in LACKS.get(plain(framework), set()) | UNFIT.get(plain(framework), set())
+
+
+def lacks(framework: str, spec: Layer, dtype: str) -> bool:
+    """Whether a framework should say that it cannot run a layer of `LAYERS_BY_NAME` in a float type."""
+    kind = next(name for name, layer in LAYERS_BY_NAME.items() if layer == spec)
+    only = framework in FLOAT32_ALONE or kind in FLOAT32_ONLY.get(framework, set())
+    return (only and dtype == "float64") or dtype in FLOATS_LACKED.get(plain(framework), set())
+
+
+def finest(framework: str, spec: Layer) -> str:
+    """The float type in which a layer of `LAYERS_BY_NAME` is held against the reference most sharply."""
+    return "float32" if lacks(framework, spec, "float64") else "float64"
 
 
 GATES = {"rnn": "h", "lstm": "ifgo", "gru": "rzn", "dense": [""]}
@@ -283,6 +339,10 @@ STORED: dict[tuple[str, str], Callable[[int, int], int]] = {
     ("equinox", "gru"): lambda n, d: 3 * (n * n + n * d) + 4 * n,
     ("keras", "dense"): lambda n, d: n * d + n,
     ("torch", "dense"): lambda n, d: n * d + n,
+    ("flax", "dense"): lambda n, d: n * d + n,
+    ("flax-linen", "dense"): lambda n, d: n * d + n,
+    ("equinox", "dense"): lambda n, d: n * d + n,
+    ("onnx", "dense"): lambda n, d: n * d + n,
     ("toy", "rnn"): lambda n, d: n * n + n * d + n,
 }
 # The same with a projection to p.

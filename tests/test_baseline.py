@@ -18,14 +18,15 @@ from test_cli import run, shell
 
 import xframe
 from xframe import Dense, FileError, Recurrent, Sequential, SpecError, UnsupportedError, baseline
-from xframe.adapters import Adapter, get_adapter, known_adapters
+from xframe.adapters import Adapter, get_adapter, usual_adapters
 from xframe.baseline import defaults, load, running, save
 from xframe.packing import Parameters
 from xframe.probe import draw_parameters
 from xframe.recognition import Choices
 from xframe.reference import Outputs
 
-FRAMEWORKS = [pytest.param(name, marks=pytest.mark.needs(name)) for name in known_adapters()]
+# Those that have every layer here.
+FRAMEWORKS = [pytest.param(name, marks=pytest.mark.needs(name)) for name in usual_adapters()]
 # Sizes that differ on every axis.
 LSTM = Recurrent("lstm", 3, 5, recurrent_activation="hard_sigmoid")
 GRU = Recurrent("gru", 3, 5)
@@ -713,7 +714,7 @@ BAD = {
         "it is no baseline of xframe; give a file that xframe record wrote",
     ),
     "checked: unknown framework": ("check {plain} --framework jax", "There is no adapter for 'jax'"),
-    "checked: counted only": ("check {plain} --framework onnx", "counts its parameters but does not run it"),
+    "checked: counted only": ("check {plain} --framework tf1", "counts its parameters but does not run it"),
     "checked: float type": (
         "check {plain} --dtype float16",
         "those that were recorded, float64, float32, not 'float16'",

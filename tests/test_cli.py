@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,22 @@ def test_a_layer_is_compared_where_it_exists(capsys: pytest.CaptureFixture[str])
     status, out, err = run(capsys, *arguments, "--frameworks", "keras,torch")
     assert (status, out) == (2, "")
     assert "Keras has no bidirectional layer" in err
+
+
+FIVE = "keras,torch,onnx,flax,equinox"
+
+
+def test_a_framework_that_has_no_such_layer_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without CELL it is left out; it is an error where both are what the user asked for."""
+    status, out, err = run(capsys, "compare", "--frameworks", FIVE)
+    assert (status, err) == (0, "")
+    text = " ".join(out.split())
+    assert "Not compared: Equinox has no SimpleRNN." in text
+    assert text.count("Not compared") == 1
+    assert "VERDICT: equivalent. Keras, PyTorch, ONNX and Flax nnx compute the same function" in text
+    status, out, err = run(capsys, "compare", "rnn", "--hidden", "4", "--features", "3", "--frameworks", FIVE)
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"xframe: error: Equinox has no SimpleRNN[^.\n]*\.\n", err)
 
 
 def test_a_layer_of_xframe_is_named_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,7 +250,7 @@ BAD = {
     "suite and steps": ("compare --suite full --steps 9", "--suite full brings its own batch sizes and steps"),
     "suite": ("compare --suite everything", "'everything' is not one of 'standard', 'full'"),
     "framework": ("compare --frameworks jax", "There is no adapter for 'jax'"),
-    "counted only": ("compare --frameworks onnx", "counts its parameters but does not run it"),
+    "counted only": ("compare --frameworks tf1", "counts its parameters but does not run it"),
     "suite and cell": ("compare lstm --suite", "--suite brings its own layers"),
     "steps": ("compare --steps 0", "steps must be a whole number of at least 1"),
     "number": ("explain lstm --hidden 4 --features 3 --number 0", "--number must be a positive whole number"),

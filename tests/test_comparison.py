@@ -5,18 +5,23 @@ The mutation tests break a real layer with the framework's own means, written ou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import torch
+from helpers import FEATURES, UNITS, entry_point
+from test_transfer import FILL, MAKE, NUMBERS
 
 import xframe
-from xframe import mistakes, noise, reference
-from xframe.adapters import get_adapter, known_adapters
+from xframe import UnsupportedError, mistakes, noise, reference, suite
+from xframe.adapters import available_adapters, get_adapter, known_adapters, usual_adapters
 from xframe.adapters.torch import TorchAdapter
+from xframe.comparison import compare_spec
 from xframe.probe import Probe, draw_input, draw_parameters, draw_state
 from xframe.reference import Given, Outputs
 from xframe.suite import grid
@@ -36,7 +41,7 @@ def test_a_layer_is_equivalent_wherever_it_exists(spec: xframe.Recurrent) -> Non
     verdict = xframe.compare(spec)
     assert verdict.status == "equivalent", verdict.reason
     assert verdict
-    assert set(verdict.frameworks) | set(verdict.not_compared) == set(known_adapters())
+    assert [*verdict.frameworks, *verdict.not_compared] == usual_adapters()
     judged = {(c.framework, c.weights, c.initial_state, c.output, c.dtype) for c in verdict.checks}
     assert len(judged) == len(verdict.checks)
     states = ("state h", "state c") if spec.cell == "lstm" else ("state h",)
@@ -48,16 +53,57 @@ def test_a_layer_is_equivalent_wherever_it_exists(spec: xframe.Recurrent) -> Non
     assert not verdict.power.missed
 
 
-def test_the_weights_are_moved_from_each_framework_to_each_other_one() -> None:
-    verdict = xframe.compare(xframe.Recurrent("gru", 3, 5))
-    assert {(c.framework, c.weights) for c in verdict.checks} == {
-        ("keras", "loaded"),
-        ("keras", "from PyTorch"),
-        ("torch", "loaded"),
-        ("torch", "from Keras"),
-    }
-    assert len(verdict.parameters) == 4
+# Who is given whose weights: each framework those of the one before it, the first one those of the last.
+RINGS = {
+    "the usual two": (None, {"keras": "PyTorch", "torch": "Keras"}),
+    "the other way round": (["torch", "keras"], {"torch": "Keras", "keras": "PyTorch"}),
+    "three": (["torch", "onnx", "equinox"], {"torch": "Equinox", "onnx": "PyTorch", "equinox": "ONNX"}),
+    "all that have it": (
+        ["flax-linen", "keras", "equinox", "onnx", "torch"],
+        {"flax-linen": "PyTorch", "keras": "Flax linen", "equinox": "Keras", "onnx": "Equinox", "torch": "ONNX"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("frameworks", "before"), RINGS.values(), ids=RINGS)
+def test_the_weights_are_moved_round_from_framework_to_framework(
+    frameworks: list[str] | None, before: dict[str, str]
+) -> None:
+    verdict = xframe.compare(xframe.Recurrent("gru", 3, 5), frameworks=frameworks)
+    assert verdict, verdict.reason
+    assert verdict.frameworks == tuple(before)
+    expected = {(name, weights) for name, title in before.items() for weights in ("loaded", f"from {title}")}
+    assert {(c.framework, c.weights) for c in verdict.checks} == expected
+    # In each of two float types each move is held against where it began.
+    assert len(verdict.parameters) == 2 * len(before)
     assert all(p.rounding for p in verdict.parameters)
+
+
+def test_one_framework_has_nobody_to_be_given_weights_by() -> None:
+    verdict = xframe.compare(xframe.Recurrent("gru", 3, 5), frameworks=["equinox"])
+    assert verdict, verdict.reason
+    assert {c.weights for c in verdict.checks} == {"loaded"}
+    assert not verdict.parameters
+
+
+@pytest.mark.parametrize("broken", ["torch", "onnx", "equinox"])
+def test_a_move_that_is_wrong_shows_where_it_leads(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of three frameworks hands over the gates of another order: the one after it is wrong, and no other."""
+    frameworks, kind = ["torch", "onnx", "equinox"], type(get_adapter(broken))
+    right = kind.read
+
+    def swapped(self: Any, layer: Any) -> Mapping[str, np.ndarray]:
+        found = dict(right(self, layer))
+        last = list(found)[-1]
+        found[last] = found[last][..., ::-1]
+        return found
+
+    monkeypatch.setattr(kind, "read", swapped)
+    verdict = xframe.compare(xframe.Recurrent("lstm", 3, 5), frameworks=frameworks)
+    assert verdict.status == "different"
+    after = frameworks[(frameworks.index(broken) + 1) % 3]
+    wrong = {(c.framework, c.weights) for c in verdict.checks if c.status == "different"}
+    assert wrong == {(after, f"from {get_adapter(broken).title}")}
 
 
 def test_the_standard_grid_covers_every_option() -> None:
@@ -357,7 +403,165 @@ def test_every_mistake_of_the_catalogue_is_seen_and_changes_the_reference() -> N
     assert len(seen) >= 20
 
 
+# Frameworks that lack a float type, or a place for a number.
+
+RELU = xframe.Recurrent("rnn", 3, 5, activation="relu")
+PLAIN_RNN = xframe.Recurrent("rnn", 3, 5)
+
+
+def types_judged(verdict: xframe.Verdict) -> set[tuple[str, str]]:
+    return {(c.framework, c.dtype) for c in verdict.checks}
+
+
+def test_a_framework_that_lacks_float64_is_judged_in_float32() -> None:
+    verdict = xframe.compare(RELU, frameworks=["torch", "onnx"])
+    assert verdict, verdict.reason
+    assert types_judged(verdict) == {("torch", "float64"), ("torch", "float32"), ("onnx", "float32")}
+    assert any(note.startswith("ONNX was not judged in float64: ONNX Runtime has no RNN") for note in verdict.notes)
+    assert verdict.reason.startswith(
+        "PyTorch computes what the reference computes; "
+        "ONNX agrees with the reference in float32 (the function was not judged in float64): all "
+    )
+    # In float64 there is nobody that weights could be moved to.
+    assert {(c.dtype, c.weights) for c in verdict.checks} == {
+        ("float64", "loaded"),
+        *(("float32", weights) for weights in ("loaded", "from ONNX", "from PyTorch")),
+    }
+    # The power of the verdict is that of the sharpest judgement that all of them had.
+    assert {c.dtype for c in verdict.checks if c.power} == {"float32"}
+    sharp, coarse = (xframe.compare(RELU, frameworks=["torch"], dtypes=[d]) for d in ("float64", "float32"))
+    assert verdict.power.margins == coarse.power.margins
+    for mistake, margin in verdict.power.margins.items():
+        assert 1e7 < sharp.power.margins[mistake] / margin < 1e10, mistake
+
+
+def toy_without(*dtypes: str) -> AbstractContextManager[Any]:
+    """The toy framework, registered, which lacks some float types."""
+
+    @contextmanager
+    def patched() -> Iterator[None]:
+        with entry_point("toy_adapter"), pytest.MonkeyPatch.context() as patch:
+            kind = known_adapters()["toy"]
+            patch.setattr(kind, "lacks", lambda self, spec, dtype: f"Toy has no {dtype}." if dtype in dtypes else "")
+            yield
+
+    return patched()
+
+
+def test_three_frameworks_one_of_which_lacks_a_float_type() -> None:
+    """The ring closes without it in that type, and goes through it in the other."""
+    with toy_without("float64"):
+        verdict = xframe.compare(PLAIN_RNN, frameworks=["torch", "toy", "onnx"])
+        assert verdict, verdict.reason
+        rings = {(c.dtype, c.framework, c.weights) for c in verdict.checks if c.weights != "loaded"}
+        assert rings == {
+            ("float64", "torch", "from ONNX"),
+            ("float64", "onnx", "from PyTorch"),
+            ("float32", "torch", "from ONNX"),
+            ("float32", "toy", "from PyTorch"),
+            ("float32", "onnx", "from Toy"),
+        }
+        assert "Toy was not judged in float64: Toy has no float64." in verdict.notes
+        assert verdict.reason.startswith(
+            "PyTorch and ONNX compute the same function; "
+            "Toy agrees with the reference in float32 (the function was not judged in float64): all "
+        )
+        assert {c.dtype for c in verdict.checks if c.power} == {"float32"}
+        # Those that do not lack it have the power of float64.
+        without = xframe.compare(PLAIN_RNN, frameworks=["torch", "onnx"])
+        assert {c.dtype for c in without.checks if c.power} == {"float64"}
+        assert "float64" not in without.reason
+
+
+@pytest.mark.parametrize("dtypes", [["float64"], ["bfloat16"], ["float64", "bfloat16"]], ids="-".join)
+def test_a_framework_that_lacks_every_float_type(dtypes: list[str]) -> None:
+    """Named, it is an error; where nobody named it, it is left out, and the others are compared."""
+    words = rf"ONNX Runtime has no .* Choose another float type than {' and '.join(dtypes)}\."
+    with pytest.raises(UnsupportedError, match=words):
+        xframe.compare(RELU, frameworks=["torch", "onnx"], dtypes=dtypes)
+    verdict = compare_spec(RELU, ["keras", "onnx", "torch"], dtypes, Probe(), strict=False)
+    assert verdict, verdict.reason
+    assert verdict.frameworks == ("keras", "torch")
+    assert list(verdict.not_compared) == ["onnx"]
+    assert re.fullmatch(words, verdict.not_compared["onnx"])
+    with pytest.raises(UnsupportedError, match=words):
+        compare_spec(RELU, ["onnx"], dtypes, Probe(), strict=False)
+
+
+def test_a_suite_leaves_out_a_framework_that_lacks_the_float_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "grid", lambda probe: iter([suite.Configuration(RELU, probe)]))
+    found = suite.run_suite(Probe(), ["torch", "onnx"], ["float64"])
+    assert found, found.reason
+    assert found.verdicts[0].frameworks == ("torch",)
+    assert any("onnx's reference evaluator" in note for note in found.notes)
+    # What nobody can be judged in proves nothing.
+    nothing = suite.run_suite(Probe(), ["onnx"], ["float64"])
+    assert (nothing.status, bool(nothing), nothing.verdicts) == ("inconclusive", False, ())
+    assert list(nothing.left_out) == [str(RELU)]
+
+
+BIASED = xframe.Recurrent("gru", 3, 5)
+
+
+def test_a_place_that_a_framework_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nnx's GRUCell has no recurrent bias in the candidate."""
+    words = "Flax nnx's GRU has no place for 'layer 0, forward, recurrent_bias, gate n'"
+    with pytest.raises(UnsupportedError, match=words):
+        xframe.compare(BIASED, frameworks=["torch", "flax"])
+    monkeypatch.setattr(suite, "grid", lambda probe: iter([suite.Configuration(BIASED, probe)]))
+    found = suite.run_suite(Probe(), ["torch", "flax", "equinox"])
+    assert found, found.reason
+    assert not found.left_out
+    (verdict,) = found.verdicts
+    assert verdict.frameworks == ("torch", "equinox")
+    assert list(verdict.not_compared) == ["flax"]
+    assert words in verdict.not_compared["flax"]
+    assert any(words in note for note in found.notes)
+
+
+def test_a_suite_runs_over_all_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is compared, or named with the reason."""
+    both = [xframe.Recurrent("rnn", 3, 5), xframe.Recurrent("gru", 3, 5, reset_after=False)]
+    monkeypatch.setattr(suite, "grid", lambda probe: (suite.Configuration(one, probe) for one in both))
+    found = suite.run_suite(Probe())
+    assert found, found.reason
+    plain, before = found.verdicts
+    assert plain.frameworks == ("keras", "torch", "flax", "flax-linen", "onnx")
+    assert list(plain.not_compared) == ["equinox"]
+    assert before.frameworks == ("keras", "torch", "onnx")
+    assert list(before.not_compared) == ["equinox", "flax", "flax-linen"]
+    for verdict in found.verdicts:
+        assert {c.framework for c in verdict.checks} == set(verdict.frameworks)
+        assert all(text.endswith(".") for text in verdict.not_compared.values())
+        assert {*verdict.frameworks, *verdict.not_compared} == set(available_adapters())
+
+
 # Two layers that the user made.
+
+
+def test_two_layers_one_of_which_lacks_float64() -> None:
+    """What can be judged in float64 is; the other one is held to float32, where a wrong weight shows as well."""
+    torch.manual_seed(8)
+    layer = torch.nn.RNN(FEATURES, UNITS, nonlinearity="relu", batch_first=True)
+    model = MAKE["onnx"](xframe.Recurrent("rnn", FEATURES, UNITS, activation="relu"))
+    xframe.transfer(layer, model)
+    for first, second in ((layer, model), (model, layer)):
+        verdict = xframe.compare(first, second)
+        assert verdict, verdict.reason
+        assert types_judged(verdict) == {("torch", "float64"), ("torch", "float32"), ("onnx", "float32")}
+        side = "b" if second is model else "a"
+        assert any(note.startswith(f"ONNX ({side}) was not judged in float64: ") for note in verdict.notes)
+        assert "ONNX agrees with the reference in float32 (the function was not judged in float64)" in verdict.reason
+        assert {c.dtype for c in verdict.checks if c.power} == {"float32"}
+    arrays = NUMBERS["onnx"](model)
+    for place, array in enumerate(arrays):
+        wrong = [one.copy() for one in arrays]
+        wrong[place].flat[-1] = array.flat[-1] + np.float32(1e-3)
+        FILL["onnx"](model, wrong)
+        for first, second in ((layer, model), (model, layer)):
+            verdict = xframe.compare(first, second)
+            assert verdict.status == "different"
+            assert any(c.dtype == "float32" and c.status == "different" for c in verdict.checks)
 
 
 def test_layers_of_different_shapes_are_different() -> None:
@@ -436,6 +640,7 @@ def test_noise_of_biases_that_cancel() -> None:
     [
         (lambda: xframe.compare(torch.nn.LSTM(3, 4)), "give the other one"),
         (lambda: xframe.compare(xframe.Recurrent("rnn", 3, 4), torch.nn.RNN(3, 4)), "a spec alone"),
+        (lambda: xframe.compare(torch.nn.RNN(3, 4), torch.nn.RNN(3, 4), isolate=True), "isolate goes with a spec"),
         (lambda: xframe.compare(xframe.Recurrent("rnn", 3, 4), dtypes=("int8",)), "'int8'"),
         (lambda: xframe.compare(xframe.Recurrent("rnn", 3, 4), mask="right"), "give a spec its own"),
         (lambda: xframe.compare(xframe.Recurrent("rnn", 3, 4), steps=0), "steps"),

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import clear_registry, entry_point
+from helpers import FLOATS_LACKED, clear_registry, entry_point
 from test_cli import run
 
 import xframe
 from xframe.adapters import base, get_adapter, known_adapters
 from xframe.environment import Examination, doctor
+from xframe.layout import Layout, Leaf, Tensor
+from xframe.reference import Outputs
 
 FRAMEWORKS = [pytest.param(name, marks=pytest.mark.needs(name)) for name in known_adapters()]
 TORCH, KERAS = pytest.mark.needs("torch"), pytest.mark.needs("keras")
@@ -67,7 +69,9 @@ def test_float_types_are_tried(framework: str) -> None:
     assert section.settings[0][:2] == (adapter.title, adapter.version())
     rows = {one.name: one for one in section.settings}
     for dtype in base.FLOATS:
-        assert rows[dtype].value == "runs"
+        lacking = dtype in FLOATS_LACKED.get(framework, set())
+        assert rows[dtype].value.startswith("does not run: " if lacking else "runs"), dtype
+        assert lacking or rows[dtype].value == "runs"
     for dtype in ("float64", "float32", "float16"):
         # Half the distance from 1 to the next number.
         assert f"unit roundoff {np.finfo(dtype).eps / 2:.2g} " in rows[dtype].effect
@@ -78,11 +82,11 @@ def test_a_float_type_that_a_framework_lacks(capsys: pytest.CaptureFixture[str])
     with entry_point("toy_adapter"):
         found = values(doctor(), "Toy")
     assert found == {
-        "Toy": "1",
+        "Toy": "1.0",
         "float64": "runs",
         "float32": "runs",
-        "float16": "does not run",
-        "bfloat16": "does not run",
+        "float16": "does not run: Toy has no float16.",
+        "bfloat16": "does not run: Toy has no bfloat16.",
     }
 
 
@@ -100,6 +104,26 @@ def test_a_float_type_that_is_a_narrower_one_in_secret(monkeypatch: pytest.Monke
         found = values(doctor(), "Toy")
     assert re.fullmatch(r"runs, but \de\+0[78] times as inexact", found["float64"])
     assert found["float32"] == "runs"
+
+
+def test_a_framework_that_has_dense_layers_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout((Tensor("weight", Leaf("kernel")), Tensor("shift", Leaf("bias"))))
+
+    def product(self: Any, layer: Any, x: np.ndarray, *_: Any) -> Outputs:
+        kernel, bias = layer.values()
+        y = x @ kernel.astype(x.dtype) + bias.astype(x.dtype)
+        return Outputs(y, y, {})
+
+    with entry_point("toy_adapter"):
+        kind = known_adapters()["toy"]
+        monkeypatch.setattr(kind, "packing", replace(kind.packing, rows={"dense": layout}))
+        monkeypatch.setattr(kind, "build_loaded", lambda self, spec, blocks, dtype: dict(blocks))
+        monkeypatch.setattr(kind, "run", product)
+        right = values(doctor(), "Toy")
+        monkeypatch.setattr(kind, "run", lambda self, layer, x, *_: product(self, layer, x * x.dtype.type(1.001)))
+        wrong = values(doctor(), "Toy")
+    assert (right["float64"], right["float32"]) == ("runs", "runs")
+    assert re.fullmatch(r"runs, but \de\+\d\d times as inexact", wrong["float64"])
 
 
 @TORCH
@@ -244,7 +268,7 @@ def test_a_broken_framework_is_reported(
     right = base.import_module
 
     def broken(name: str) -> Any:
-        if name == framework:
+        if name == known_adapters()[framework].requires[0]:
             raise OSError("libsomething.so: cannot open shared object file")
         return right(name)
 

@@ -8,6 +8,8 @@ from typing import Any
 import helpers
 import pytest
 
+pytestmark = pytest.mark.slow
+
 findings = helpers.module_at(Path(__file__).resolve().parent.parent / "scripts" / "findings.py")
 
 

@@ -23,6 +23,9 @@ from xframe.layout import Key
 from xframe.reference import Given, Outputs
 from xframe.spec import Dense, Recurrent
 
+# JAX compiles for each of the layers here; what every framework must do is in test_adapters.py, and quick.
+pytestmark = pytest.mark.slow
+
 BOTH = ("flax", "flax-linen")
 LENGTHS = np.array([4, STEPS, 1, 3])
 MASK = np.arange(STEPS) < LENGTHS[:, None]

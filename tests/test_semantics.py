@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,16 @@ import torch
 import xframe
 from xframe import Recurrent, Sequential, mistakes, noise, reference
 from xframe.activations import ACTIVATIONS
-from xframe.adapters import KerasAdapter, TorchAdapter, get_adapter, known_adapters, known_packings
+from xframe.adapters import (
+    Adapter,
+    KerasAdapter,
+    TorchAdapter,
+    available_adapters,
+    get_adapter,
+    known_adapters,
+    known_packings,
+    usual_adapters,
+)
 from xframe.arithmetic import FUNCTIONS
 from xframe.comparison import compare_spec
 from xframe.errors import SpecError, UnsupportedError
@@ -128,7 +138,7 @@ def test_weights_go_into_the_real_layers_of_pytorch() -> None:
 def test_what_no_converter_knows(spec: Recurrent) -> None:
     verdict = xframe.compare(spec)
     assert verdict, verdict.reason
-    assert set(verdict.frameworks) == set(known_adapters())
+    assert verdict.frameworks == tuple(usual_adapters())
 
 
 # ---- Mutations: a framework that does the wrong thing turns the verdict, and only its own outputs.
@@ -279,11 +289,12 @@ def test_the_power_of_a_verdict_covers_what_the_layer_is_told(spec: Recurrent, n
 
 
 def test_what_a_layer_is_run_on() -> None:
-    """Zero and given states, masks, and a second call with and without a mask, in every framework."""
+    """Zero and given states, masks, and a second call with and without a mask, in every framework that is compared."""
     verdict = xframe.compare(masked("gru", stateful=True, batch_size=2))
     assert verdict, verdict.reason
     starts = ["zero", "given", "given, mask 1", "given, mask 2", "carried, mask 1", "carried"]
-    for framework in known_adapters():
+    assert verdict.frameworks == tuple(usual_adapters())
+    for framework in verdict.frameworks:
         assert {c.initial_state for c in verdict.checks if c.framework == framework} == set(starts)
     report = " ".join(verdict.report().split())
     assert "without a mask and with 2 masks, and a second call that carries the states on" in report
@@ -566,7 +577,15 @@ def test_the_whole_full_grid() -> None:
     suite = run_suite(Probe(), name="full")
     assert suite.status == "equivalent", suite.reason
     assert not suite.left_out
-    assert all(set(v.frameworks) == set(known_adapters()) for v in suite.verdicts)
+    assert len(suite.verdicts) == len(full_grid(Probe()))
+    # Each is of a layer that the usual frameworks have, and every other one is compared or says why it is not.
+    for verdict in suite.verdicts:
+        assert verdict.frameworks[: len(usual_adapters())] == tuple(usual_adapters())
+        assert [*verdict.frameworks, *verdict.not_compared] == sorted(
+            available_adapters(), key=lambda name: name in verdict.not_compared
+        )
+        assert not set(verdict.not_compared) & set(usual_adapters())
+        assert {c.framework for c in verdict.checks} == set(verdict.frameworks)
     assert all(any(c.initial_state == "carried" for c in v.checks) == v.model.stateful for v in suite.verdicts)
     report = " ".join(suite.report().split())
     assert "VERDICT: equivalent." in report
@@ -606,14 +625,71 @@ def test_the_support_table(framework: str, cell: str, option: str) -> None:
         assert why.endswith(".")
         return
     layer = adapter.build(spec)
-    ours = {type(part).__module__ for part in parts_of(layer) if type(part).__module__.startswith("xframe.")}
-    assert bool(ours) is (word == "module"), (word, ours)
+    assert bool(ours(adapter, layer)) is (word == "module"), (word, ours(adapter, layer))
     # What was built is understood as what was asked for, where the framework's layer can say so.
     assert replace(adapter.spec(layer, spec.mask), mask=spec.mask) == spec
 
 
-def parts_of(layer: Any) -> list[Any]:
-    """The layer and all that it is made of."""
+def test_the_support_table_in_short() -> None:
+    """Every place of the table of the other frameworks, spelled out again, is what the layout says."""
+    header, _, *rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in support_table.others().splitlines()
+    ]
+    packings = {
+        p.title: p for name, p in known_packings().items() if name in set(known_adapters()) - set(usual_adapters())
+    }
+    assert header == ["option", *packings]
+    assert [row[0] for row in rows] == list(support_table.OPTIONS)
+    titles = {"SimpleRNN": "rnn", "LSTM": "lstm", "GRU": "gru"}
+    words = set()
+    for option, *places in rows:
+        for packing, place in zip(packings.values(), places, strict=True):
+            told = dict.fromkeys(titles.values(), place)
+            if "(" in place:
+                told = {titles[c]: w for w, cells in re.findall(r"(\w+) \(([^)]*)\)", place) for c in cells.split(", ")}
+            for cell, word in told.items():
+                spec = support_table.spec_of(cell, option)
+                if spec and (option == "as it is" or cell in packing.rows):
+                    assert word == support_table.option_support(packing, spec)[0], (option, packing.title, cell)
+                    words.add(word)
+    assert words == {"exact", "no"}
+
+
+def ours(adapter: Adapter, layer: Any) -> set[str]:
+    """The modules of xframe that have a part of a native layer."""
+    return {kind for part in parts_of(adapter, layer) if (kind := type(part).__module__).startswith("xframe.")}
+
+
+def parts_of(adapter: Adapter, layer: Any) -> list[Any]:
+    """The layer and all that it is made of: what it lists itself, what is in lists, and attributes of the framework's classes."""
     if isinstance(layer, torch.nn.Module):
         return list(layer.modules())
-    return [layer, *(one for one in layer._flatten_layers() if one is not layer)]
+    if isinstance(layer, keras.Layer):
+        return [layer, *(one for one in layer._flatten_layers() if one is not layer)]
+    found, waiting = {}, [layer]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in found:
+            continue
+        found[id(one)] = one
+        if isinstance(one, list | tuple):
+            waiting += one
+        elif isinstance(one, dict):
+            waiting += one.values()
+        elif adapter.owns(one):
+            waiting += getattr(one, "__dict__", {}).values()
+    return list(found.values())
+
+
+@pytest.mark.parametrize("framework", [name for name in known_adapters() if name != "onnx"])
+def test_a_part_of_xframes_is_seen(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one of the classes that a layer is made of, however deep in it, is xframe's. A model of ONNX has no classes."""
+    adapter = get_adapter(framework)
+    layer = adapter.build(Recurrent("lstm", 3, 5, num_layers=2, bidirectional=True))
+    assert not ours(adapter, layer)
+    cells = {type(part) for part in parts_of(adapter, layer) if type(part).__name__ in ("LSTM", "LSTMCell")}
+    assert len(cells) in (1, 2)
+    for cell in cells:
+        with monkeypatch.context() as patch:
+            patch.setattr(cell, "__module__", "xframe.somewhere")
+            assert ours(adapter, layer) == {"xframe.somewhere"}

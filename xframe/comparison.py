@@ -122,7 +122,8 @@ def compare_spec(
     layers = model.layers if isinstance(model, Sequential) else (model,)
     names = _names(layers)
     adapters, left_out = _choose(layers, frameworks, strict, isolate)
-    judged, notes = _judged_in(layers, adapters, dtypes)
+    judged, notes, lacking = _judged_in(layers, adapters, dtypes, strict)
+    adapters, left_out = [one for one in adapters if one.name in judged], left_out | lacking
     probe = fitting(layers, replace(probe, dtype=max(dtypes, key=lambda d: noise.ROUNDOFF[d])))
     # The power of a verdict is that of the sharpest judgement of each framework, and so of the framework in which that is
     # least sharp.
@@ -139,8 +140,8 @@ def compare_spec(
         for name, subjects in zip(names, made, strict=True):
             pairs += _moved_pairs(name, subjects, dtype)
         for given in given_inputs:
-            truth = given.noise(dtype)
             for subject in _judged(made[names.index(given.layer)], moved_only):
+                truth = given.noise_of(subject.adapter, dtype)
                 power_of = shown.get(given.title, {}) if dtype == sharpest else {}
                 found = list(judge(subject, given, truth, dtype, power_of))
                 checks += found
@@ -168,24 +169,28 @@ def _roundoff(dtype: str) -> float:
 
 
 def _judged_in(
-    layers: Sequence[Layer], adapters: Sequence[Adapter], dtypes: Sequence[str]
-) -> tuple[dict[str, list[str]], list[str]]:
-    """By adapter the float types that it is judged in, and sentences about those that it lacks.
+    layers: Sequence[Layer], adapters: Sequence[Adapter], dtypes: Sequence[str], strict: bool
+) -> tuple[dict[str, list[str]], list[str], dict[str, str]]:
+    """By adapter the float types that it is judged in, sentences about those that it lacks, and why others have none.
 
     Raises:
-        UnsupportedError: one lacks all of them.
+        UnsupportedError: one lacks all of them, where ``strict``, or each does.
     """
     judged: dict[str, list[str]] = {}
     notes: dict[str, None] = {}
+    lacking: dict[str, str] = {}
     for adapter in adapters:
         why = {d: next(filter(None, (adapter.lacks(layer, d) for layer in layers)), "") for d in dtypes}
+        if all(why.values()):
+            lacking[adapter.name] = f"{why[dtypes[0]]} Choose another float type than {' and '.join(dtypes)}."
+            continue
         judged[adapter.name] = [d for d in dtypes if not why[d]]
-        if not judged[adapter.name]:
-            raise UnsupportedError(f"{why[dtypes[0]]} Choose another float type than {' and '.join(dtypes)}.")
         notes |= {f"{adapter.title} was not judged in {d}: {text}": None for d, text in why.items() if text}
         said = [adapter.remark(layer, d) for d in judged[adapter.name] for layer in layers]
         notes |= dict.fromkeys(filter(None, said))
-    return judged, list(notes)
+    if lacking and (strict or not judged):
+        raise UnsupportedError(next(iter(lacking.values())) if strict else " ".join(lacking.values()))
+    return judged, list(notes), lacking
 
 
 def _judged(subjects: Sequence[Subject], moved_only: bool) -> Sequence[Subject]:
@@ -272,14 +277,13 @@ def _judge_chains(
     """The whole model: in each framework the layers one after the other, with their own outputs in between."""
     chain = Sequential(*layers)
     given = Input("model", chain, params, Given(x))
-    truth = given.noise(dtype)
     for subjects in zip(*made, strict=True):
         values = x
         for i, subject in enumerate(subjects):
             subject.adapter.reset(subject.native)
             out = subject.adapter.run(subject.native, values.astype("float32" if dtype == "bfloat16" else dtype))
             values = reference.handed_on(chain, i, out)
-        yield from judge_outputs(subjects[0], given, out, truth, dtype, {})
+        yield from judge_outputs(subjects[0], given, out, given.noise_of(subjects[0].adapter, dtype), dtype, {})
 
 
 # Why they differ.
@@ -355,7 +359,7 @@ def _compare_layers(a: Any, b: Any, probe: Probe, mask: str | None, longer: bool
             for given in chosen.inputs:
                 against = replace(given, params=blocks) if own and blocks is not params[0] else given
                 power_of = chosen.margins.get(given.title, {}) if dtype == sharpest else {}
-                found = list(judge(subject, against, against.noise(dtype), dtype, power_of))
+                found = list(judge(subject, against, against.noise_of(subject.adapter, dtype), dtype, power_of))
                 checks += found
                 if _fails(found):
                     failures.append(_Failure(subject, against, dtype))

@@ -19,11 +19,11 @@ import numpy as np
 from xframe import __version__, noise
 from xframe.adapters import get_adapter, known_adapters
 from xframe.adapters.base import FLOATS, Adapter, Setting, variable
-from xframe.errors import XframeError
+from xframe.errors import UnsupportedError, XframeError
 from xframe.judging import LIMIT
 from xframe.probe import Probe, draw_input, draw_parameters
 from xframe.reference import Given
-from xframe.spec import Recurrent
+from xframe.spec import Dense, Layer, Recurrent
 
 __all__ = ["Examination", "Section", "doctor"]
 
@@ -170,10 +170,16 @@ _USE = {
 }
 
 
-def _plain(adapter: Adapter) -> Recurrent:
+def _plain(adapter: Adapter) -> Layer:
     """A small layer that the framework has."""
-    cells = [cell for cell in ("rnn", "lstm", "gru") if cell in adapter.packing.rows]
-    return Recurrent(cells[0], 2, 3)
+    layers = (*(Recurrent(cell, 2, 3) for cell in ("rnn", "lstm", "gru")), Recurrent("gru", 2, 3, reset_after=False))
+    for layer in layers:
+        try:
+            adapter.packing.layout(layer)
+        except UnsupportedError:
+            continue
+        return layer
+    return Dense(2, 3)
 
 
 def _tried(adapter: Adapter, dtype: str) -> str:
@@ -188,6 +194,7 @@ def _tried(adapter: Adapter, dtype: str) -> str:
         )
     except Exception:  # what a framework raises for a type that it lacks is its own affair
         return "does not run"
-    truth = noise.measure(spec, params, Given(x), dtype)
-    ratio = noise.ratio(out.last, truth.clean["last"], truth.deviation["last"]).max()
+    truth = noise.measure(spec, params, Given(x), dtype, coarse=adapter.coarse(spec, dtype))
+    name = "output" if isinstance(spec, Dense) else "last"
+    ratio = noise.ratio(out.last, truth.clean[name], truth.deviation[name]).max()
     return "runs" if ratio <= LIMIT else f"runs, but {ratio:.0e} times as inexact"

@@ -91,6 +91,9 @@ class IsolatedAdapter(Adapter):
     def lacks(self, spec: Layer, dtype: str) -> str:
         return str(self._ask("lacks", spec, dtype))
 
+    def coarse(self, spec: Layer, dtype: str) -> frozenset[str]:
+        return frozenset(self._ask("coarse", spec, dtype))
+
     def remark(self, spec: Layer, dtype: str) -> str:
         return str(self._ask("remark", spec, dtype))
 

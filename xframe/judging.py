@@ -91,14 +91,19 @@ class Input:
         return f"{self.layer}, {self.initial_state}"
 
     @cached_property
-    def _measured(self) -> dict[str, noise.Noise]:
+    def _measured(self) -> dict[tuple[str, frozenset[str]], noise.Noise]:
         return {}
 
-    def noise(self, dtype: str) -> noise.Noise:
-        """The truth for a float type, measured once."""
-        if dtype not in self._measured:
-            self._measured[dtype] = noise.measure(self.spec, self.params, self.given, dtype)
-        return self._measured[dtype]
+    def noise_of(self, adapter: Adapter, dtype: str) -> noise.Noise:
+        """The truth for a float type, with the noise that a framework has in it."""
+        layers = self.spec.layers if isinstance(self.spec, Sequential) else (self.spec,)
+        return self.noise(dtype, frozenset().union(*(adapter.coarse(layer, dtype) for layer in layers)))
+
+    def noise(self, dtype: str, coarse: frozenset[str] = frozenset()) -> noise.Noise:
+        """The truth for a float type, with the noise of a library that computes some activations coarsely; measured once."""
+        if (dtype, coarse) not in self._measured:
+            self._measured[dtype, coarse] = noise.measure(self.spec, self.params, self.given, dtype, coarse=coarse)
+        return self._measured[dtype, coarse]
 
 
 def parameter_check(

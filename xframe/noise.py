@@ -9,6 +9,7 @@ everything the recurrence does to an error on its way, chaos included. With unit
     activation                            4 u |result| * U(-1, 1)
     sigmoid, besides                      u * U(-1, 1)
     other activations of x, besides       u (1 + |x|) * U(-1, 1), unless they are exact or cancel nothing
+    an activation that a library computes by way of a sigmoid, besides (`Adapter.coarse`)    2 u * U(-1, 1)
     product, sum, difference              u |result| * U(-1, 1)
     each of these in float16, besides     2^-25 * U(-1, 1), half of its smallest number
     two biases folded into one            u |sum of biases| * U(-1, 1), once for the whole sequence
@@ -97,8 +98,17 @@ class Perturbed:
     In the second half of these, a result is off by the same share at every time step.
     """
 
-    def __init__(self, clean: int, roundoff: float, seed: int, least: float = 0.0, operands: float = 0.0) -> None:
+    def __init__(
+        self,
+        clean: int,
+        roundoff: float,
+        seed: int,
+        least: float = 0.0,
+        operands: float = 0.0,
+        coarse: frozenset[str] = frozenset(),
+    ) -> None:
         self._clean, self._u, self._least, self._operands = clean, roundoff, least, operands
+        self._coarse = coarse
         self._random = np.random.default_rng(seed)
         self._plain = Plain()
         # Random numbers by their place in a time step, which begins with the product that the first one began with.
@@ -197,6 +207,9 @@ class Perturbed:
         if kind:
             part = out[:, self._clean :]
             part += self._u * size * self._numbers("uniform", part)
+        if name in self._coarse:
+            part = out[:, self._clean :]
+            part += 2 * self._u * self._numbers("uniform", part)
         return out
 
 
@@ -207,18 +220,22 @@ def measure(
     given: Given,
     dtype: str,
     seed: int = 0,
+    coarse: frozenset[str] = frozenset(),
 ) -> Noise:
-    """The reference in float64 and the noise of ``dtype`` around it: a float type, or ``tf32``."""
+    """The reference in float64 and the noise of ``dtype`` around it: a float type, or ``tf32``.
+
+    ``coarse`` names activation functions that a library computes with an absolute error, see this module.
+    """
     if dtype == "float64" and _single(spec):
         dtype = "float32"
     kept, operands = _NARROWED.get(dtype, (dtype, 0.0))
     u, batch, least = ROUNDOFF[kept], given.x.shape[0], _LEAST.get(kept, 0.0)
-    coarse = max(u, _FINEST)
-    clean, spread = _spread(spec, params, given, Perturbed(batch, coarse, seed, least, operands), coarse)
+    finest = max(u, _FINEST)
+    clean, spread = _spread(spec, params, given, Perturbed(batch, finest, seed, least, operands, coarse), finest)
     deviation = {name: values * min(1, u / _FINEST) for name, values in spread.items()}
     if u < _FINEST and any(np.any(spread[n] > _SMALL * np.abs(clean[n]).max()) for n in clean):
         # So chaotic that the larger perturbations do not tell what the smaller ones do.
-        _, fine = _spread(spec, params, given, Perturbed(batch, u, seed), u)
+        _, fine = _spread(spec, params, given, Perturbed(batch, u, seed, coarse=coarse), u)
         deviation = {name: np.maximum(values, fine[name]) for name, values in deviation.items()}
     if dtype == "float64":
         # The reference itself rounds like this, and two independent errors add up by their squares.

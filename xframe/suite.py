@@ -63,8 +63,8 @@ class Suite:
 
     @property
     def status(self) -> str:
-        """``different`` if any verdict is, else ``inconclusive`` if any is, else ``equivalent``."""
-        found = {v.status for v in self.verdicts}
+        """``different`` if any verdict is, else ``inconclusive`` if any is or there is none, else ``equivalent``."""
+        found = {v.status for v in self.verdicts} or {"inconclusive"}
         return next((s for s in ("different", "inconclusive") if s in found), "equivalent")
 
     @property

@@ -140,6 +140,13 @@ class Adapter(ABC):
         """
         return ""
 
+    def coarse(self, spec: Layer, dtype: str) -> frozenset[str]:
+        """The activations that it computes in such a layer by way of a sigmoid, so that small values are as inexact as 1 is.
+
+        What it puts out is judged by a rounding noise that allows for that (`xframe.noise`), and `remark` should say so.
+        """
+        return frozenset()
+
     def remark(self, spec: Layer, dtype: str) -> str:
         """What a report should say of how such a layer is run in a float type, as a sentence; nothing if it goes without."""
         return ""

@@ -66,7 +66,7 @@ def judged(
         outputs = run_native(subject, given.given, dtype)
     except Exception as error:
         raise _failed(subject.adapter, given.spec, error) from error
-    return outputs.named(), judge_outputs(subject, given, outputs, given.noise(dtype), dtype, shown)
+    return outputs.named(), judge_outputs(subject, given, outputs, given.noise_of(subject.adapter, dtype), dtype, shown)
 
 
 def unseen(power: Power) -> str:

@@ -59,9 +59,10 @@ class RecordedInput(Input):
     truths: Mapping[str, noise.Noise] = field(default_factory=dict)
     native: Mapping[tuple[str, str], Named] = field(default_factory=dict)
 
-    def noise(self, dtype: str) -> noise.Noise:
-        """The truth for a float type, as it was measured when it was recorded."""
-        return self.truths[dtype]
+    def noise(self, dtype: str, coarse: frozenset[str] = frozenset()) -> noise.Noise:
+        """The truth for a float type, as it was recorded; the noise of a library that is coarse is measured now."""
+        recorded = self.truths[dtype]
+        return noise.Noise(recorded.clean, super().noise(dtype, coarse).deviation) if coarse else recorded
 
 
 @dataclass(frozen=True)
