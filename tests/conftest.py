@@ -19,7 +19,7 @@ import pytest
 from helpers import LACKS, LAYERS_BY_NAME, UNFIT, Case, Move, entry_point, has, plain
 from hypothesis import settings
 
-from xframe.adapters import get_adapter, known_adapters, known_names, usual_adapters
+from xframe.adapters import get_adapter, known_adapters, known_names
 
 # The same examples each time: a test run says something about the code, not about the day.
 settings.register_profile("xframe", deadline=None, derandomize=True, database=None, max_examples=25)
@@ -59,7 +59,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for fixture, wanted in (("case", has), ("lacking", in_table(LACKS)), ("unfit", in_table(UNFIT))):
         if fixture in fixtures:
             cases = [(a, kind) for a in [*names, *variants, TOY] for kind in LAYERS_BY_NAME if wanted(a, kind)]
-            found = [pytest.param(c, marks=marks(*c), id="-".join(c)) for c in cases]
+            found = [pytest.param(c, marks=marks(c[1], c[0]), id="-".join(c)) for c in cases]
             metafunc.parametrize(fixture, found, indirect=True)
     if "move" in fixtures:
         # Numbers move by way of the canonical form, so that each framework's reading and writing count, not each pair.
@@ -68,7 +68,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         both = [(a, b, k) for a, b in pairs for k in LAYERS_BY_NAME if has(a, k) and has(b, k)]
         # Within one framework, one layer with gates and one without are enough.
         moves = [(a, b, kind) for a, b, kind in both if a != b or kind in ("gru", "dense")]
-        found = [pytest.param(m, marks=pytest.mark.slow if compiled(*m) else (), id="-".join(m)) for m in moves]
+        found = [pytest.param(m, marks=marks(m[2], m[0], m[1]), id="-".join(m)) for m in moves]
         metafunc.parametrize("move", found, indirect=True)
 
 
@@ -96,15 +96,10 @@ def unfit(request: pytest.FixtureRequest) -> Iterator[Case]:
     yield from _case(request)
 
 
-def compiled(source: str, target: str, kind: str) -> bool:
-    """Whether a move takes long: stacks between two frameworks of which neither is usual, most of which compile each."""
-    return "stacked" in kind and not {source, target} & set(usual_adapters())
-
-
-def marks(name: str, kind: str) -> tuple[pytest.MarkDecorator, ...]:
+def marks(kind: str, *names: str) -> tuple[pytest.MarkDecorator, ...]:
     """Slow is what goes to another process at each call, and what JAX compiles for one layer after the other."""
-    compiled = name in ("flax", "flax-linen", "equinox") and kind not in ("rnn", "lstm", "gru", "lstm-stacked")
-    return (pytest.mark.slow,) if name != plain(name) or compiled else ()
+    compiled = {*names} & {"flax", "flax-linen", "equinox"} and kind not in ("rnn", "lstm", "gru")
+    return (pytest.mark.slow,) if compiled or any(name != plain(name) for name in names) else ()
 
 
 def in_table(table: Mapping[str, set[str]]) -> Callable[[str, str], bool]:

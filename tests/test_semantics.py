@@ -22,7 +22,6 @@ from xframe.adapters import (
     Adapter,
     KerasAdapter,
     TorchAdapter,
-    available_adapters,
     get_adapter,
     known_adapters,
     known_packings,
@@ -578,13 +577,10 @@ def test_the_whole_full_grid() -> None:
     assert suite.status == "equivalent", suite.reason
     assert not suite.left_out
     assert len(suite.verdicts) == len(full_grid(Probe()))
-    # Each is of a layer that the usual frameworks have, and every other one is compared or says why it is not.
+    # Each is of a layer that the usual frameworks have; of the others, hardly any is asked.
     for verdict in suite.verdicts:
-        assert verdict.frameworks[: len(usual_adapters())] == tuple(usual_adapters())
-        assert [*verdict.frameworks, *verdict.not_compared] == sorted(
-            available_adapters(), key=lambda name: name in verdict.not_compared
-        )
-        assert not set(verdict.not_compared) & set(usual_adapters())
+        assert verdict.frameworks == tuple(usual_adapters())
+        assert not verdict.not_compared
         assert {c.framework for c in verdict.checks} == set(verdict.frameworks)
     assert all(any(c.initial_state == "carried" for c in v.checks) == v.model.stateful for v in suite.verdicts)
     report = " ".join(suite.report().split())

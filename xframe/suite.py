@@ -317,10 +317,12 @@ def run_suite(
 ) -> Suite:
     """Compare every configuration of a grid; what a framework does not have is left out and named.
 
-    ``frameworks`` are all that are installed, if None. ``progress`` wraps the configurations, to show how far it has come. The
-    rest and the errors are as of `compare`.
+    ``frameworks`` are all that are installed, if None; for the full grid, of which others have next to nothing, those that
+    are compared by default. ``progress`` wraps the configurations, to show how far it has come. The rest and the errors are as
+    of `compare`.
     """
-    wanted = available_adapters() if frameworks is None else frameworks
+    usual = usual_adapters() if name == "full" else available_adapters()
+    wanted = usual if frameworks is None else frameworks
     get_adapters(wanted, isolate)  # one that is unknown or missing is an error, not a configuration to leave out
     configurations = full_grid(probe) if name == "full" else list(grid(probe))
     judged = partial(_judged, frameworks=wanted, dtypes=dtypes, moved_only=name == "full", isolate=isolate)

@@ -38,7 +38,7 @@ class _Frameworks(click.Option):
         plain, variants = ([n for n in names if ("[" in n) is isolated] for isolated in (False, True))
         self.help = (
             f"Frameworks to compare: {', '.join(plain)}, and {', '.join(variants)}, each in a process of its own.  "
-            f"[default: {','.join(usual_adapters())}; for a suite all that are installed]"
+            f"[default: {','.join(usual_adapters())}; for the standard suite all that are installed]"
         )
         return super().get_help_record(ctx)
 
