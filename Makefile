@@ -39,7 +39,7 @@ test: $(STAMP) ## run the tests
 	@$(PYTEST) --numprocesses auto --maxprocesses 4 -m "not slow"
 
 test-slow: $(STAMP) ## run the longer tests
-	@$(PYTEST) -m slow || [ $$? -eq 5 ] # 5: there are none
+	@$(PYTEST) --numprocesses auto --maxprocesses 4 -m slow || [ $$? -eq 5 ] # 5: there are none
 
 lint: $(STAMP) ## look for mistakes and unformatted code (ruff)
 	@$(RUN) ruff check .

@@ -432,7 +432,7 @@ def test_a_missing_framework(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     assert adapter.packing.natives(next(spec for kind, spec in LAYERS_BY_NAME.items() if helpers.has(name, kind)))
 
 
-@pytest.mark.parametrize("name", known_adapters())
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.needs(name)) for name in known_adapters()])
 def test_a_broken_framework(name: str, tmp_path: Path) -> None:
     """Installed, but its import fails: an error that says so, not a framework that is left out."""
     for module in known_adapters()[name].requires:

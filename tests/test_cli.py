@@ -107,6 +107,7 @@ def test_a_layer_is_compared_where_it_exists(capsys: pytest.CaptureFixture[str])
 FIVE = "keras,torch,onnx,flax,equinox"
 
 
+@pytest.mark.needs("flax", "equinox", "onnx")
 def test_a_framework_that_has_no_such_layer_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     """Without CELL it is left out; it is an error where both are what the user asked for."""
     status, out, err = run(capsys, "compare", "--frameworks", FIVE)

@@ -65,6 +65,7 @@ RINGS = {
 }
 
 
+@pytest.mark.needs("onnx", "flax", "equinox")
 @pytest.mark.parametrize(("frameworks", "before"), RINGS.values(), ids=RINGS)
 def test_the_weights_are_moved_round_from_framework_to_framework(
     frameworks: list[str] | None, before: dict[str, str]
@@ -79,6 +80,7 @@ def test_the_weights_are_moved_round_from_framework_to_framework(
     assert all(p.rounding for p in verdict.parameters)
 
 
+@pytest.mark.needs("onnx", "flax", "equinox")
 def test_one_framework_has_nobody_to_be_given_weights_by() -> None:
     verdict = xframe.compare(xframe.Recurrent("gru", 3, 5), frameworks=["equinox"])
     assert verdict, verdict.reason
@@ -86,6 +88,7 @@ def test_one_framework_has_nobody_to_be_given_weights_by() -> None:
     assert not verdict.parameters
 
 
+@pytest.mark.needs("onnx", "equinox")
 @pytest.mark.parametrize("broken", ["torch", "onnx", "equinox"])
 def test_a_move_that_is_wrong_shows_where_it_leads(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of three frameworks hands over the gates of another order: the one after it is wrong, and no other."""
@@ -503,6 +506,7 @@ def test_a_suite_leaves_out_a_framework_that_lacks_the_float_type(monkeypatch: p
 BIASED = xframe.Recurrent("gru", 3, 5)
 
 
+@pytest.mark.needs("flax")
 def test_a_place_that_a_framework_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """nnx's GRUCell has no recurrent bias in the candidate."""
     words = "Flax nnx's GRU has no place for 'layer 0, forward, recurrent_bias, gate n'"
@@ -519,6 +523,7 @@ def test_a_place_that_a_framework_has_not(monkeypatch: pytest.MonkeyPatch) -> No
     assert any(words in note for note in found.notes)
 
 
+@pytest.mark.needs("flax", "flax-linen", "onnx", "equinox")
 def test_a_suite_runs_over_all_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is compared, or named with the reason."""
     both = [xframe.Recurrent("rnn", 3, 5), xframe.Recurrent("gru", 3, 5, reset_after=False)]
