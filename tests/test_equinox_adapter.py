@@ -17,7 +17,8 @@ from xframe.layout import Key
 from xframe.reference import Given
 from xframe.spec import Dense, Recurrent
 
-pytestmark = pytest.mark.needs("equinox")
+# JAX compiles for each of the layers here; what every framework must do is in test_adapters.py, and quick.
+pytestmark = [pytest.mark.needs("equinox"), pytest.mark.slow]
 
 
 class Equinox:

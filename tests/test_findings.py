@@ -7,10 +7,12 @@ from typing import Any
 
 import helpers
 import pytest
+from test_readme import blocks, without_rounding
 
 pytestmark = pytest.mark.slow
 
-findings = helpers.module_at(Path(__file__).resolve().parent.parent / "scripts" / "findings.py")
+ROOT = Path(__file__).resolve().parent.parent
+findings = helpers.module_at(ROOT / "scripts" / "findings.py")
 
 
 @pytest.mark.needs("keras", "torch", "onnx", "flax")
@@ -21,6 +23,13 @@ def test_a_finding(one: Any) -> None:
         f"{one.framework} has mended it: take it out of scripts/findings.py, and let xframe use it ({one.done})"
     )
     assert figure == "refused" or figure.startswith("off by "), figure
+
+
+@pytest.mark.needs("keras", "torch", "onnx", "flax")
+def test_the_table_of_the_readme_is_what_is_measured() -> None:
+    """But for the figures, which differ a little from machine to machine."""
+    shown = dict(blocks((ROOT / "README.md").read_text(encoding="utf-8")))["python scripts/findings.py"]
+    assert without_rounding(shown) == without_rounding(findings.table())
 
 
 @pytest.mark.needs("keras")

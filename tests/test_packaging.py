@@ -149,7 +149,7 @@ def test_the_help_names_every_framework_without_importing_it() -> None:
     assert (done.returncode, done.stderr) == (0, "imported\n")
     text = " ".join(done.stdout.split())
     assert all(re.search(rf" {re.escape(name)},", text) for name in known_names()), text
-    assert "[default: keras,torch; for a suite all that are installed]" in text
+    assert "[default: keras,torch; for the standard suite all that are installed]" in text
 
 
 def test_a_version_without_a_distribution_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
