@@ -89,7 +89,7 @@ NNX = _FlaxPacking(
             ),
             options=_GATED,
             layer="flax.nnx.GRUCell",
-            instead="flax.linen.GRUCell has one, or set it to zero",
+            instead="flax.linen.GRUCell has one (the adapter flax-linen), or set it to zero",
             notes={
                 "dense_i/bias": "It has no recurrent bias in the candidate, so a GRU in which that is not zero does not "
                 "fit: it computes a smaller family of functions.",
