@@ -267,6 +267,14 @@ def test_an_exit_status(own: IsolatedAdapter, monkeypatch: pytest.MonkeyPatch) -
         own.version()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="process groups are those of POSIX")
+def test_ctrl_c_does_not_reach_it(own: IsolatedAdapter) -> None:
+    """The terminal gives it to a whole process group, and then the process would be gone before it can be asked to end."""
+    own.version()
+    assert own._process is not None
+    assert os.getpgid(own._process._process.pid) != os.getpgid(0)
+
+
 TOKEN = "XFRAME_TEST_TOKEN"
 
 
