@@ -276,7 +276,7 @@ class KerasAdapter(Adapter):
             return ""
         return (
             f"Keras {self._keras.__version__} has no float64 on {self._keras.backend.backend()}: it takes the product of two "
-            "float64 numbers for a float32 one (keras.backend.result_type)."
+            "float64 numbers for a float32 one (keras.backend.result_type); use float32."
         )
 
     # ---- What it is set to, and what its names mean.
