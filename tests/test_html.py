@@ -197,9 +197,9 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_of_strangers_are_text(name: str) -> None:
     pair = Pair(name, name, Recurrent("gru", 3, 4), "different", name, 0.5, name, 1e30, (name,))
-    result = Verification(name, name, "different", name, (pair,), ((name, name),), (name,), (name,), (name,))
+    result = Verification(name, name, "different", name, "model", (pair,), ((name, name),), (name,), (name,), (name,))
     harmless = replace(pair, a="a", b="a", reason="a", where="a", notes=("a",))
-    same = Verification("a", "a", "different", "a", (harmless,), (("a", "a"),), ("a",), ("a",), ("a",))
+    same = Verification("a", "a", "different", "a", "model", (harmless,), (("a", "a"),), ("a",), ("a",), ("a",))
     root, plain = page(render(result, "html")), page(render(same, "html"))
     assert [e.tag for e in root.iter()] == [e.tag for e in plain.iter()]
     assert [sorted(e.attrib) for e in root.iter()] == [sorted(e.attrib) for e in plain.iter()]

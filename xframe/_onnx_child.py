@@ -1,7 +1,8 @@
 """Runs an ONNX file in ONNX Runtime: a program of its own (`xframe.programs`), because the file comes from a stranger.
 
-It imports nothing of xframe and takes arrays only. ``describe FILE BYTES`` writes a JSON object to standard output; ``run FILE BYTES``
-reads a .npz of inputs, ``0``, ``1``, ... and writes one of outputs, with the JSON object ``about`` in it.
+It imports nothing of xframe and takes arrays only. ``describe FILE BYTES`` writes a JSON object to standard output; ``run FILE
+BYTES`` reads a .npz of inputs, ``0``, ``1``, ... and writes one of outputs, with the JSON object ``about`` in it. It may take
+BYTES of memory.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def _ran(session: Any, given: bytes) -> bytes:
     import numpy as np
 
     one = session.get_inputs()[0]
-    failures, arrays = [], {}
+    failures: list[str] = []
+    arrays: dict[str, Any] = {}
     with np.load(io.BytesIO(given), allow_pickle=False) as inputs:
         for i in range(len(inputs.files)):
             try:

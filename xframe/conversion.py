@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xframe.chain import Chain, Step, chain_of, chain_of_model
+from xframe.chain.kinds import promised
 from xframe.chain.probing import held, numbers
 from xframe.errors import FileError, SpecError, UnsupportedError, XframeError
 from xframe.files import load
@@ -22,7 +23,7 @@ from xframe.spec import Recurrent, plural
 from xframe.writers import TARGETS, Written, get_target, write
 from xframe.writers.base import identifier, module_of, plan
 
-__all__ = ["Conversion", "Piece", "convert", "convert_file", "one_layer", "promised"]
+__all__ = ["Conversion", "Piece", "convert", "convert_file", "one_layer"]
 
 _WEIGHTS = ("weights.safetensors", "model.weights.h5", "model.keras", "model.onnx", "weights.npz")
 
@@ -234,17 +235,6 @@ def _chains(found: Findings, layers_only: bool) -> tuple[list[tuple[Chain, str]]
     if len(chains) == 1 and not left and found.file.config is None:
         return [(chains[0][0], "")], []
     return chains, [*left, f"how the layers are connected: {why}"]
-
-
-def promised(chain: Chain) -> Chain:
-    """The chain for masks that are padding on the right."""
-    steps = []
-    for step in chain.steps:
-        masked = isinstance(step.spec, Recurrent) and step.spec.mask == "any"
-        steps.append(replace(step, spec=replace(step.spec, mask="right")) if masked else step)  # type: ignore[type-var]
-    if steps == list(chain.steps):
-        raise SpecError("No mask reaches a recurrent layer of this model; leave --right-padded out.")
-    return replace(chain, steps=tuple(steps))
 
 
 def one_layer(found: Findings, layer: FoundLayer) -> Chain:

@@ -125,7 +125,8 @@ def program_of_onnx(path: Path) -> Program:
 
 def _run_onnx(path: Path, inputs: Sequence[np.ndarray]) -> list[Ran]:
     stream = BytesIO()
-    np.savez(stream, **{str(i): x for i, x in enumerate(inputs)})
+    given: dict[str, Any] = {str(i): x for i, x in enumerate(inputs)}
+    np.savez(stream, **given)
     with np.load(BytesIO(_child(path, "run", stream.getvalue())), allow_pickle=False) as found:
         arrays = {name: found[name] for name in found.files}
     said = json.loads(bytes(arrays.pop("about")).decode())

@@ -69,7 +69,7 @@ def _verify_words(a: str | Path, b: str | Path, options: Mapping[str, Any]) -> l
     choices: Choices | None = options.get("choices")
     for name, value in choices.given() if choices else ():
         words += [_CHOICES[name][value]] if name in _CHOICES else _valued(name, value)
-    words += ["--subset"] if options.get("subset") else []
+    words += [f"--{name.replace('_', '-')}" for name in ("subset", "right_padded") if options.get(name)]
     words += ["--scope", options["scope"]] if options.get("scope") else []
     return [*words, "--seed", str(options["seed"])]
 

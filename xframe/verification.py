@@ -23,6 +23,7 @@ import numpy as np
 
 from xframe import noise, reference
 from xframe.chain import Chain, chain_of, chain_of_model
+from xframe.chain.kinds import promised
 from xframe.drawing import inputs
 from xframe.errors import SpecError, UnsupportedError, XframeError
 from xframe.files import FORMATS, load
@@ -155,6 +156,7 @@ def verify(
     *,
     subset: bool = False,
     scope: str | None = None,
+    right_padded: bool = False,
     choices: Choices | None = None,
     seed: int = 0,
 ) -> Verification:
@@ -165,20 +167,28 @@ def verify(
         subset: b may hold more layers and tensors than a; then the whole cannot be compared.
         scope: ``weights``, ``layers`` or ``model``: what is to be judged, see `xframe.scope`. None for the most of what both
             sides are: a model, layers, or a file of weights only.
+        right_padded: masked time steps will be padding after the end of a sequence only, which has one valid step at least.
+            What packed sequences and ONNX's lengths can mask is that.
         choices: what the files do not say of their layers.
         seed: of the inputs.
 
     Raises:
         FileError, MissingFrameworkError: see `xframe.files.load`.
-        SpecError: a choice makes no sense, or a side has no layer to compare.
+        SpecError: a choice makes no sense, or a side has no layer to compare, or no mask that could be padding.
         UnsupportedError: a side is neither a path nor a model of a known framework.
     """
     check_scope(scope)
-    return judged(*sides(a, b, choices), subset=subset, scope=scope, seed=seed)
+    return judged(*sides(a, b, choices), subset=subset, scope=scope, right_padded=right_padded, seed=seed)
 
 
 def judged(
-    first: _Side, second: _Side, *, subset: bool = False, scope: str | None = None, seed: int = 0
+    first: _Side,
+    second: _Side,
+    *,
+    subset: bool = False,
+    scope: str | None = None,
+    right_padded: bool = False,
+    seed: int = 0,
 ) -> Verification:
     """`verify` of two sides that have been read."""
     for side in (first, second):
@@ -191,7 +201,7 @@ def judged(
     others = _same_numbers(first, second)
     only_a = (*(unit.name for unit in alone_a), *others.only_a)
     only_b = (*(unit.name for unit in alone_b), *others.only_b)
-    whole = whole_models(first, second, seed) if asked == widest == "model" else None
+    whole = whole_models(first, second, right_padded, seed) if asked == widest == "model" else None
     if not (isinstance(whole, Whole) and whole.status == "equivalent"):
         pairs = tuple(
             replace(pair, status="inconclusive", reason=_EXCHANGED)
@@ -233,30 +243,51 @@ def _told(pair: Pair, one: _Unit, other: _Unit, units: Sequence[_Unit], seed: in
     return replace(pair, search=search) if pair.status == "different" else pair
 
 
-def whole_models(first: _Side, second: _Side, seed: int) -> Whole | str:
+def whole_models(first: _Side, second: _Side, right_padded: bool, seed: int) -> Whole | str:
     """Both whole models run, and what runs between their layers; or why that could not be judged, as the end of a sentence."""
     dtype = _narrowest(
         reading.dtype for side in (first, second) for unit in side.units for reading in unit.readings[:1]
     )
-    chains, why = [], []
+    chains: list[Chain | None] = []
+    why: list[str] = []
     for side in (first, second):
         try:
             chains.append(side.chain())
         except XframeError as error:
             chains.append(None)
             why.append(f"{side.name}: {_ended(str(error))}")
+    if right_padded:
+        chains = _right_padded(chains)
     one, other = chains
     try:
         if one is not None and other is not None:
             return together(one, other, dtype, seed)
         if one is None and other is None:
             return "; ".join(why)
-        chain, named, side = (one, first, second) if one is not None else (other, second, first)
+        named, side = (first, second) if one is not None else (second, first)
         program = side.program()
-        narrow = _narrowest([dtype, program.dtype])
+        chain, narrow = next(filter(None, chains)), _narrowest([dtype, program.dtype])
         return beside(chain, program, narrow, seed, (named.name, side.name))
     except XframeError as error:
         return "; ".join([*why, _ended(str(error))])
+
+
+def _right_padded(chains: Sequence[Chain | None]) -> list[Chain | None]:
+    """The chains for masks that are padding after the end.
+
+    Raises:
+        SpecError: no mask reaches a layer of any.
+    """
+    found, errors = [], []
+    for chain in chains:
+        try:
+            found.append(chain and promised(chain))
+        except SpecError as error:
+            found.append(chain)
+            errors.append(error)
+    if errors and len(errors) == sum(chain is not None for chain in chains):
+        raise errors[0]
+    return found
 
 
 def _ended(sentence: str) -> str:
@@ -289,7 +320,7 @@ class _Found:
 
 
 def _concluded(found: _Found) -> tuple[str, str]:
-    """Status and reason. Whatever is not the same lowers the status: to ``different``, unless the whole models put out the same."""
+    """Status and reason. Whatever is not the same lowers the status: to ``different``, unless both whole models do the same."""
     apart = next(iter(_not_the_same(found)), "")
     if apart and found.same:
         return "inconclusive", f"The whole models put out the same, but that does not show each number: {apart}."
@@ -346,7 +377,9 @@ def _judged_were(scope: str, first: _Side, second: _Side, found: _Found) -> str:
         return f"Both whole models were run on {plural(found.whole.inputs, 'input')} and put out the same{within}."
     if scope == "layers":
         alone = first.alone and second.alone
-        return "The layers are the same." if alone else "The layers are the same; what runs between them was not judged."
+        return (
+            "The layers are the same." if alone else "The layers are the same; what runs between them was not judged."
+        )
     silent = [side.name for side in (first, second) if side.extent == "weights"]
     who = "neither file says" if len(silent) == 2 else f"{silent[0]} does not say" if silent else "it was not judged"
     return f"The weights are the same; {who} what runs between them."
@@ -399,10 +432,10 @@ class _Unit:
 class _Side:
     """One of the two models: its units, and by name what gives the numbers of its other tensors.
 
-    ``kind`` is ``keras`` or ``torch``, whose order of axes it has, or empty where that is not known; ``extent`` is the widest scope
-    in which it can be judged; ``chain`` gives all that it runs, or an error that says why that is not known, and ``program`` what
-    can be run though it is not understood, or an error; ``alone`` says that it is one layer and no model; ``graph`` that single
-    numbers and whole numbers may be constants of what it runs, such as shapes, and no weights.
+    ``kind`` is ``keras`` or ``torch``, whose order of axes it has, or empty where that is not known; ``extent`` is the widest
+    scope in which it can be judged; ``chain`` gives all that it runs, or an error that says why that is not known, and
+    ``program`` what can be run though it is not understood, or an error; ``alone`` says that it is one layer and no model;
+    ``graph`` that single numbers and whole numbers may be constants of what it runs, such as shapes, and no weights.
     """
 
     name: str
@@ -759,7 +792,9 @@ def _same_numbers(a: _Side, b: _Side) -> _Others:
             # Few numbers are the same in many tensors by chance: where names tell, they decide.
             match: str | None = named[0]
             if not _equal(a, b, array, rest[named[0]]):
-                differing.append(f"{name} is {_shown(array)} in the first model and {_shown(rest[named[0]])} in the second")
+                differing.append(
+                    f"{name} is {_shown(array)} in the first model and {_shown(rest[named[0]])} in the second"
+                )
                 del rest[named[0]]
                 continue
         else:

@@ -7,8 +7,8 @@ no chain can still be run (`xframe.programs`), and what it puts out is held agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from functools import cached_property
 
@@ -17,13 +17,15 @@ import numpy as np
 from xframe import noise
 from xframe.chain import KINDS, Chain, Step, reference
 from xframe.chain.arithmetic import Exact
+from xframe.chain.kinds import promised
 from xframe.chain.probing import held, probed, sizes
 from xframe.errors import SpecError
+from xframe.forwards import slipped
 from xframe.judging import LIMIT
 from xframe.programs import Program, Ran
-from xframe.spec import Recurrent, plural
+from xframe.spec import Recurrent
 
-__all__ = ["Off", "Slip", "Whole", "beside", "together"]
+__all__ = ["Made", "Off", "Slip", "Whole", "beside", "together"]
 
 # Stands for outputs of another shape, or that are not finite; JSON has no infinity.
 _CERTAIN = 1e30
@@ -69,6 +71,22 @@ class Slip:
 
 
 @dataclass(frozen=True)
+class Made:
+    """A mistake in what runs between the layers that explains the whole difference, see `xframe.forwards`.
+
+    Attributes:
+        option: which kind, as of `xframe.mistakes.steps.of_option`.
+        name: what is wrong; mend: what to do.
+        off: how far the outputs are off with it.
+    """
+
+    option: str
+    name: str
+    mend: str
+    off: Off
+
+
+@dataclass(frozen=True)
 class Whole:
     """What was found.
 
@@ -81,6 +99,7 @@ class Whole:
         mended: the same with the first model's options in place of those that differ; None if there are none.
         inputs: on how many inputs both were run.
         notes: what else a reader should know, a sentence each.
+        made: the mistake by which the one that is understood puts out what the other does; None where none was found.
     """
 
     status: str
@@ -91,6 +110,7 @@ class Whole:
     mended: Off | None = None
     inputs: int = 0
     notes: tuple[str, ...] = ()
+    made: Made | None = None
 
 
 @dataclass(frozen=True)
@@ -285,19 +305,86 @@ def _mended(both: _Both) -> Chain:
 
 # ---- A chain and a program.
 
-# By how much the numbers of an input are larger or smaller: relu6 is relu until a number is above 6. Powers of two keep them exact.
+# By how much the numbers of an input are larger or smaller: relu6 is relu until a number is above 6. Powers of two keep them
+# exact.
 _SCALES = (1.0, 8.0, 0.125, 64.0)
 # A step's output is changed by this share, and a change of the model's output must show.
 _TOUCH = 2.0**-10
+# So many notes of one kind.
+_MOST = 3
 
 
 @dataclass(frozen=True)
 class _Tried:
-    """An input, what the reference of a chain makes of it, and the noise of that."""
+    """An input, what the reference of a chain makes of it, and the noise of that; and what a program made of it."""
 
     x: np.ndarray
     clean: np.ndarray
     deviation: np.ndarray
+    ran: Ran = field(default_factory=Ran)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def off(self, got: np.ndarray) -> Off:
+        """How far something else that was put out is from the reference."""
+        if got.shape != self.clean.shape:
+            return Off(_CERTAIN, _CERTAIN)
+        got = got.astype(np.float64)
+        values = np.abs(got - self.clean).max(), noise.ratio(got, self.clean, self.deviation).max()
+        return Off(*(min(float(np.nan_to_num(value, nan=_CERTAIN)), _CERTAIN) for value in values))
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """A chain, a program, and how the inputs of both are drawn."""
+
+    chain: Chain
+    program: Program
+    dtype: str
+    seed: int
+
+    def tried(self, chain: Chain) -> list[_Tried]:
+        """Inputs that show the mistakes of a chain, what its reference makes of them, and what the program does."""
+        drawn = [one for one in self._drawn(chain) if np.isfinite(one.clean).all()]
+        ran = self.program.run([one.x for one in drawn])
+        return [replace(one, ran=out) for one, out in zip(drawn, ran, strict=True)]
+
+    def _drawn(self, chain: Chain) -> Iterator[_Tried]:
+        """Inputs of several sizes, and of larger and smaller numbers: some wake what others leave asleep."""
+        batch = self.program.shape[0] if self.program.shape else None
+        for size in dict.fromkeys((batch or size[0], size[1]) for size in sizes(chain)):
+            x, clean, deviation = probed(chain, size, self.dtype, self.seed)
+            yield _Tried(x, clean, deviation)
+            if x.dtype.kind == "f" and not any(step.kind == "masking" for step in chain.steps):
+                for scale in _SCALES[1:]:
+                    other = (x * scale).astype(x.dtype)
+                    yield _Tried(other, *reference.noise(chain, other, self.dtype))
+
+    def otherwise(self, name: str) -> str:
+        """Where a program that is wrong is right: with time before the batch, or with padding at the end only."""
+        for chain, swapped, words in (
+            (self.chain, True, "when it is given time before the batch (batch_first=False, time_major)"),
+            (_right_padded(self.chain), False, "where masked time steps are padding after the end (--right-padded)"),
+        ):
+            tried = [] if chain is None else [one for one in self._drawn(chain) if one.x.ndim > 1 or not swapped]
+            again = self.program.run([np.swapaxes(one.x, 0, 1) if swapped else one.x for one in tried])
+            if tried and all(_off(one, ran.outputs.get(name), swapped) for one, ran in zip(tried, again, strict=True)):
+                return f"; they agree {words}"
+        return ""
+
+
+def _off(one: _Tried, got: np.ndarray | None, swapped: bool) -> bool:
+    """Whether what was put out is what it should be, its first two axes exchanged if need be."""
+    if got is None:
+        return False
+    return not one.off(got).differs or (swapped and got.ndim > 1 and not one.off(np.swapaxes(got, 0, 1)).differs)
+
+
+def _right_padded(chain: Chain) -> Chain | None:
+    """The chain for masks that are padding after the end; None where no mask reaches a layer, or it has no others."""
+    try:
+        return promised(chain)
+    except SpecError:
+        return None
 
 
 def beside(chain: Chain, program: Program, dtype: str, seed: int, titles: tuple[str, str]) -> Whole:
@@ -314,120 +401,83 @@ def beside(chain: Chain, program: Program, dtype: str, seed: int, titles: tuple[
         FileError, LayoutError: the chain's numbers cannot be read.
     """
     chain, (mine, theirs) = _computing(chain), titles
-    shape = None if program.shape is None else _shape(chain.input_shape, program.shape[1:])
-    if program.shape is not None and shape is None:
-        why = f"{mine} reads samples of the shape {chain.input_shape}, and {theirs} of the shape {program.shape[1:]}"
-        return Whole("different", why, off=Off(_CERTAIN, _CERTAIN))
-    chain = chain if shape is None else replace(chain, input_shape=shape)
-    batch = program.shape[0] if program.shape else None
-    tried = [one for one in _drawn(chain, batch, dtype, seed) if np.isfinite(one.clean).all()]
-    if not any(one.clean.any() for one in tried):
+    if program.shape is not None:
+        shape = _shape(chain.input_shape, program.shape[1:])
+        if shape is None:
+            why = (
+                f"{mine} reads samples of the shape {chain.input_shape}, and {theirs} of the shape {program.shape[1:]}"
+            )
+            return Whole("different", why, off=Off(_CERTAIN, _CERTAIN))
+        chain = replace(chain, input_shape=shape)
+    both = _Beside(chain, program, dtype, seed)
+    every = both.tried(chain)
+    if not any(one.clean.any() for one in every):
         return Whole("inconclusive", f"{mine} puts out nothing but zeros, or numbers that are not finite")
-    ran = program.run([one.x for one in tried])
-    judged = [(one, out) for one, out in zip(tried, ran, strict=True) if not out.failure]
-    if not judged:
-        return Whole("inconclusive", f"{theirs} could not be run: {ran[0].failure}")
-    notes = [f"{theirs} was not judged on {_size(one)}: {out.failure}." for one, out in zip(tried, ran, strict=True) if out.failure]
-    name, off = _nearest(judged)
+    tried, failed = ([one for one in every if bool(one.ran.failure) is bad] for bad in (False, True))
+    if not tried:
+        return Whole("inconclusive", f"{theirs} could not be run: {failed[0].ran.failure}")
+    notes = [f"{theirs} was not judged on an input of the shape {one.x.shape}: {one.ran.failure}." for one in failed]
+    notes = list(dict.fromkeys(notes))[:_MOST]
+    name, off = _nearest(tried)
     if not name:
-        found = {key: value.shape for key, value in judged[0][1].outputs.items()}
-        shapes = ", ".join(f"{key} {size}" for key, size in found.items()) or "nothing"
-        why = f"{theirs} puts out {shapes} where {mine} puts out {judged[0][0].clean.shape}"
-        return Whole("different", why, off=Off(_CERTAIN, _CERTAIN), inputs=len(judged))
-    rest = [key for key in judged[0][1].outputs if key != name]
-    if rest:
+        found = ", ".join(f"{key} {value.shape}" for key, value in tried[0].ran.outputs.items()) or "nothing"
+        why = f"{theirs} puts out {found} where {mine} puts out {tried[0].clean.shape}"
+        return Whole("different", why, off=Off(_CERTAIN, _CERTAIN), inputs=len(tried), notes=tuple(notes))
+    if rest := [key for key in tried[0].ran.outputs if key != name]:
         notes.append(f"Of what {theirs} puts out, {name} was compared, and not {', '.join(rest)}.")
-    figures = f"by {off.max_abs:.2g}, {off.noise_ratio:.3g} times the rounding noise"
     if off.differs:
-        why = f"the outputs of {mine} and {theirs} differ {figures}{_otherwise(judged, program, name)}"
-        return Whole("different", why, off=off, inputs=len(judged), notes=tuple(notes[:_MOST]))
-    unseen = _unseen(chain, [one for one, _ in judged])
-    if unseen:
+        made = next(_made(chain, tried, name), None)
+        why = f"the outputs of {mine} and {theirs} differ by {off.max_abs:.2g}, {off.noise_ratio:.3g} times the rounding noise"
+        why += both.otherwise(name) if made is None else f"; they agree with {made.name}"
+        return Whole("different", why, off=off, inputs=len(tried), notes=tuple(notes), made=made)
+    if unseen := _unseen(chain, tried):
         why = f"on the inputs that were tried, nothing shows {' and '.join(unseen[:_MOST])}"
-        return Whole("inconclusive", why, off=off, inputs=len(judged), notes=tuple(notes[:_MOST]))
-    return Whole("equivalent", off=off, inputs=len(judged), notes=tuple(notes[:_MOST]))
+        return Whole("inconclusive", why, off=off, inputs=len(tried), notes=tuple(notes))
+    return Whole("equivalent", off=off, inputs=len(tried), notes=tuple(notes))
 
 
-_MOST = 3
-
-
-def _drawn(chain: Chain, batch: int | None, dtype: str, seed: int) -> Iterator[_Tried]:
-    """Inputs of several sizes, and of larger and smaller numbers: some wake what others leave asleep."""
-    for size in sizes(chain):
-        x, clean, deviation = probed(chain, (batch or size[0], size[1]), dtype, seed)
-        yield _Tried(x, clean, deviation)
-        if x.dtype.kind != "f" or any(step.kind == "masking" and step.options["value"] for step in chain.steps):
-            continue
-        for scale in _SCALES[1:]:
-            larger = (x * scale).astype(x.dtype)
-            yield _Tried(larger, *reference.noise(chain, larger, dtype))
-
-
-def _size(one: _Tried) -> str:
-    return f"an input of the shape {one.x.shape}"
-
-
-def _nearest(judged: Sequence[tuple[_Tried, Ran]]) -> tuple[str, Off]:
+def _nearest(tried: Sequence[_Tried]) -> tuple[str, Off]:
     """The output that is nearest to the chain's on all inputs, and how far it is off; no name if none has its shapes."""
-    found = {name: _apart(judged, name) for name in judged[0][1].outputs}
-    fits = {name: off for name, off in found.items() if off is not None}
-    if not fits:
-        return "", Off(_CERTAIN, _CERTAIN)
-    return min(fits.items(), key=lambda item: item[1].noise_ratio)
+    found = {}
+    for name in tried[0].ran.outputs:
+        got = [one.ran.outputs.get(name) for one in tried]
+        if all(value is not None and value.shape == one.clean.shape for one, value in zip(tried, got, strict=True)):
+            found[name] = _worst(one.off(value) for one, value in zip(tried, got, strict=True) if value is not None)
+    return min(found.items(), key=lambda item: item[1].noise_ratio) if found else ("", Off())
 
 
-def _apart(judged: Sequence[tuple[_Tried, Ran]], name: str) -> Off | None:
-    """How far an output of a program is from the chain's; None if it is of another shape."""
-    worst = Off()
-    for one, out in judged:
-        got = out.outputs.get(name)
-        if got is None or got.shape != one.clean.shape:
-            return None
-        worst = _worse(worst, _between(one, got))
-    return worst
+def _worst(offs: Iterable[Off]) -> Off:
+    every = list(offs)
+    return Off(max(off.max_abs for off in every), max(off.noise_ratio for off in every))
 
 
-@np.errstate(over="ignore", invalid="ignore")
-def _between(one: _Tried, got: np.ndarray) -> Off:
-    got = got.astype(np.float64)
-    values = np.abs(got - one.clean).max(), noise.ratio(got, one.clean, one.deviation).max()
-    return Off(*(min(float(np.nan_to_num(value, nan=_CERTAIN)), _CERTAIN) for value in values))
-
-
-def _worse(one: Off, other: Off) -> Off:
-    return Off(max(one.max_abs, other.max_abs), max(one.noise_ratio, other.noise_ratio))
-
-
-def _otherwise(judged: Sequence[tuple[_Tried, Ran]], program: Program, name: str) -> str:
-    """What a program that is wrong does right: it may take the first axis of its input for time."""
-    swapped = [one for one, _ in judged if one.x.ndim > 1 and one.x.shape[0] != one.x.shape[1]]
-    again = program.run([np.swapaxes(one.x, 0, 1) for one in swapped])
-    turned = [
-        (one, Ran({name: np.swapaxes(out.outputs[name], 0, 1) if out.outputs[name].shape != one.clean.shape else out.outputs[name]}))
-        for one, out in zip(swapped, again, strict=True)
-        if name in out.outputs and out.outputs[name].ndim > 1
-    ]
-    off = _apart(turned, name) if turned and len(turned) == len(swapped) else None
-    if off is None or off.differs:
-        return ""
-    return "; they agree when it is given time before the batch (batch_first=False, time_major)"
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
+def _made(chain: Chain, tried: Sequence[_Tried], name: str) -> Iterator[Made]:
+    """The mistakes in what runs between the layers by which the chain puts out what the program does."""
+    for wrong in slipped(chain):
+        offs = []
+        for one in tried:
+            clean, _ = reference.run(wrong.chain, one.x, dtype="float64")
+            if clean.shape != one.clean.shape:
+                break
+            offs.append(replace(one, clean=clean).off(one.ran.outputs[name]))
+            if offs[-1].differs:
+                break
+        else:
+            yield Made(wrong.option, wrong.name, wrong.mend, _worst(offs))
 
 
 def _unseen(chain: Chain, tried: Sequence[_Tried]) -> list[str]:
     """The steps whose mistakes none of the inputs would have shown."""
     found = []
     for i, step in enumerate(chain.steps):
+        change: Callable[[np.ndarray], np.ndarray] = _touched
+        wrong, what = chain, f"what {step.name} computes"
         if step.kind == "activation":
-            if _idle(chain, i):
-                continue
-            wrong, what = replace(step, options={"name": "linear"}), f"what {_written(step)} does in {step.name}"
-            altered: Callable[[np.ndarray], np.ndarray] | None = None
-        elif step.spec is not None or step.params():
-            wrong, what, altered = step, f"what {step.name} computes", _touched
-        else:
-            continue
-        other = _replaced(chain, i, wrong)
-        if not any(_shows(other, i, altered, one) for one in tried):
+            wrong, change = _replaced(chain, i, replace(step, options={"name": "linear"})), np.asarray
+            what = f"what {_written(step)} does in {step.name}"
+        needed = not _idle(chain, i) if step.kind == "activation" else step.spec is not None or bool(step.params())
+        if needed and not any(_shows(wrong, i, change, one) for one in tried):
             found.append(what)
     return found
 
@@ -448,7 +498,6 @@ def _touched(y: np.ndarray) -> np.ndarray:
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def _shows(chain: Chain, at: int, altered: Callable[[np.ndarray], np.ndarray] | None, one: _Tried) -> bool:
-    """Whether the outputs of a chain that is wrong at a step differ from the right ones by more than rounding."""
-    got = reference.altered(chain, one.x, at, altered or (lambda y: y))
-    return got.shape != one.clean.shape or _between(one, got).differs
+def _shows(chain: Chain, at: int, change: Callable[[np.ndarray], np.ndarray], one: _Tried) -> bool:
+    """Whether the output of a chain differs by more than rounding from the right one, if what a step puts out is changed."""
+    return one.off(reference.altered(chain, one.x, at, change)).differs

@@ -51,6 +51,7 @@ def _inspected(file: str, choices: dict[str, Any]) -> Any:
 @click.option(
     "--scope", metavar="S", help="Judge weights, layers or the whole model.  [default: the most of what both sides are]"
 )
+@click.option("--right-padded", is_flag=True, help="Masked steps are padding after the end only.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Seed of the inputs.")
 @choice_options
 @output_options
@@ -59,6 +60,7 @@ def verify(
     b: str,
     subset: bool,
     scope: str | None,
+    right_padded: bool,
     seed: int,
     format_: str,
     output: str | None,
@@ -88,7 +90,9 @@ def verify(
     from xframe.verification import verify as verify_files
 
     with silenced():
-        result = verify_files(a, b, subset=subset, scope=scope, choices=Choices(**choices), seed=seed)
+        result = verify_files(
+            a, b, subset=subset, scope=scope, right_padded=right_padded, choices=Choices(**choices), seed=seed
+        )
     deliver(result, format_, output, quiet)
     sys.exit(STATUS[result.status])
 

@@ -17,7 +17,7 @@ from xframe.diagnosis.explaining import Known, explain
 from xframe.diagnosis.record import Diagnoses, Diagnosis
 from xframe.diagnosis.where import located
 from xframe.drawing import inputs
-from xframe.errors import SpecError, UnsupportedError
+from xframe.errors import SpecError
 from xframe.files import load
 from xframe.judging import Subject, difference, run_native
 from xframe.layout import keys
@@ -230,7 +230,9 @@ def _of_models(a: Any, b: Any, choices: Choices | None, seed: int) -> Diagnosis 
         reason = verified.reason
     if len(parts) == 1 and not alone and found is None:
         same = parts[0].status == status
-        return replace(parts[0], status=status, reason=parts[0].reason if same else reason, notes=(*parts[0].notes, *notes))
+        return replace(
+            parts[0], status=status, reason=parts[0].reason if same else reason, notes=(*parts[0].notes, *notes)
+        )
     notes = [*(f"{name} has no partner of its shape in the other." for name in alone), *notes]
     return Diagnoses(status, reason, first.name, second.name, every, tuple(notes))
 

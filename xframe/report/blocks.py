@@ -20,8 +20,8 @@ __all__ = [
     "Shelf",
     "Table",
     "TensorDrawing",
+    "conclusion",
     "ratio_text",
-    "verdict",
 ]
 
 
@@ -164,7 +164,7 @@ Drawing = TensorDrawing | ChartDrawing
 Block = Heading | Paragraph | Items | Table | Preformatted | Drawing
 
 
-def verdict(status: str, reason: str, scope: str = "") -> Paragraph:
+def conclusion(status: str, reason: str, scope: str = "") -> Paragraph:
     """What was found, and, of what judges, how much of it was judged."""
     return Paragraph(f"VERDICT: {status}. {reason}{f' Scope: {scope}.' if scope else ''}", strong=True)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from xframe.report import diagnosis
-from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_text, verdict
+from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, conclusion, ratio_text
 from xframe.spec import plural
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def verification(v: Verification) -> Iterator[Block]:
         yield Heading("Why the whole models differ")
         yield Paragraph(v.between.reason)
         yield from diagnosis.explained(v.between)
-    yield verdict(v.status, v.reason, v.scope)
+    yield conclusion(v.status, v.reason, v.scope)
 
 
 def _between(whole: Whole) -> Iterator[Block]:
@@ -173,7 +173,7 @@ def conversion(c: Conversion) -> Iterator[Block]:
     yield Items(tuple(f"Left out, as you said: {name}." for name in c.left_out))
     yield Items(c.warnings)
     yield Paragraph(f"Environment: {', '.join(f'{name} {text}' for name, text in c.environment.items())}.")
-    yield verdict(c.status, c.reason)
+    yield conclusion(c.status, c.reason)
 
 
 def _fates(piece: Piece) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from xframe.errors import XframeError
 from xframe.report import blocks
-from xframe.report.blocks import Block, Heading, Paragraph, Table, ratio_text, verdict
+from xframe.report.blocks import Block, Heading, Paragraph, Table, conclusion, ratio_text
 from xframe.spec import plural
 
 __all__ = ["Entry", "Run", "entry", "layout", "numbered", "packed", "unpacked"]
@@ -155,4 +155,4 @@ def layout(run: Run) -> Iterator[Block]:
     if len(bad) > _SHOWN:
         more = plural(len(bad) - _SHOWN, "report")
         yield Paragraph(f"{more} more would stand here; they are in the file that --xframe-report=FILE.json writes.")
-    yield verdict(run.status, run.reason)
+    yield conclusion(run.status, run.reason)
