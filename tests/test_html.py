@@ -161,7 +161,7 @@ def test_the_verdict_stands_at_the_top_as_a_word(status: str, wrong: Verdict) ->
     assert (first.tag, first.text) == (XHTML + "h1", str(wrong.model))
     assert second.get("class") == f"found {status}"
     assert "".join(second[0].itertext()).endswith(f" Verdict: {status}")
-    assert second[1].text == "Because 2 < 3 & 4."
+    assert second[1].text == "Because 2 < 3 & 4. Scope: layers."
     assert shown(root).count("Because") == 1
     (style,) = found(root, "//h:style/text()")
     assert f".found.{status}" in style

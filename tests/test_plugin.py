@@ -222,6 +222,7 @@ def test_a_spec_is_seen_again_by_one_command_line(
     [
         {},
         {"seed": 5, "subset": True},
+        {"scope": "layers", "right_padded": True},
         {"choices": Choices(packing="torch", cell="gru", reset_after=False, go_backwards=True, merge_mode="none")},
         {"choices": Choices(activation="relu", recurrent_activation="hard_sigmoid", reset_after=True, forget_bias=0.5)},
     ],
