@@ -325,10 +325,10 @@ def graph(path: Path, nodes: list[Any], initializers: dict[str, np.ndarray], inp
 def test_an_onnx_file_that_cannot_be_run(tmp_path: Path) -> None:
     source = filled([layers.Dense(OUT)], (FEATURES,))
     kernel, bias = source.layers[0].get_weights()
-    gemm = helper.make_node("Gemm", ["x0", "w", "b"], ["z"], name="dense")
+    gemm, other = (helper.make_node("Gemm", [x, "w", "b"], [y], name="dense") for x, y in (("x0", "z"), ("s", "y")))
     weights = {"w": kernel, "b": bias}
     source.save(tmp_path / "source.keras")
-    two = graph(tmp_path / "two.onnx", [gemm, helper.make_node("Add", ["z", "x1"], ["y"])], weights, inputs=2)
+    two = graph(tmp_path / "two.onnx", [helper.make_node("Add", ["x0", "x1"], ["s"]), other], weights, inputs=2)
     unknown = graph(tmp_path / "unknown.onnx", [gemm, helper.make_node("Nonsense", ["z"], ["y"])], weights)
     for path, words in ((two, "has 2 inputs (x0, x1)"), (unknown, "ONNX Runtime does not take")):
         found = xframe.verify(tmp_path / "source.keras", path)

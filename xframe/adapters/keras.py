@@ -667,7 +667,8 @@ class KerasAdapter(Adapter):
     def call(self, model: Any, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         from xframe.programs import leaves
 
-        kept = [(variable, self._keras.ops.copy(variable.value)) for variable in model.non_trainable_variables]
+        # Copies: on TensorFlow a variable is assigned in place.
+        kept = [(v, self._array(v).copy()) for v in model.non_trainable_variables]
         try:
             self._forget(model)
             for name, value in leaves(model(self._keras.ops.convert_to_tensor(x), training=False)):
