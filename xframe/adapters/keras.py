@@ -668,9 +668,11 @@ class KerasAdapter(Adapter):
         from xframe.programs import leaves
 
         # Copies: on TensorFlow a variable is assigned in place.
-        kept = [(v, self._array(v).copy()) for v in model.non_trainable_variables]
+        states = list(self._states_of(model))
+        kept = [(v, self._array(v).copy()) for v in (*model.non_trainable_variables, *states)]
         try:
-            self._forget(model)
+            for state in states:
+                state.assign(self._keras.ops.zeros(state.shape, dtype=state.dtype))
             for name, value in leaves(model(self._keras.ops.convert_to_tensor(x), training=False)):
                 array = self._keras.ops.convert_to_numpy(value)
                 yield name, array.astype("float32") if str(array.dtype) == "bfloat16" else array
@@ -678,12 +680,11 @@ class KerasAdapter(Adapter):
             for variable, value in kept:
                 variable.assign(value)
 
-    def _forget(self, model: Any) -> None:
-        """Set the states that its stateful layers keep to zero."""
+    def _states_of(self, model: Any) -> Iterator[Any]:
+        """The states that its stateful layers keep, which Keras does not count among its variables."""
         for one in model._flatten_layers():
-            for state in self._keras.tree.flatten(getattr(one, "states", None) or []):
-                if hasattr(state, "assign"):
-                    state.assign(self._keras.ops.zeros(state.shape, dtype=state.dtype))
+            kept = self._keras.tree.flatten(getattr(one, "states", None) or [])
+            yield from (state for state in kept if hasattr(state, "assign"))
 
     # ---- Weights.
 
