@@ -29,6 +29,9 @@ __all__ = ["Made", "Off", "Slip", "Whole", "beside", "together"]
 
 # Stands for outputs of another shape, or that are not finite; JSON has no infinity.
 _CERTAIN = 1e30
+# By how much the numbers of an input are larger or smaller: relu6 is relu until a number is above 6. Powers of two keep them
+# exact.
+_SCALES = (1.0, 8.0, 0.125, 64.0)
 
 
 @dataclass(frozen=True)
@@ -175,13 +178,34 @@ def together(a: Chain, b: Chain, dtype: str, seed: int) -> Whole:
     blocks = SequenceMatcher(None, mine, theirs, autojunk=False).get_matching_blocks()
     partners = tuple((i + k, j + k) for i, j, size in blocks for k in range(size))
     both = _Both(a, b, partners, tuple(_inputs(a, b, dtype, seed)))
+    found = _compared(both, dtype)
+    if found.status == "inconclusive" and found.slips and (louder := tuple(_louder(both))):
+        again = _compared(replace(both, inputs=louder), dtype)
+        return again if again.status == "different" else found
+    return found
+
+
+def _compared(both: _Both, dtype: str) -> Whole:
     slips = tuple(_slip(both, *one) for one in _differing(both))
     lacking = tuple(_lacking(both))
-    off = both.off(b, dtype)
+    off = both.off(both.b, dtype)
     mended = both.off(_mended(both), dtype) if slips else None
     if not both.finite:
         return Whole("inconclusive", "the reference of the first model is not finite", slips, lacking)
     return Whole(*_told(slips, lacking, off), slips, lacking, off, mended, len(both.inputs))
+
+
+def _louder(both: _Both) -> Iterator[np.ndarray]:
+    """The inputs with larger and smaller numbers, for options that act on these only: a bound of a relu."""
+    masking = any(step.kind == "masking" for chain in (both.a, both.b) for step in chain.steps)
+    for x in both.inputs if not masking else ():
+        for scale in _SCALES[1:] if x.dtype.kind == "f" else ():
+            larger = (x * scale).astype(x.dtype)
+            with np.errstate(over="ignore", invalid="ignore"):
+                if all(
+                    np.isfinite(reference.run(chain, larger, dtype="float64")[0]).all() for chain in (both.a, both.b)
+                ):
+                    yield larger
 
 
 def _told(slips: Sequence[Slip], lacking: Sequence[str], off: Off) -> tuple[str, str]:
@@ -305,9 +329,6 @@ def _mended(both: _Both) -> Chain:
 
 # ---- A chain and a program.
 
-# By how much the numbers of an input are larger or smaller: relu6 is relu until a number is above 6. Powers of two keep them
-# exact.
-_SCALES = (1.0, 8.0, 0.125, 64.0)
 # A step's output is changed by this share, and a change of the model's output must show.
 _TOUCH = 2.0**-10
 # So many notes of one kind.
