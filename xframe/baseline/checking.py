@@ -13,14 +13,17 @@ import numpy as np
 from xframe import __version__, noise, reference
 from xframe.adapters import adapter_of, get_adapter
 from xframe.adapters.base import Adapter
+from xframe.apart import Known, apart, waking, with_telling
 from xframe.baseline.reading import load
 from xframe.baseline.running import chosen, judged, loaded, unseen
 from xframe.baseline.since import Memory, changed_since, unchanged, versions
-from xframe.baseline.stored import Baseline, RecordedLayer
-from xframe.comparison import environment, misfit
+from xframe.baseline.stored import Baseline, RecordedInput, RecordedLayer
+from xframe.comparison import environment, fitting, misfit
 from xframe.errors import MissingFrameworkError, SpecError, UnsupportedError
 from xframe.judging import LIMIT, Subject, difference, margins, power
-from xframe.spec import described
+from xframe.packing import Parameters
+from xframe.probe import Probe
+from xframe.spec import Layer, described
 from xframe.verdict import Check, Power
 
 if TYPE_CHECKING:
@@ -158,10 +161,10 @@ def _check_native(path: Path, baseline: Baseline, layer: Any) -> Checking:
         )
     recorded, adapter = baseline.layers[0], adapter_of(layer)
     spec = adapter.spec(layer, getattr(recorded.spec, "mask", None))
-    if apart := misfit(spec, recorded.spec):
+    if sizes := misfit(spec, recorded.spec):
         found = _checked(path, baseline, [adapter], {}, ())
         return replace(
-            found, status="different", reason=f"The layer is of another shape than the recorded one: {apart}."
+            found, status="different", reason=f"The layer is of another shape than the recorded one: {sizes}."
         )
     kind = adapter.dtype(layer)
     # Only rounding would be known of the layer in a wider type than its own; its function is judged in float64.
@@ -171,22 +174,46 @@ def _check_native(path: Path, baseline: Baseline, layer: Any) -> Checking:
     # A stateful layer is left in peace: running it would change its states.
     still = not getattr(spec, "stateful", False)
     natives = {d: layer if still and d == kind else adapter.clone(layer, d) for d in kinds}
+    params = adapter.parameters(layer)
+    differ = apart((recorded.spec, recorded.params), (spec, params), kind, True)
+    if differ:
+        recorded = replace(recorded, dtypes=tuple(kinds), inputs=_telling(recorded, (spec, params), Probe(**baseline.probe), kinds))
     subjects = [(recorded, dtype, Subject(adapter, native, "its own")) for dtype, native in natives.items()]
-    found = _checked(path, baseline, [adapter], {}, subjects)
-    own = tuple(_differences(adapter, layer, recorded, spec))
-    if found or not own:
-        return found
+    found = _checked(path, replace(baseline, layers=(recorded,)), [adapter], {}, subjects)
+    own = tuple(_differences(spec, params, recorded, kind))
+    if not differ:
+        return replace(found, notes=(*found.notes, *own))
+    if found.status != "different":
+        found = replace(found, status="inconclusive", reason=differ.unshown)
     return replace(found, reason=" ".join((found.reason, *own)), causes=(*own, *found.causes))
 
 
-def _differences(adapter: Adapter, layer: Any, recorded: RecordedLayer, spec: Any) -> Iterator[str]:
+def _telling(
+    recorded: RecordedLayer, other: Known, probe: Probe, kinds: Sequence[str]
+) -> tuple[RecordedInput, ...]:
+    """The recorded inputs, and where none of them tells the layer apart, one that does, if there is one.
+
+    What should come of that is what the reference of today puts out.
+    """
+    further = waking(recorded.spec, recorded.name, recorded.params, fitting([recorded.spec], probe))
+    given = with_telling(other, recorded.inputs, further, kinds[0])
+    return tuple(
+        one
+        if isinstance(one, RecordedInput)
+        else RecordedInput(
+            one.layer, one.spec, one.params, one.given, one.number, one.kind, {d: one.noise(d) for d in kinds}
+        )
+        for one in given
+    )
+
+
+def _differences(spec: Layer, params: Parameters, recorded: RecordedLayer, kind: str) -> Iterator[str]:
     """In what a native layer itself is not the recorded one."""
     theirs = recorded.spec.options()
     for option, value in spec.options().items():
         if value != theirs[option]:
             yield f"The layer has {option}={described(value)}, and the recorded one {described(theirs[option])}."
-    params = adapter.parameters(layer)
-    largest, where, rounding = difference(params, recorded.params, adapter.dtype(layer), narrowed=True)
+    largest, where, rounding = difference(params, recorded.params, kind, narrowed=True)
     if not rounding:
         yield f"Its parameters differ from the recorded ones by up to {largest:.2g}, most at {where}."
 
