@@ -41,12 +41,12 @@ class Number(NamedTuple):
     """A single number of an effective block, with what it is in either layer."""
 
     key: Key
-    index: tuple[int, ...]
+    place: tuple[int, ...]
     mine: float
     theirs: float
 
     def __str__(self) -> str:
-        return f"{self.key} [{', '.join(map(str, self.index))}]: {self.mine:.6g} and {self.theirs:.6g}"
+        return f"{self.key} [{', '.join(map(str, self.place))}]: {self.mine:.6g} and {self.theirs:.6g}"
 
 
 @dataclass(frozen=True)

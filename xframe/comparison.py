@@ -18,6 +18,7 @@ from xframe import noise, reference
 from xframe.adapters import adapter_of, get_adapters, title_of, usual_adapters
 from xframe.adapters.base import DTYPES, FLOATS, Adapter
 from xframe.apart import apart, waking, with_telling
+from xframe.asleep import counted
 from xframe.blindness import causes, hidden
 from xframe.counts import count, unsupported
 from xframe.drawing import completed, drawn
@@ -158,7 +159,7 @@ def compare_spec(
         left_out,
         pairs,
         checks,
-        power(given_inputs, shown),
+        counted(power(given_inputs, shown), {n: one.moved for n, one in zip(names, chosen, strict=True)}, sharpest),
         probe,
         notes,
         unshown=_moved_wrong(lost) if lost else "",
@@ -383,7 +384,7 @@ def _compare_layers(a: Any, b: Any, probe: Probe, mask: str | None, longer: bool
     failures.sort(key=lambda failure: failure.subject.weights != first.weights)
     theirs = other if failures and failures[0].subject.weights == second.weights else None
     search = failures[0].search(chosen.inputs, theirs) if failures else None
-    power_of_all = power(chosen.inputs, chosen.margins)
+    power_of_all = counted(power(chosen.inputs, chosen.margins), {"layer": chosen.moved}, sharpest)
     notes += [*unjudged, *dict.fromkeys(filter(None, remarks)), *hidden(params[0])]
     tried = chosen.inputs
     unshown = differ.unshown if differ else ""

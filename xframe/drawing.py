@@ -11,12 +11,13 @@ where a mistake still does not show, inputs of other sizes and lengths are tried
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain, product
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice, product
 
 import numpy as np
 
 from xframe import noise, reference
+from xframe.asleep import Moved, moved_by_any, none_moved
 from xframe.cells import get_cell
 from xframe.errors import SpecError
 from xframe.judging import Input, margins, power
@@ -41,17 +42,23 @@ _REDRAWS = 4
 _INPUT_SCALES = (1, 0.125, 8, 1 / 64, 64)
 # How many times as long they may be, and how long at least: the order of time steps shows before chaos sets in.
 _LONGER, _SHORT = 4, 5
+# How many more inputs are tried to move numbers that the first ones do not.
+_WAKING = 8
 # How many time steps are run by themselves.
 _FORCED = 128
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One layer's parameters, what it is run on, and by input, output and mistake how far over the limit it would be."""
+    """One layer's parameters, what it is run on, and by input, output and mistake how far over the limit it would be.
+
+    ``moved`` is which of its numbers move an output.
+    """
 
     params: Parameters
     inputs: list[Input]
     margins: Margins
+    moved: Moved = field(default_factory=dict)
 
     @property
     def missed(self) -> list[str]:
@@ -178,7 +185,20 @@ class _Search:
             found = wider if len(wider.missed) < len(found.missed) else found
             if not found.missed:
                 break
-        return found
+        return self._woken(found)
+
+    def _woken(self, found: Drawn) -> Drawn:
+        """The same with more inputs, where there are some that move numbers which no other moves."""
+        moved = moved_by_any(none_moved(found.params), found.inputs, self.sharpest)
+        given = list(found.inputs)
+        for one in islice(others(self.layer, self.name, found.params, self.probe, self.longer), _WAKING):
+            if all(block.all() for block in moved.values()):
+                break
+            more = moved_by_any(moved, [one], self.sharpest) if within_bounds(one, self.probe) else moved
+            if any(np.any(more[key] > block) for key, block in moved.items()):
+                moved = more
+                given.append(one)
+        return replace(found, inputs=given, moved=moved)
 
     def _with(self, found: Drawn, one: Input) -> Drawn:
         return replace(found, inputs=[*found.inputs, one], margins={**found.margins, one.title: self._margins(one)})

@@ -36,7 +36,18 @@ from xframe.whole import Whole, together
 if TYPE_CHECKING:
     from xframe.diagnosis import Diagnosis
 
-__all__ = ["Pair", "Verification", "agreed", "compared", "paired", "sides", "tried", "unknown", "verify", "whole_models"]
+__all__ = [
+    "Pair",
+    "Verification",
+    "agreed",
+    "compared",
+    "paired",
+    "sides",
+    "tried",
+    "unknown",
+    "verify",
+    "whole_models",
+]
 
 # The order of axes by the format of a file; others may come from anywhere.
 _KINDS = {

@@ -12,13 +12,14 @@ import numpy as np
 
 from xframe import __version__, noise, reference
 from xframe.adapters import adapter_of, get_adapter
-from xframe.adapters.base import Adapter
+from xframe.adapters.base import DTYPES, Adapter
 from xframe.apart import Known, apart, waking, with_telling
+from xframe.asleep import counted, moved_by_any, none_moved
 from xframe.baseline.reading import load
 from xframe.baseline.running import chosen, judged, loaded, unseen
 from xframe.baseline.since import Memory, changed_since, unchanged, versions
 from xframe.baseline.stored import Baseline, RecordedInput, RecordedLayer
-from xframe.comparison import environment, fitting, misfit
+from xframe.comparison import environment, misfit
 from xframe.errors import MissingFrameworkError, SpecError, UnsupportedError
 from xframe.judging import LIMIT, Subject, difference, margins, power
 from xframe.packing import Parameters
@@ -177,9 +178,10 @@ def _check_native(path: Path, baseline: Baseline, layer: Any) -> Checking:
     params = adapter.parameters(layer)
     differ = apart((recorded.spec, recorded.params), (spec, params), kind, True)
     if differ:
-        recorded = replace(recorded, dtypes=tuple(kinds), inputs=_telling(recorded, (spec, params), Probe(**baseline.probe), kinds))
+        given = _telling(recorded, (spec, params), baseline.probe, kinds)
+        recorded = replace(recorded, dtypes=tuple(kinds), inputs=given)
     subjects = [(recorded, dtype, Subject(adapter, native, "its own")) for dtype, native in natives.items()]
-    found = _checked(path, replace(baseline, layers=(recorded,)), [adapter], {}, subjects)
+    found = replace(_checked(path, replace(baseline, layers=(recorded,)), [adapter], {}, subjects), baseline=baseline)
     own = tuple(_differences(spec, params, recorded, kind))
     if not differ:
         return replace(found, notes=(*found.notes, *own))
@@ -189,13 +191,14 @@ def _check_native(path: Path, baseline: Baseline, layer: Any) -> Checking:
 
 
 def _telling(
-    recorded: RecordedLayer, other: Known, probe: Probe, kinds: Sequence[str]
+    recorded: RecordedLayer, other: Known, sizes: Mapping[str, int], kinds: Sequence[str]
 ) -> tuple[RecordedInput, ...]:
     """The recorded inputs, and where none of them tells the layer apart, one that does, if there is one.
 
     What should come of that is what the reference of today puts out.
     """
-    further = waking(recorded.spec, recorded.name, recorded.params, fitting([recorded.spec], probe))
+    probe = fitting([recorded.spec], Probe(sizes["batch"], sizes["steps"], sizes["seed"]))
+    further = waking(recorded.spec, recorded.name, recorded.params, probe)
     given = with_telling(other, recorded.inputs, further, kinds[0])
     return tuple(
         one
@@ -229,7 +232,8 @@ def _checked(
     checks, memory, wrong = _run(subjects, shown)
     changed = list(changed_since(baseline, adapters))
     causes = tuple(change.sentence for change in changed if change.concerns)
-    found_power = power([given for given, _ in inputs], shown)
+    moved = {one.name: moved_by_any(none_moved(one.params), one.inputs, one.dtypes[0]) for one in baseline.layers}
+    found_power = counted(power([given for given, _ in inputs], shown), moved, DTYPES[0])
     today = {one.name: _reference(one) for one in baseline.layers}
     status, reason = _concluded(adapters, checks, today, causes, found_power)
     now = {"xframe": __version__, **environment(adapters)}
