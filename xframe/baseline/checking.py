@@ -19,7 +19,7 @@ from xframe.baseline.reading import load
 from xframe.baseline.running import chosen, judged, loaded, unseen
 from xframe.baseline.since import Memory, changed_since, unchanged, versions
 from xframe.baseline.stored import Baseline, RecordedInput, RecordedLayer
-from xframe.comparison import environment, misfit
+from xframe.comparison import environment, fitting, misfit
 from xframe.errors import MissingFrameworkError, SpecError, UnsupportedError
 from xframe.judging import LIMIT, Subject, difference, margins, power
 from xframe.packing import Parameters
