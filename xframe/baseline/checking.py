@@ -21,7 +21,7 @@ from xframe.baseline.since import Memory, changed_since, unchanged, versions
 from xframe.baseline.stored import Baseline, RecordedInput, RecordedLayer
 from xframe.comparison import environment, fitting, misfit
 from xframe.errors import MissingFrameworkError, SpecError, UnsupportedError
-from xframe.judging import LIMIT, Subject, difference, margins, power
+from xframe.judging import LIMIT, Input, Subject, difference, margins, power
 from xframe.packing import Parameters
 from xframe.probe import Probe
 from xframe.spec import Layer, described
@@ -177,11 +177,10 @@ def _check_native(path: Path, baseline: Baseline, layer: Any) -> Checking:
     natives = {d: layer if still and d == kind else adapter.clone(layer, d) for d in kinds}
     params = adapter.parameters(layer)
     differ = apart((recorded.spec, recorded.params), (spec, params), kind, True)
-    if differ:
-        given = _telling(recorded, (spec, params), baseline.probe, kinds)
-        recorded = replace(recorded, dtypes=tuple(kinds), inputs=given)
-    subjects = [(recorded, dtype, Subject(adapter, native, "its own")) for dtype, native in natives.items()]
-    found = replace(_checked(path, replace(baseline, layers=(recorded,)), [adapter], {}, subjects), baseline=baseline)
+    given = _telling(recorded, (spec, params), baseline.probe, kinds) if differ else _held_to(params, recorded, kinds)
+    judged_on = replace(recorded, inputs=given)
+    subjects = [(judged_on, dtype, Subject(adapter, native, "its own")) for dtype, native in natives.items()]
+    found = _checked(path, baseline, [adapter], {}, subjects)
     own = tuple(_differences(spec, params, recorded, kind))
     if not differ:
         return replace(found, notes=(*found.notes, *own))
@@ -190,24 +189,33 @@ def _check_native(path: Path, baseline: Baseline, layer: Any) -> Checking:
     return replace(found, reason=" ".join((found.reason, *own)), causes=(*own, *found.causes))
 
 
+def _held_to(params: Parameters, recorded: RecordedLayer, kinds: Sequence[str]) -> tuple[RecordedInput, ...]:
+    """The recorded inputs; of a layer that has the recorded parameters but for rounding, with what its own come to.
+
+    That rounding would else be a difference of function in float64.
+    """
+    if all(np.array_equal(params[key], block) for key, block in recorded.params.items()):
+        return recorded.inputs
+    own = Parameters(recorded.spec, dict(params))
+    return tuple(_with_truth(replace(one, params=own), kinds, one.native) for one in recorded.inputs)
+
+
 def _telling(
     recorded: RecordedLayer, other: Known, sizes: Mapping[str, int], kinds: Sequence[str]
 ) -> tuple[RecordedInput, ...]:
-    """The recorded inputs, and where none of them tells the layer apart, one that does, if there is one.
-
-    What should come of that is what the reference of today puts out.
-    """
+    """The recorded inputs, and where the layer differs on none of them, one on which it does, if there is one."""
     probe = fitting([recorded.spec], Probe(sizes["batch"], sizes["steps"], sizes["seed"]))
     further = waking(recorded.spec, recorded.name, recorded.params, probe)
     given = with_telling(other, recorded.inputs, further, kinds[0])
-    return tuple(
-        one
-        if isinstance(one, RecordedInput)
-        else RecordedInput(
-            one.layer, one.spec, one.params, one.given, one.number, one.kind, {d: one.noise(d) for d in kinds}
-        )
-        for one in given
-    )
+    return tuple(one if isinstance(one, RecordedInput) else _with_truth(one, kinds) for one in given)
+
+
+def _with_truth(
+    one: Input, kinds: Sequence[str], native: Mapping[tuple[str, str], Mapping[str, np.ndarray]] | None = None
+) -> RecordedInput:
+    """An input with what the reference of today puts out."""
+    truths = {dtype: noise.measure(one.spec, one.params, one.given, dtype) for dtype in kinds}
+    return RecordedInput(one.layer, one.spec, one.params, one.given, one.number, one.kind, truths, native or {})
 
 
 def _differences(spec: Layer, params: Parameters, recorded: RecordedLayer, kind: str) -> Iterator[str]:
