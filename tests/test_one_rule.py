@@ -227,15 +227,22 @@ def test_an_option_that_no_output_shows_is_named(tmp_path: Path) -> None:
 
 
 SAME = {
+    "bias of zeros": (replace(GRU, reset_after=False, bias=False), replace(GRU, reset_after=False)),
     "dropout": (replace(GRU, num_layers=2, dropout=0.3), replace(GRU, num_layers=2)),
     "recurrent dropout": (replace(RNN, recurrent_dropout=0.3), replace(RNN, input_dropout=0.1)),
     "one function of two names": (replace(RNN, activation="elu"), replace(RNN, activation="celu")),
 }
 
 
+def zeros(spec: Recurrent) -> dict[Any, np.ndarray]:
+    return {key: np.zeros(block.shape) for key, block in draw_parameters(spec, 0).items()}
+
+
 @pytest.mark.parametrize("option", SAME)
 def test_an_option_that_changes_no_output_is_a_note(option: str, tmp_path: Path) -> None:
-    a, b = map(layer, SAME[option])
+    a, b = SAME[option]
+    shared = draw_parameters(a, 0)
+    a, b = layer(a, shared), layer(b, Parameters(b, {**zeros(b), **shared}))
     assert set(answers(a, b, tmp_path, files=False).values()) == {"equivalent"}
     assert "The layers differ in" in " ".join(xframe.compare(a, b).notes)
     assert "The layer has " in " ".join(xframe.check(tmp_path / "a.npz", layer=b).notes)
