@@ -17,6 +17,8 @@ import numpy as np
 from xframe import noise, reference
 from xframe.adapters import adapter_of, get_adapters, title_of, usual_adapters
 from xframe.adapters.base import DTYPES, FLOATS, Adapter
+from xframe.apart import apart, waking, with_telling
+from xframe.asleep import counted
 from xframe.blindness import causes, hidden
 from xframe.counts import count, unsupported
 from xframe.drawing import completed, drawn
@@ -150,15 +152,17 @@ def compare_spec(
         if len(layers) > 1:
             checks += _judge_chains(layers, params, given_inputs[0].given.x, made, dtype)
     search = failures[0].search(given_inputs) if failures else None
+    lost = next((pair for pair in pairs if not pair.rounding), None)
     return _verdict(
         model,
         adapters,
         left_out,
         pairs,
         checks,
-        power(given_inputs, shown),
+        counted(power(given_inputs, shown), {n: one.moved for n, one in zip(names, chosen, strict=True)}, sharpest),
         probe,
         notes,
+        unshown=_moved_wrong(lost) if lost else "",
         search=search,
         tried=given_inputs,
     )
@@ -267,6 +271,14 @@ def _moved_pairs(name: str, subjects: Sequence[Subject], dtype: str) -> Iterator
             )
 
 
+def _moved_wrong(pair: ParameterCheck) -> str:
+    """A sentence about weights that did not arrive as they were."""
+    return (
+        f"The outputs agree, but the parameters of {pair.a} and {pair.b} ({pair.layer}, {pair.dtype}) differ by up to "
+        f"{pair.max_abs:.2g}, most at {pair.where}, which no output showed."
+    )
+
+
 def _judge_chains(
     layers: Sequence[Layer],
     params: Sequence[Parameters],
@@ -347,6 +359,10 @@ def _compare_layers(a: Any, b: Any, probe: Probe, mask: str | None, longer: bool
     sharpest = narrow if unjudged else "float64"
     layer = most_called(specs)
     chosen = completed(layer, "layer", params[0], draw_input(specs[0], probe), probe, dtypes, longer, sharpest)
+    other = specs[1], params[1]
+    if differ := apart((layer, params[0]), other, narrow, kinds[0] != kinds[1]):
+        further = waking(layer, "layer", params[0], probe, longer)
+        chosen = replace(chosen, inputs=with_telling(other, chosen.inputs, further, sharpest))
     checks: list[Check] = []
     failures: list[_Failure] = []
     for dtype in dtypes:
@@ -366,12 +382,15 @@ def _compare_layers(a: Any, b: Any, probe: Probe, mask: str | None, longer: bool
     notes = [_difference(name, one, other) for name, one, other in _option_differences(specs[0], specs[1])]
     # What is wrong with the first of the two is not looked for in the second.
     failures.sort(key=lambda failure: failure.subject.weights != first.weights)
-    theirs = (specs[1], params[1]) if failures and failures[0].subject.weights == second.weights else None
+    theirs = other if failures and failures[0].subject.weights == second.weights else None
     search = failures[0].search(chosen.inputs, theirs) if failures else None
-    power_of_all = power(chosen.inputs, chosen.margins)
+    power_of_all = counted(power(chosen.inputs, chosen.margins), {"layer": chosen.moved}, sharpest)
     notes += [*unjudged, *dict.fromkeys(filter(None, remarks)), *hidden(params[0])]
     tried = chosen.inputs
-    return _verdict(specs[0], adapters, {}, [pair], checks, power_of_all, probe, notes, search=search, tried=tried)
+    unshown = differ.unshown if differ else ""
+    return _verdict(
+        specs[0], adapters, {}, [pair], checks, power_of_all, probe, notes, unshown=unshown, search=search, tried=tried
+    )
 
 
 def told_of_masks(subjects: Sequence[Subject], mask: str | None) -> list[Layer]:
@@ -449,11 +468,12 @@ def _verdict(
     probe: Probe,
     notes: Sequence[str],
     failure: str = "",
+    unshown: str = "",
     search: Callable[[], Diagnosis] | None = None,
     tried: Sequence[Input] = (),
 ) -> Verdict:
     layers = model.layers if isinstance(model, Sequential) else (model,)
-    status, reason = ("different", failure) if failure else _conclude(adapters, checks, power, tried)
+    status, reason = ("different", failure) if failure else _conclude(adapters, checks, power, tried, unshown)
     return Verdict(
         status=status,
         reason=reason,
@@ -474,9 +494,9 @@ def _verdict(
 
 
 def _conclude(
-    adapters: Sequence[Adapter], checks: Sequence[Check], power: Power, tried: Sequence[Input]
+    adapters: Sequence[Adapter], checks: Sequence[Check], power: Power, tried: Sequence[Input], unshown: str
 ) -> tuple[str, str]:
-    """The status, and the sentence that says why."""
+    """The status, and the sentence that says why; ``unshown`` is one of what differs, though no output may show it."""
     bad = [c for c in checks if c.status == "different"]
     if bad:
         worst = max(bad, key=lambda c: np.inf if c.noise_ratio is None else c.noise_ratio)
@@ -485,6 +505,8 @@ def _conclude(
             f"{len(bad)} of {len(checks)} outputs differ; the worst is {worst.output} of {title_of(worst.framework)} "
             f"({worst.weights}, {worst.dtype}): {worst.reason}.{only}"
         )
+    if unshown:
+        return "inconclusive", unshown
     if vague := [c for c in checks if c.status == "inconclusive"]:
         return "inconclusive", f"{vague[0].output} of {vague[0].layer} proves nothing: {vague[0].reason}."
     if power.missed:

@@ -21,6 +21,7 @@ __all__ = [
     "LIMIT",
     "Input",
     "Subject",
+    "beside",
     "difference",
     "judge",
     "judge_outputs",
@@ -119,21 +120,33 @@ def difference(mine: Parameters, theirs: Parameters, dtype: str, narrowed: bool)
 
     With ``narrowed``, one of the two was rounded from a wider type.
     """
-    first, second = mine.effective(), theirs.effective()
     worst, where, rounding = 0.0, "", True
-    for key in first | second:
-        one, other = first.get(key, np.zeros(1)), second.get(key, np.zeros(1))
+    for key, one, other, wrong in beside(mine, theirs, dtype, narrowed):
         difference = np.abs(one.astype(np.float64) - other)
         if difference.max() > worst:
             worst, where = float(difference.max()), str(key)
+        rounding = rounding and not wrong.any()
+    return worst, where, rounding
+
+
+def beside(
+    mine: Parameters, theirs: Parameters, dtype: str, narrowed: bool
+) -> Iterator[tuple[Key, np.ndarray, np.ndarray, np.ndarray]]:
+    """Every effective block of two layers, and which of its numbers differ by more than rounding to ``dtype``.
+
+    A layer without a bias has one zero in its place. ``narrowed`` is that of `difference`.
+    """
+    first, second = mine.effective(), theirs.effective()
+    for key in first | second:
+        one, other = first.get(key, np.zeros(1)), second.get(key, np.zeros(1))
         # Roundings that a right transfer makes: of a sum of two biases, and of every number if the dtype is narrower.
         allowed = np.zeros(1)
         if _is_folded(key, mine) or _is_folded(key, theirs):
             allowed = allowed + np.maximum(np.abs(one), np.abs(other))
         if narrowed:
             allowed = allowed + np.maximum(_magnitude(key, mine), _magnitude(key, theirs))
-        rounding = rounding and bool(np.all(difference <= noise.ROUNDOFF[dtype] * allowed))
-    return worst, where, rounding
+        wrong = np.abs(one.astype(np.float64) - other) > noise.ROUNDOFF[dtype] * allowed
+        yield key, one, other, wrong
 
 
 def _is_folded(key: Key, params: Parameters) -> bool:

@@ -99,13 +99,21 @@ class ParameterCheck:
 
 @dataclass(frozen=True)
 class Power:
-    """Which known mistakes this probe would have shown.
+    """Which known mistakes this probe would have shown, and which single numbers.
 
     Attributes:
         margins: by mistake, how many times over the limit it would have been, at the output that shows it best.
+        numbers: how many effective numbers the layers have; 0 if these were not tried.
+        moved: how many of them moved an output by more than the limit, changed by ``share`` of the largest of their block.
+        share: see there.
+        asleep: the first of the others by name: what they are has not been judged.
     """
 
     margins: Mapping[str, float]
+    numbers: int = 0
+    moved: int = 0
+    share: float = 0.0
+    asleep: tuple[str, ...] = ()
 
     @property
     def missed(self) -> list[str]:

@@ -22,19 +22,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xframe import noise, reference
+from xframe.apart import Apart, Known, apart, waking, with_telling
 from xframe.chain import Chain, chain_of, chain_of_model
 from xframe.chain.kinds import promised
 from xframe.drawing import inputs
 from xframe.errors import SpecError, UnsupportedError, XframeError
 from xframe.files import FORMATS, load
 from xframe.files.base import ModelFile
-from xframe.judging import LIMIT, difference
+from xframe.judging import LIMIT, Input, difference
 from xframe.layout import keys
 from xframe.packing import Parameters
 from xframe.probe import Probe, draw_input
 from xframe.programs import Program, program_of, program_of_onnx
 from xframe.proof import check_understood
-from xframe.recognition import Choices, recognise
+from xframe.recognition import Choices, FoundLayer, Reading, recognise
 from xframe.scope import check_scope, narrowest, wider
 from xframe.spec import Layer, Recurrent, described, plural
 from xframe.whole import Whole, beside, together
@@ -42,7 +43,7 @@ from xframe.whole import Whole, beside, together
 if TYPE_CHECKING:
     from xframe.diagnosis import Diagnosis
 
-__all__ = ["Pair", "Verification", "agreed", "compared", "judged", "paired", "sides", "verify"]
+__all__ = ["Pair", "Verification", "agreed", "compared", "judged", "paired", "sides", "tried", "verify"]
 
 # The order of axes by the format of a file; others may come from anywhere.
 _KINDS = {
@@ -55,6 +56,8 @@ _EXCHANGED = (
 )
 # Of how many layers that differ reports say why: in most models it is the same mistake in all.
 _TOLD = 3
+# Outputs of other shapes; JSON has no infinity.
+_CERTAIN = 1e30
 # Options in which two layers may differ and still be the same at inference, or that only the caller decides.
 _FREE = ("mask", "masked_output", "stateful", "batch_size", "input_dropout", "recurrent_dropout", "dropout", "form")
 
@@ -400,12 +403,18 @@ def _why(first: _Side, second: _Side, subset: bool) -> str:
 
 @dataclass(frozen=True)
 class _Reading:
-    """One way to understand a unit."""
+    """One way to understand a unit.
+
+    ``open`` are options that the side does not say, so that they may be taken from the other one; ``undecided`` those in which
+    this reading is one of several; ``assumed`` are sentences about what else was taken for granted.
+    """
 
     spec: Layer
     params: _Lazy = field(repr=False)
-    open: tuple[str, ...] = ()
     dtype: str = "float32"
+    open: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -484,7 +493,8 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
         for reading in layer.readings:
             dtype = _narrowest(file.tensors[name].dtype for name in reading.tensors.values())
             params = _Lazy(partial(reading.parameters, file))
-            split.append(list(_apart(reading.spec, params, reading.open, dtype)))
+            whole = _Reading(reading.spec, params, dtype, reading.open, layer.undecided)
+            split.append(list(_split(replace(whole, assumed=tuple(_assumed(layer, reading, choices))))))
         units += _units(layer.name, split)
     others = {
         name: file.tensors[name].read
@@ -520,7 +530,7 @@ def _model_side(model: Any) -> _Side:
             others |= {f"{name}/{own}": array for own, array in adapter.tensors(layer).items()}
             continue
         params = _Lazy(partial(adapter.parameters, layer))
-        units += _units(name or type(layer).__name__, [list(_apart(spec, params, (), adapter.dtype(layer)))])
+        units += _units(name or type(layer).__name__, [list(_split(_Reading(spec, params, adapter.dtype(layer))))])
     alone = [name for name, _ in adapter.layers(model)] == [""]
     return _Side(
         f"{adapter.title} {type(model).__name__}",
@@ -549,14 +559,26 @@ def _units(name: str, split: Sequence[Sequence[_Reading]]) -> Iterator[_Unit]:
         yield _Unit(name if alone else f"{name}, layer {k}", readings, "" if alone else name)
 
 
-def _apart(spec: Layer, params: _Lazy, open_: tuple[str, ...], dtype: str) -> Iterator[_Reading]:
+def _assumed(layer: FoundLayer, reading: Reading, choices: Choices | None) -> Iterator[str]:
+    """What a reading takes for granted beside options, a sentence each."""
+    if "packing" in layer.undecided:
+        yield f"The names of {layer.name} do not say how it is packed; it is read as {reading.packing.title} packs it."
+    if reading.forget_bias and (choices is None or choices.forget_bias is None):
+        yield (
+            f"{layer.name} does not say forget_bias; {reading.forget_bias:g} is added to the bias of its forget gate, as "
+            f"{reading.packing.title} does unless told otherwise."
+        )
+
+
+def _split(whole: _Reading) -> Iterator[_Reading]:
     """A layer of several layers as one reading each."""
+    spec = whole.spec
     if spec.num_layers == 1 or not isinstance(spec, Recurrent):
-        yield _Reading(spec, params, open_, dtype)
+        yield whole
         return
     for k in range(spec.num_layers):
         one = replace(spec, num_layers=1, input_size=spec.layer_input_size(k), dropout=0.0)
-        yield _Reading(one, _Lazy(partial(_layer_of, params, k, one)), open_, dtype)
+        yield replace(whole, spec=one, params=_Lazy(partial(_layer_of, whole.params, k, one)))
 
 
 def _layer_of(params: _Lazy, k: int, spec: Recurrent) -> Parameters:
@@ -678,19 +700,23 @@ def compared(one: _Unit, other: _Unit, seed: int) -> tuple[Pair, _Reading, _Read
 
 
 def _judged(one: _Unit, other: _Unit, first: _Reading, second: _Reading, seed: int) -> Pair:
-    max_abs, where, rounding = _parameters(first, second)
-    spec, theirs, notes, contrary = agreed(first, second)
-    pair = Pair(one.name, other.name, spec, "equivalent", "", max_abs, where, 0.0, notes)
-    if contrary:
-        return replace(pair, status="different", reason=contrary)
-    ratio, finite = _outputs(
-        spec, first.params(), theirs, second.params(), _narrowest([first.dtype, second.dtype]), seed
-    )
-    pair = replace(pair, noise_ratio=ratio)
-    if not rounding:
-        return replace(
-            pair, status="different", reason=f"whose parameters differ by up to {max_abs:.2g}, most at {where}"
-        )
+    max_abs, where, _ = _parameters(first, second)
+    a, b, notes = agreed(first, second)
+    narrow = _narrowest([first.dtype, second.dtype])
+    differ = apart(a, b, narrow, first.dtype != second.dtype)
+    # What differs by more than rounding is judged as two functions, in which smaller differences show.
+    dtype = "float64" if differ else narrow
+    ratio, finite = _outputs(tried(a, b, differ, seed, dtype), b, dtype)
+    pair = Pair(one.name, other.name, a[0], "equivalent", "", max_abs, where, ratio, notes)
+    if differ and ratio <= LIMIT:
+        return replace(pair, status="inconclusive", reason=f"which differ in {differ}, though no output showed it")
+    if differ.options:
+        name, mine, theirs = differ.options[0]
+        words = f"of which one has {name}={described(mine)} and the other {name}={described(theirs)}"
+        return replace(pair, status="different", reason=words)
+    if differ:
+        words = f"whose parameters differ by up to {max_abs:.2g}, most at {where}"
+        return replace(pair, status="different", reason=words)
     if not finite:
         return replace(pair, status="inconclusive", reason="the reference's outputs are not finite, or all zero")
     if ratio > LIMIT:
@@ -698,41 +724,46 @@ def _judged(one: _Unit, other: _Unit, first: _Reading, second: _Reading, seed: i
     return pair
 
 
-def agreed(first: _Reading, second: _Reading) -> tuple[Layer, Layer, tuple[str, ...], str]:
-    """Both specs, what one leaves open taken from the other; what was assumed; and in what they contradict each other."""
+def agreed(first: _Reading, second: _Reading) -> tuple[Known, Known, tuple[str, ...]]:
+    """Both layers, what one leaves open taken from the other; and what was assumed."""
     mine, theirs = first.spec, second.spec
     if not (isinstance(mine, Recurrent) and isinstance(theirs, Recurrent)):
-        return mine, theirs, (), ""
-    notes, ours, other = [], mine.options(), theirs.options()
+        return (mine, first.params()), (theirs, second.params()), ()
+    notes, ours, other = [*first.assumed, *second.assumed], mine.options(), theirs.options()
     for name in mine.options():
         if name in ("bias", *_FREE) or (ours[name] is None and other[name] is None):
             continue
-        if name in first.open and name in second.open:
-            other[name] = ours[name]
-            notes.append(f"Neither side says {name}; both are taken as {ours[name]!r}.")
-        elif name in first.open:
+        if name in first.open and name not in second.open:
             ours[name] = other[name]
-            notes.append(f"The first side does not say {name}; it is taken as {other[name]!r}, as in the second.")
         elif name in second.open:
             other[name] = ours[name]
-            notes.append(f"The second side does not say {name}; it is taken as {ours[name]!r}, as in the first.")
-        elif ours[name] != other[name]:
-            words = f"{name}={described(ours[name])} and the other {name}={described(other[name])}"
-            return mine, theirs, (), f"of which one has {words}"
+        silent = [side for side, one in (("first", first), ("second", second)) if name in (*one.open, *one.undecided)]
+        if ours[name] == other[name] and len(silent) == 2:
+            notes.append(f"Neither side says {name}; both are taken as {ours[name]!r}.")
+        elif ours[name] == other[name] and silent:
+            says = "second" if silent == ["first"] else "first"
+            notes.append(f"The {silent[0]} side does not say {name}; it is taken as {ours[name]!r}, as in the {says}.")
     plain = {name: Recurrent("rnn", 1, 1).options()[name] for name in _FREE}
-    return Recurrent(**{**ours, **plain}), Recurrent(**{**other, **plain}), tuple(notes), ""
+    a, b = Recurrent(**{**ours, **plain}), Recurrent(**{**other, **plain})
+    return (a, Parameters(a, dict(first.params()))), (b, Parameters(b, dict(second.params()))), tuple(notes)
 
 
-def _outputs(
-    spec: Layer, params: Parameters, other: Layer, theirs: Parameters, dtype: str, seed: int
-) -> tuple[float, bool]:
+def tried(a: Known, b: Known, differ: Apart, seed: int, dtype: str) -> list[Input]:
+    """What two layers are run on; where they differ by what they say, an input on which that shows, if there is one."""
+    probe = Probe(seed=seed)
+    given = list(inputs(a[0], "layer", a[1], draw_input(a[0], probe), probe))
+    return with_telling(b, given, waking(a[0], "layer", a[1], probe), dtype) if differ else given
+
+
+def _outputs(given: Iterable[Input], b: Known, dtype: str) -> tuple[float, bool]:
     """The largest difference of outputs in units of rounding noise, and whether they are numbers that prove something."""
-    probe, worst, fine = Probe(seed=seed), 0.0, True
-    params, theirs = Parameters(spec, dict(params)), Parameters(other, dict(theirs))
-    for given in inputs(spec, "layer", params, draw_input(spec, probe), probe):
-        truth = noise.measure(spec, params, given.given, dtype)
-        got = reference.run_given(other, theirs, given.given.astype("float64")).named()
+    worst, fine = 0.0, True
+    for one in given:
+        truth = one.noise(dtype)
+        got = reference.run_given(*b, one.given.astype("float64")).named()
         for name, clean in truth.clean.items():
+            if got[name].shape != clean.shape:
+                return _CERTAIN, True
             ratios = noise.ratio(got[name], clean, truth.deviation[name])
             fine = fine and bool(np.isfinite(ratios).all()) and bool(clean.any())
             worst = max(worst, float(np.nanmax(ratios)))

@@ -10,7 +10,8 @@ from typing import Any
 
 from xframe import __version__
 from xframe.adapters import get_adapter
-from xframe.adapters.base import Adapter
+from xframe.adapters.base import DTYPES, Adapter
+from xframe.asleep import counted
 from xframe.baseline.defaults import defaults_of
 from xframe.baseline.running import chosen, judged, loaded, unseen
 from xframe.baseline.sources import Source, of_file, of_native, of_spec
@@ -178,7 +179,8 @@ def _subject(source: Source, adapter: Adapter, dtype: str) -> Subject:
 
 def _power(sources: Sequence[Source]) -> Power:
     margins = {title: found for source in sources for title, found in source.found.margins.items()}
-    return power([given for source in sources for given in source.found.inputs], margins)
+    shown = power([given for source in sources for given in source.found.inputs], margins)
+    return counted(shown, {source.name: source.found.moved for source in sources}, DTYPES[0])
 
 
 def _concluded(

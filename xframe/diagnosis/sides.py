@@ -11,7 +11,8 @@ import numpy as np
 
 from xframe import noise
 from xframe.adapters import adapter_of, is_layer
-from xframe.comparison import fitting, most_called, told_of_masks, unlike
+from xframe.apart import apart
+from xframe.comparison import compare, fitting, most_called, told_of_masks, unlike
 from xframe.diagnosis.evidence import Evidence, computed, is_recording, mask_kind, recorded, recording
 from xframe.diagnosis.explaining import Known, explain
 from xframe.diagnosis.record import Diagnoses, Diagnosis
@@ -27,9 +28,12 @@ from xframe.probe import Probe, draw_input
 from xframe.recognition import Choices, recognise
 from xframe.reference import Given, Outputs
 from xframe.spec import Dense, Layer, Recurrent
-from xframe.verification import agreed, compared, judged, paired, sides
+from xframe.verification import agreed, compared, judged, paired, sides, tried
 
 __all__ = ["diagnose", "diagnosed", "of_units", "ran"]
+
+# Of the probe, unless told otherwise.
+_STEPS = 5
 
 
 def diagnose(
@@ -38,7 +42,7 @@ def diagnose(
     *,
     mask: str | None = None,
     batch: int = 2,
-    steps: int = 5,
+    steps: int | None = None,
     seed: int = 0,
     choices: Choices | None = None,
     rerun: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -51,7 +55,7 @@ def diagnose(
         b: how it is: a native layer, a model or the path of a model file; or recorded outputs of such a layer: arrays by name,
             or a .npz file, with the input ``x`` and the output ``y``, see `xframe.diagnosis.evidence.recorded`.
         mask: for two layers, which masks to give them as well: ``"right"`` or ``"any"``, as of `Recurrent`.
-        batch, steps: sizes of the input of two layers; seed: of all random numbers.
+        batch, steps: sizes of the input of two layers, as of `xframe.compare`; seed: of all random numbers.
         choices: for files, what they do not say of their layers.
         rerun: with recorded outputs, what puts out ``y`` once more for ``x``: it shows whether dropout is active.
 
@@ -71,7 +75,7 @@ def diagnose(
     if rerun is not None:
         raise SpecError("rerun goes with recorded outputs; layers are run again as they are.")
     if is_layer(a) and is_layer(b):
-        return _of_layers(a, b, Probe(batch, steps, seed), mask)
+        return _of_layers(a, b, batch, steps, seed, mask)
     if mask is not None:
         raise SpecError("mask goes with two layers; leave it out.")
     return _of_models(a, b, choices, seed)
@@ -166,7 +170,7 @@ def _is_known(side: Any) -> bool:
 # ---- Two layers.
 
 
-def _of_layers(a: Any, b: Any, probe: Probe, mask: str | None) -> Diagnosis:
+def _of_layers(a: Any, b: Any, batch: int, steps: int | None, seed: int, mask: str | None) -> Diagnosis:
     first, second = (Subject(adapter_of(one), one, side) for one, side in ((a, "a"), (b, "b")))
     specs = told_of_masks([first, second], mask)
     titles = (first.label, second.label)
@@ -175,7 +179,7 @@ def _of_layers(a: Any, b: Any, probe: Probe, mask: str | None) -> Diagnosis:
     params = [one.adapter.parameters(one.native) for one in (first, second)]
     kinds = [one.adapter.dtype(one.native) for one in (first, second)]
     narrow = max(kinds, key=lambda kind: noise.ROUNDOFF[kind])
-    probe = fitting(specs, replace(probe, dtype=narrow))
+    probe = fitting(specs, Probe(batch, _STEPS if steps is None else steps, seed, narrow))
     x = draw_input(specs[0], probe)
     given = [one.given for one in inputs(most_called(specs), "layer", params[0], x, probe)]
     # What was rounded on its way from a wider type to a narrower one is no mistake.
@@ -188,12 +192,16 @@ def _of_layers(a: Any, b: Any, probe: Probe, mask: str | None) -> Diagnosis:
         rerun=lambda one: run_native(_at_rest(second, kinds[1]), one, kinds[1]),
         titles=titles,
     )
-    if found.status == "equivalent":
-        # Then it may be the first that is not what its parameters say.
-        own = [ran(first, one, kinds[0]) for one in given]
-        first_alone = diagnosed(specs[0], params[0], own, titles=(f"the reference of {titles[0]}", titles[0]))
-        return found if first_alone.status == "equivalent" else first_alone
-    return found
+    if found.status != "equivalent":
+        return found
+    # A comparison runs both, in finer types and on more inputs: where that is not equivalent, neither is this.
+    verdict = compare(a, b, batch=batch, steps=steps, seed=seed, mask=mask)
+    if verdict:
+        return found
+    if verdict.diagnosis is None:
+        return replace(found, status="inconclusive", reason=verdict.reason)
+    wrong = verdict.diagnosis.b
+    return replace(verdict.diagnosis, a=titles[0] if wrong == titles[1] else f"the reference of {wrong}")
 
 
 def _at_rest(subject: Subject, dtype: str) -> Subject:
@@ -243,14 +251,19 @@ def of_units(one: Any, other: Any, others: Sequence[Any], seed: int) -> Diagnosi
     titles = (one.name, other.name)
     if titles[0] == titles[1]:
         titles = (f"{one.name} (a)", f"{other.name} (b)")
-    spec, theirs, notes, _ = agreed(first, second)
-    params, found = first.params(), second.params()
-    probe = Probe(seed=seed)
-    given = [g.given for g in inputs(spec, "layer", params, draw_input(spec, probe), probe)]
-    dtype = max((first.dtype, second.dtype), key=lambda kind: noise.ROUNDOFF.get(kind, 0.0))
-    evidence = [computed(theirs, found, one, dtype) for one in given]
+    (spec, params), theirs, notes = agreed(first, second)
+    narrow = max((first.dtype, second.dtype), key=lambda kind: noise.ROUNDOFF.get(kind, 0.0))
+    differ = apart((spec, params), theirs, narrow, first.dtype != second.dtype)
     elsewhere = [_taken_for(spec, unit) for unit in others if pair.status != "equivalent" and unit.shapes & one.shapes]
-    diagnosis = diagnosed(spec, params, evidence, other=(theirs, found), titles=titles, extra=elsewhere)
+
+    def found(dtype: str) -> Diagnosis:
+        given = tried((spec, params), theirs, differ, seed, dtype)
+        evidence = [computed(*theirs, each.given, dtype) for each in given]
+        return diagnosed(spec, params, evidence, other=theirs, titles=titles, extra=elsewhere)
+
+    diagnosis = found(narrow)
+    if diagnosis.status == "equivalent" and pair.status == "different":
+        diagnosis = found("float64")  # in which smaller differences show
     if diagnosis.status == "equivalent" and pair.status != "equivalent":
         diagnosis = replace(diagnosis, status="inconclusive", reason=f"{titles[0]} and {titles[1]}: {pair.reason}.")
     return replace(diagnosis, notes=(*diagnosis.notes, *notes))

@@ -12,7 +12,7 @@ from xframe.assumptions import NumberSearch
 from xframe.counts import Count
 from xframe.explanation import Explanation
 from xframe.layout import Native
-from xframe.report import baseline, diagnosis, doctor, figures, files, run
+from xframe.report import baseline, diagnosis, doctor, figures, files, power, run
 from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, conclusion, ratio_text
 from xframe.spec import plural
 
@@ -248,13 +248,7 @@ def _findings(v: Verdict) -> Iterator[str]:
         if not p.equal:
             why = "by rounding alone" if p.rounding else f"most at {p.where}"
             yield f"Parameters of {p.a} and {p.b} ({p.layer}, {p.dtype}) differ by up to {p.max_abs:.2g}, {why}."
-    if v.power.weakest:
-        name, margin = v.power.weakest
-        caught = len(v.power.margins) - len(v.power.missed)
-        yield (
-            f"Power: this probe would have shown {caught} of {len(v.power.margins)} known mistakes; the one that shows least "
-            f"({name}) would have been {margin:.0e} times over the limit."
-        )
+    yield from power.sentences(v.power, "this probe would have shown", "would have been")
     yield from (f"Not compared: {text}" for text in v.not_compared.values())
     yield from v.notes
     versions = ", ".join(f"{name} {text}" for name, text in v.environment.items() if name != "platform")

@@ -13,7 +13,7 @@ from xframe.assumptions import NumberSearch
 from xframe.counts import Count
 from xframe.errors import XframeError
 from xframe.explanation import Explanation
-from xframe.report import baseline, doctor
+from xframe.report import baseline, doctor, power
 from xframe.spec import Layer, Sequential
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _verdict(v: Verdict, diagnosed: bool = True) -> dict[str, Any]:
         "not_compared": dict(v.not_compared),
         "parameters": [_parameters(p) for p in v.parameters],
         "checks": [_check(c) for c in v.checks],
-        "power": {"margins": {k: _number_or_null(m) for k, m in v.power.margins.items()}, "missed": v.power.missed},
+        "power": power.fields(v.power),
         "limit": v.limit,
         "probe": dict(v.probe),
         "notes": list(v.notes),
