@@ -49,8 +49,8 @@ def transfer(source: Any, target: Any, mask: str | None = None) -> None:
         source: the layer to read; it is not changed.
         target: the layer to write; its weights exist and are overwritten.
         mask: which masks the layers will be given, ``"right"`` or ``"any"`` as of `Recurrent`; they must then do the same
-            at masked steps. None for none. Dropout, and whether a layer keeps its states between calls, are the target's
-            own affair.
+            at masked steps. None for none. Dropout, whether a layer keeps its states between calls, and the activation of
+            a dense layer, which PyTorch has as a step by itself, are the target's own affair.
 
     Raises:
         UnsupportedError: a layer or an option is not understood, or the target has no place for a non-zero block.
@@ -58,9 +58,9 @@ def transfer(source: Any, target: Any, mask: str | None = None) -> None:
         LayoutError: a weight is not finite, or too large for the target's float type.
     """
     reader, writer = adapter_of(source), adapter_of(target)
-    theirs = reader.spec(source, mask)
+    theirs = reader.bare(source, mask)
     # A source that makes its mask itself gives one without being asked.
-    mine = writer.spec(target, mask or getattr(theirs, "mask", None))
+    mine = writer.bare(target, mask or getattr(theirs, "mask", None))
     reader.dtype(source)  # refuses what NumPy has no type for
     for option in _OPTIONS:
         a, b = getattr(theirs, option, None), getattr(mine, option, None)

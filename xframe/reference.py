@@ -273,6 +273,8 @@ def _dense(spec: Dense, params: Mapping[Key, np.ndarray], x: np.ndarray, ops: Ar
     column = np.ones((spec.input_size + 1, x.shape[0]), x.dtype)
     column[:-1] = x.T
     y = ops.matmul(weight, column, out=np.empty((spec.units, x.shape[0]), x.dtype))
+    if spec.activation != "linear":
+        ops.activate(spec.activation, y, out=y)
     return Outputs(y.T, y.T, {})
 
 

@@ -182,6 +182,13 @@ class Adapter(ABC):
             SpecError: it is not built yet, or ``mask`` is something else.
         """
 
+    def bare(self, layer: Any, mask: str | None = None) -> Layer:
+        """What a native layer is by its parameters alone: as `spec`, but a dense layer without its activation.
+
+        In other frameworks, and in what a user writes himself, that is a step by itself; here it may be any function.
+        """
+        return self.spec(layer, mask)
+
     @abstractmethod
     def dtype(self, layer: Any) -> str:
         """The float type of its weights and arithmetic."""
@@ -231,6 +238,18 @@ class Adapter(ABC):
         """The number that masks a time step of which all features are equal to it; None if the layer makes no mask itself."""
         return None
 
+    def reads(self, layer: Any) -> str:
+        """In which order a layer reads its axes, and by which option; nothing if it is (batch, time, features)."""
+        return ""
+
+    def returns(self, layer: Any) -> str:
+        """What a layer hands back of its outputs, and by which option; nothing if it is the whole sequence."""
+        return ""
+
+    def built_for(self, layer: Any) -> tuple[int | None, int | None]:
+        """How many rows and time steps a layer is built for, which reads no others; None for any number."""
+        return None, None
+
     @abstractmethod
     def layers(self, model: Any) -> Iterator[tuple[str, Any]]:
         """The layers with weights of their own that a model is made of, by the names that the model gives them.
@@ -266,7 +285,7 @@ class Adapter(ABC):
         """
         from xframe.packing import unpack
 
-        spec = self.spec(layer)
+        spec = self.bare(layer)
         self.dtype(layer)  # refuses what NumPy has no type for
         return unpack(self.packing_of(layer), spec, self.read(layer))
 
@@ -280,7 +299,7 @@ class Adapter(ABC):
         """
         from xframe.packing import check_names, pack, refuse_overflow, validated
 
-        spec, dtype, packing = self.spec(layer), self.dtype(layer), self.packing_of(layer)
+        spec, dtype, packing = self.bare(layer), self.dtype(layer), self.packing_of(layer)
         natives, held = packing.natives(spec), self.read(layer)
         check_names(natives, held, self.title)
         for native in natives:

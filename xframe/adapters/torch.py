@@ -250,6 +250,10 @@ class TorchAdapter(Adapter):
             **options,
         )
 
+    def reads(self, layer: Any) -> str:
+        across = type(layer) in self._fused.values() and not layer.batch_first
+        return "(time, batch, features): batch_first=False" if across else ""
+
     def layers(self, model: Any) -> Iterator[tuple[str, Any]]:
         for name, module in model.named_modules():
             if self._own_tensors(module):

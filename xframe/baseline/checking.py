@@ -19,7 +19,7 @@ from xframe.baseline.since import Memory, changed_since, unchanged, versions
 from xframe.baseline.stored import Baseline, RecordedLayer
 from xframe.comparison import environment, misfit
 from xframe.errors import MissingFrameworkError, SpecError, UnsupportedError
-from xframe.judging import LIMIT, Subject, difference, margins, power
+from xframe.judging import LIMIT, Input, Subject, difference, in_types, margins, power, uncalled
 from xframe.spec import described
 from xframe.verdict import Check, Power
 
@@ -168,11 +168,14 @@ def _check_native(path: Path, baseline: Baseline, layer: Any) -> Checking:
     kinds = [dtype for dtype in recorded.dtypes if dtype in ("float64", kind)]
     if not kinds:
         raise SpecError(f"The layer is of {kind}, and was recorded in {', '.join(recorded.dtypes)}; record it again.")
-    # A stateful layer is left in peace: running it would change its states.
-    still = not getattr(spec, "stateful", False)
-    natives = {d: layer if still and d == kind else adapter.clone(layer, d) for d in kinds}
-    subjects = [(recorded, dtype, Subject(adapter, native, "its own")) for dtype, native in natives.items()]
-    found = _checked(path, baseline, [adapter], {}, subjects)
+    own_layer = Subject(adapter, layer, "its own")
+    # The noise of its own type need not have been recorded.
+    held = [Input(one.layer, one.spec, one.params, one.given, one.number, one.kind) for one in recorded.inputs]
+    natives, without = in_types(own_layer, kinds, held)
+    if any(dtype not in kinds for dtype in natives):
+        raise UnsupportedError(f"{' '.join(without.values())} {kind} was not recorded; record the layer again.")
+    found = _checked(path, baseline, [adapter], {}, [(recorded, *one) for one in natives.items()])
+    found = replace(found, notes=(*found.notes, *without.values(), *uncalled(own_layer, held)))
     own = tuple(_differences(adapter, layer, recorded, spec))
     if found or not own:
         return found

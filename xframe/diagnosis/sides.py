@@ -11,7 +11,7 @@ import numpy as np
 
 from xframe import noise
 from xframe.adapters import adapter_of
-from xframe.comparison import fitting, most_called, told_of_masks, unlike
+from xframe.comparison import most_called, sized, told_of_masks, unlike
 from xframe.diagnosis.between import between
 from xframe.diagnosis.evidence import Evidence, computed, is_recording, mask_kind, recorded, recording
 from xframe.diagnosis.explaining import Known, explain
@@ -39,7 +39,7 @@ def diagnose(
     *,
     mask: str | None = None,
     batch: int = 2,
-    steps: int = 5,
+    steps: int | None = None,
     seed: int = 0,
     choices: Choices | None = None,
     rerun: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -52,7 +52,7 @@ def diagnose(
         b: how it is: a native layer, a model or the path of a model file; or recorded outputs of such a layer: arrays by name,
             or a .npz file, with the input ``x`` and the output ``y``, see `xframe.diagnosis.evidence.recorded`.
         mask: for two layers, which masks to give them as well: ``"right"`` or ``"any"``, as of `Recurrent`.
-        batch, steps: sizes of the input of two layers; seed: of all random numbers.
+        batch, steps: sizes of the input of two layers, five steps if None; seed: of all random numbers.
         choices: for files, what they do not say of their layers.
         rerun: with recorded outputs, what puts out ``y`` once more for ``x``: it shows whether dropout is active.
 
@@ -72,7 +72,7 @@ def diagnose(
     if rerun is not None:
         raise SpecError("rerun goes with recorded outputs; layers are run again as they are.")
     if _is_layer(a) and _is_layer(b):
-        return _of_layers(a, b, Probe(batch, steps, seed), mask)
+        return _of_layers(a, b, Probe(batch, Probe.steps if steps is None else steps, seed), mask, steps is None)
     if mask is not None:
         raise SpecError("mask goes with two layers; leave it out.")
     return _of_models(a, b, choices, seed)
@@ -181,16 +181,17 @@ def _is_layer(side: Any) -> bool:
     return True
 
 
-def _of_layers(a: Any, b: Any, probe: Probe, mask: str | None) -> Diagnosis:
+def _of_layers(a: Any, b: Any, probe: Probe, mask: str | None, free: bool) -> Diagnosis:
     first, second = (Subject(adapter_of(one), one, side) for one, side in ((a, "a"), (b, "b")))
     specs = told_of_masks([first, second], mask)
     titles = (first.label, second.label)
-    if reason := unlike([first, second], specs):
-        return Diagnosis("unexplained", reason, *titles, specs[0], 0.0, 0.0)
-    params = [one.adapter.parameters(one.native) for one in (first, second)]
     kinds = [one.adapter.dtype(one.native) for one in (first, second)]
     narrow = max(kinds, key=lambda kind: noise.ROUNDOFF[kind])
-    probe = fitting(specs, replace(probe, dtype=narrow))
+    probe = sized([first, second], specs, replace(probe, dtype=narrow), free)
+    if unlikeness := unlike([first, second], specs, probe, mask):
+        status, reason = unlikeness
+        return Diagnosis("unexplained" if status == "different" else status, reason, *titles, specs[0], 0.0, 0.0)
+    params = [one.adapter.parameters(one.native) for one in (first, second)]
     x = draw_input(specs[0], probe)
     given = [one.given for one in inputs(most_called(specs), "layer", params[0], x, probe)]
     # What was rounded on its way from a wider type to a narrower one is no mistake.
@@ -200,7 +201,7 @@ def _of_layers(a: Any, b: Any, probe: Probe, mask: str | None) -> Diagnosis:
         params[1] if same else params[0],
         [ran(second, one, kinds[1]) for one in given],
         other=(specs[1], params[1]),
-        rerun=lambda one: run_native(_at_rest(second, kinds[1]), one, kinds[1]),
+        rerun=lambda one: run_native(second, one, kinds[1]),
         titles=titles,
     )
     if found.status == "equivalent":
@@ -211,16 +212,9 @@ def _of_layers(a: Any, b: Any, probe: Probe, mask: str | None) -> Diagnosis:
     return found
 
 
-def _at_rest(subject: Subject, dtype: str) -> Subject:
-    """The layer itself, or a twin of one whose states running it would change."""
-    if not getattr(subject.adapter.spec(subject.native), "stateful", False):
-        return subject
-    return replace(subject, native=subject.adapter.clone(subject.native, dtype))
-
-
 def ran(subject: Subject, given: Given, dtype: str) -> Evidence:
-    """What a native layer puts out; its states stay as they are."""
-    return Evidence(given, run_native(_at_rest(subject, dtype), given, dtype).named(), dtype)
+    """What a native layer puts out."""
+    return Evidence(given, run_native(subject, given, dtype).named(), dtype)
 
 
 # ---- Two models.
