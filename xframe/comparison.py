@@ -396,13 +396,8 @@ def _compare_layers(
     theirs = (specs[1], params[1]) if failures and failures[0].subject.weights == second.weights else None
     search = failures[0].search(chosen.inputs, theirs) if failures else None
     power_of_all = power(chosen.inputs, chosen.margins)
-    notes += [
-        *manners(both, mask),
-        *(text for one in both for text in uncalled(one, chosen.inputs)),
-        *unjudged,
-        *dict.fromkeys(filter(None, remarks)),
-        *hidden(params[0]),
-    ]
+    notes += [*manners(both, mask), *(text for one in both for text in uncalled(one, chosen.inputs))]
+    notes += [*unjudged, *dict.fromkeys(filter(None, remarks)), *hidden(params[0])]
     tried = chosen.inputs
     return _verdict(specs[0], adapters, {}, [pair], checks, power_of_all, probe, notes, search=search, tried=tried)
 
@@ -459,21 +454,18 @@ def sized(subjects: Sequence[Subject], specs: Sequence[Layer], probe: Probe, fre
 
 def manners(subjects: Sequence[Subject], mask: str | None) -> Iterator[str]:
     """Sentences on what two layers read and hand back otherwise, though they compute the same."""
-    for of, meaning in (
-        (
-            lambda s: s.adapter.reads(s.native),
-            "{} reads {}; inputs and outputs were put in one order before comparing.",
-        ),
-        (lambda s: s.adapter.returns(s.native), "{} hands back {}; both were compared in every output."),
+    for told, meaning in (
+        ([s.adapter.reads(s.native) for s in subjects], "reads {}; all was put in one order before comparing."),
+        ([s.adapter.returns(s.native) for s in subjects], "hands back {}; both were compared in every output."),
     ):
-        found = [of(subject) for subject in subjects]
-        if found[0] != found[1]:
-            yield from (meaning.format(s.label, told) for s, told in zip(subjects, found, strict=True) if told)
-    for subject, value in zip(subjects, [s.adapter.masking_value(s.native) for s in subjects], strict=True):
+        if told[0] != told[1]:
+            yield from (f"{s.label} {meaning.format(one)}" for s, one in zip(subjects, told, strict=True) if one)
+    for subject in subjects:
+        value = subject.adapter.masking_value(subject.native)
         if value is not None and mask is not None:
             yield (
-                f"{subject.label} makes its mask itself, of the time steps whose features all equal {value:g}; a layer that makes "
-                "none was given that mask."
+                f"{subject.label} makes its mask itself, of the time steps whose features all equal {value:g}; a layer that "
+                "makes none was given that mask."
             )
 
 

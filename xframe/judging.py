@@ -249,8 +249,8 @@ def uncalled(subject: Subject, inputs: Iterable[Input]) -> Iterator[str]:
     if all((batch or rows, steps or length) != (rows, length) for rows, length in sizes):
         wanted = [f"{size} {name}" for size, name in ((batch, "rows"), (steps, "time steps")) if size]
         yield (
-            f"{subject.label} is built for inputs of {' and '.join(wanted)}; on others its layers were run one by one, and not its "
-            "own call."
+            f"{subject.label} is built for inputs of {' and '.join(wanted)}; on others its layers were run one by one, and not "
+            "its own call."
         )
 
 

@@ -677,7 +677,7 @@ class KerasAdapter(Adapter):
         return "the last output: return_sequences=False" if getattr(last, "return_sequences", True) is False else ""
 
     def built_for(self, layer: Any) -> tuple[int | None, int | None]:
-        shape = layer.input_shape if type(layer) is self._keras.Sequential else ()
+        shape: tuple[Any, ...] = layer.input_shape if type(layer) is self._keras.Sequential else ()
         return (shape[0], shape[1]) if len(shape) == 3 else (None, None)
 
     def layers(self, model: Any) -> Iterator[tuple[str, Any]]:
