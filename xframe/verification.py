@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,23 +19,38 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xframe import noise, reference
+from xframe.activations import ACTIVATIONS
+from xframe.adapters import adapter_of
 from xframe.chain import Chain, chain_of, chain_of_model
+from xframe.comparison import fitting, manners
 from xframe.drawing import inputs
 from xframe.errors import SpecError, UnsupportedError, XframeError
 from xframe.files import load
-from xframe.judging import LIMIT, difference
+from xframe.judging import LIMIT, Subject, difference, judge
 from xframe.layout import keys
 from xframe.packing import Parameters
 from xframe.probe import Probe, draw_input
 from xframe.proof import check_understood
 from xframe.recognition import Choices, recognise
-from xframe.spec import Layer, Recurrent, described
+from xframe.spec import Dense, Layer, Recurrent, described
 from xframe.whole import Whole, together
 
 if TYPE_CHECKING:
+    from xframe.adapters.base import Adapter
     from xframe.diagnosis import Diagnosis
 
-__all__ = ["Pair", "Verification", "agreed", "compared", "paired", "sides", "unknown", "verify", "whole_models"]
+__all__ = [
+    "Pair",
+    "Verification",
+    "agreed",
+    "astray",
+    "compared",
+    "paired",
+    "sides",
+    "unknown",
+    "verify",
+    "whole_models",
+]
 
 # The order of axes by the format of a file; others may come from anywhere.
 _KINDS = {
@@ -48,6 +63,7 @@ _EXCHANGED = (
 )
 # Of how many layers that differ reports say why: in most models it is the same mistake in all.
 _TOLD = 3
+_RANK = {"equivalent": 0, "inconclusive": 1, "different": 2}
 # Options in which two layers may differ and still be the same at inference, or that only the caller decides.
 _FREE = ("mask", "masked_output", "stateful", "batch_size", "input_dropout", "recurrent_dropout", "dropout", "form")
 
@@ -168,7 +184,7 @@ def verify(a: Any, b: Any, *, subset: bool = False, choices: Choices | None = No
     others = _same_numbers(first, second)
     only_a = (*(unit.name for unit in alone_a), *others.only_a)
     only_b = (*(unit.name for unit in alone_b), *others.only_b)
-    notes = [*first.notes, *second.notes]
+    notes = [*first.notes, *second.notes, *_manners(a, b, first.alone and second.alone)]
     if others.constants:
         notes.append(f"Not compared, because they are single numbers: {', '.join(others.constants)}.")
     alike = all(pair.status != "different" for pair in pairs) and not (only_a or only_b)
@@ -180,6 +196,12 @@ def verify(a: Any, b: Any, *, subset: bool = False, choices: Choices | None = No
     return Verification(
         first.name, second.name, status, reason, pairs, others.pairs, only_a, only_b, tuple(notes), whole
     )
+
+
+def _manners(a: Any, b: Any, alone: bool) -> Iterator[str]:
+    """What two live layers read and hand back otherwise."""
+    if alone and not any(isinstance(one, str | Path) for one in (a, b)):
+        yield from manners([Subject(adapter_of(one), one, side) for one, side in ((a, "a"), (b, "b"))], None)
 
 
 def _told(pair: Pair, one: _Unit, other: _Unit, units: Sequence[_Unit], seed: int) -> Pair:
@@ -262,10 +284,14 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Unit:
-    """One layer of one side, that is not made of several."""
+    """One layer of one side, that is not made of several.
+
+    ``live`` runs it, where it is a native layer, and says how that is not what its parameters say (`_amiss`).
+    """
 
     name: str
     readings: tuple[_Reading, ...]
+    live: Callable[[int], tuple[str, str] | None] | None = field(default=None, repr=False, compare=False)
 
     @property
     def shapes(self) -> set[tuple[Any, ...]]:
@@ -336,23 +362,68 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
 
 
 def _model_side(model: Any) -> _Side:
-    from xframe.adapters import adapter_of
-
     adapter = adapter_of(model)
     units: list[_Unit] = []
     others: dict[str, Any] = {}
+    notes: list[str] = []
     for name, layer in adapter.layers(model):
         try:
-            spec = adapter.spec(layer)
+            spec = adapter.bare(layer)
         except UnsupportedError:
             others |= {f"{name}/{own}": array for own, array in adapter.tensors(layer).items()}
             continue
+        called = name or type(layer).__name__
         params = _Lazy(partial(adapter.parameters, layer))
-        units += _units(name or type(layer).__name__, [list(_apart(spec, params, (), adapter.dtype(layer)))])
+        split = [list(_apart(spec, params, (), adapter.dtype(layer)))]
+        activation = _activation(adapter, layer, spec)
+        if activation != "linear":
+            notes.append(f"The activation of {called} ({activation}) is taken as a step that runs behind the layer.")
+        # What a function of its own computes nobody else knows.
+        known = activation in ACTIVATIONS
+        units += _units(called, split, cache(partial(_amiss, Subject(adapter, layer, called))) if known else None)
     alone = [name for name, _ in adapter.layers(model)] == [""]
     return _Side(
-        f"{adapter.title} {type(model).__name__}", units, others, [], partial(_understood, model), alone, adapter.name
+        f"{adapter.title} {type(model).__name__}",
+        units,
+        others,
+        notes,
+        partial(_understood, model),
+        alone,
+        adapter.name,
     )
+
+
+def _activation(adapter: Adapter, layer: Any, spec: Layer) -> str:
+    """The activation of a dense layer, which elsewhere is a step by itself; ``linear`` of others, which have theirs inside."""
+    if not isinstance(spec, Dense):
+        return "linear"
+    try:
+        return adapter.spec(layer).activation  # type: ignore[return-value, union-attr]
+    except UnsupportedError:
+        return "a function of its own"
+
+
+def _amiss(subject: Subject, seed: int) -> tuple[str, str] | None:
+    """How a native layer, run as it is, is not what its parameters say: a status, and the end of a sentence. None if it is.
+
+    Its user may have changed what it does, and what its parameters are does not tell.
+    """
+    adapter, layer = subject.adapter, subject.native
+    try:
+        spec, dtype = adapter.spec(layer), adapter.dtype(layer)
+        if why := adapter.lacks(spec, dtype):
+            return "inconclusive", f"could not be run: {why.rstrip('.')}"
+        probe = fitting([spec], Probe(seed=seed, dtype=dtype))
+        for given in inputs(spec, "layer", adapter.parameters(layer), draw_input(spec, probe), probe):
+            for check in judge(subject, given, given.noise_of(adapter, dtype), dtype, {}):
+                if check.status == "different":
+                    return (
+                        check.status,
+                        f"puts out something else than its parameters say ({check.output}: {check.reason})",
+                    )
+    except UnsupportedError as error:
+        return "inconclusive", f"could not be run: {str(error).rstrip('.')}"
+    return None
 
 
 def _understood(model: Any) -> Chain:
@@ -361,11 +432,15 @@ def _understood(model: Any) -> Chain:
     return chain
 
 
-def _units(name: str, split: Sequence[Sequence[_Reading]]) -> Iterator[_Unit]:
+def _units(
+    name: str,
+    split: Sequence[Sequence[_Reading]],
+    live: Callable[[int], tuple[str, str] | None] | None = None,
+) -> Iterator[_Unit]:
     """The units of one layer, from its readings taken apart; readings of another number of units than the first are left out."""
     split = [one for one in split if len(one) == len(split[0])]
     for k, readings in enumerate(zip(*split, strict=True)):
-        yield _Unit(name if len(split[0]) == 1 else f"{name}, layer {k}", readings)
+        yield _Unit(name if len(split[0]) == 1 else f"{name}, layer {k}", readings, live)
 
 
 def _apart(spec: Layer, params: _Lazy, open_: tuple[str, ...], dtype: str) -> Iterator[_Reading]:
@@ -485,8 +560,19 @@ def compared(one: _Unit, other: _Unit, seed: int) -> tuple[Pair, _Reading, _Read
     for unit in (one, other):
         for reading in unit.readings:
             reading.params.forget()
-    rank = {"equivalent": 0, "inconclusive": 1, "different": 2}
-    return min(results, key=lambda result: (rank[result[0].status], result[0].max_abs))
+    pair, first, second = min(results, key=lambda result: (_RANK[result[0].status], result[0].max_abs))
+    found = astray(one, other, seed)
+    if found and _RANK[found[0]] > _RANK[pair.status]:
+        pair = replace(pair, status=found[0], reason=f"of which {found[1]}")
+    return pair, first, second
+
+
+def astray(one: _Unit, other: _Unit, seed: int) -> tuple[str, str] | None:
+    """Which of two live layers is not what its parameters say: the status, and a sentence without its full stop."""
+    for which, unit in (("first", one), ("second", other)):
+        if unit.live and (found := unit.live(seed)):
+            return found[0], f"the {which} {found[1]}"
+    return None
 
 
 def _judged(one: _Unit, other: _Unit, first: _Reading, second: _Reading, seed: int) -> Pair:

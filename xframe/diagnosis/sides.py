@@ -28,7 +28,7 @@ from xframe.probe import Probe, draw_input
 from xframe.recognition import Choices, recognise
 from xframe.reference import Given, Outputs
 from xframe.spec import Dense, Layer, Recurrent
-from xframe.verification import agreed, compared, paired, sides, unknown, whole_models
+from xframe.verification import agreed, astray, compared, paired, sides, unknown, whole_models
 
 __all__ = ["diagnose", "diagnosed", "of_units", "ran"]
 
@@ -260,7 +260,11 @@ def of_units(one: Any, other: Any, others: Sequence[Any], seed: int) -> Diagnosi
     elsewhere = [_taken_for(spec, unit) for unit in others if pair.status != "equivalent" and unit.shapes & one.shapes]
     diagnosis = diagnosed(spec, params, evidence, other=(theirs, found), titles=titles, extra=elsewhere)
     if diagnosis.status == "equivalent" and pair.status != "equivalent":
-        diagnosis = replace(diagnosis, status="inconclusive", reason=f"{titles[0]} and {titles[1]}: {pair.reason}.")
+        reason = f"{titles[0]} and {titles[1]}: {pair.reason}."
+        # What the parameters say explains nothing of a layer that does not do it.
+        live = astray(one, other, seed)
+        status = "unexplained" if live and live[0] == "different" else "inconclusive"
+        diagnosis = replace(diagnosis, status=status, reason=reason)
     return replace(diagnosis, notes=(*diagnosis.notes, *notes))
 
 
