@@ -168,7 +168,6 @@ def test_what_an_object_does_decides(make: Callable[[], Any], change: Callable[[
     notes = [note for note in verdict.notes if "(b) was judged as it is, in float32 only: its copy in float64" in note]
     assert len(notes) == 1
     assert notes[0].endswith("computes something else.")
-    assert xframe.diagnose(a, b).status != "equivalent"
 
 
 def test_a_copy_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,8 @@ __all__ = [
 ]
 
 _LOADED = "loaded"
+# What two native layers are called.
+_SIDES = ("a", "b")
 # Of the probe, unless told otherwise.
 _STEPS = 5
 
@@ -350,7 +352,7 @@ def _fails(checks: Iterable[Check]) -> bool:
 def _compare_layers(
     a: Any, b: Any, asked: Sequence[str] | None, probe: Probe, mask: str | None, longer: bool
 ) -> Verdict:
-    first, second = both = tuple(Subject(adapter_of(one), one, side) for one, side in ((a, "a"), (b, "b")))
+    first, second = both = tuple(Subject(adapter_of(one), one, side) for one, side in zip((a, b), _SIDES, strict=True))
     specs = told_of_masks(both, mask)
     adapters = list({s.adapter.name: s.adapter for s in both}.values())
     kinds = [s.adapter.dtype(s.native) for s in both]
@@ -592,8 +594,10 @@ def _conclude(
     bad = [c for c in checks if c.status == "different"]
     if bad:
         worst = max(bad, key=lambda c: np.inf if c.noise_ratio is None else c.noise_ratio)
-        function = {(c.framework, c.weights) for c in checks if c.dtype == "float64" and c.status == "equivalent"}
-        fine = all(c.dtype != "float64" and (c.framework, c.weights) in function for c in bad)
+        function = {_whose(c) for c in checks if c.dtype == "float64"} - {
+            _whose(c) for c in bad if c.dtype == "float64"
+        }
+        fine = all(_whose(c) in function for c in bad)
         only = " The function is the same; its numerics are not." if fine else ""
         return "different", (
             f"{len(bad)} of {len(checks)} outputs differ; the worst is {worst.output} of {title_of(worst.framework)} "
@@ -614,11 +618,15 @@ def _conclude(
     )
 
 
+def _whose(check: Check) -> tuple[str, str]:
+    """Whose output it is: one of two layers that are compared, or any that a framework made from a spec."""
+    return check.framework, check.weights if check.weights in _SIDES else ""
+
+
 def _agreement(adapters: Sequence[Adapter], checks: Sequence[Check]) -> str:
     """Who agrees with whom, and in what."""
-    judged = {(c.framework, c.weights): c.framework for c in checks if c.dtype == "float64"}
-    rest = {c.framework for c in checks if (c.framework, c.weights) not in judged}
-    in_float64 = set(judged.values()) - rest
+    judged = {_whose(c) for c in checks if c.dtype == "float64"}
+    in_float64 = {c.framework for c in checks} - {c.framework for c in checks if _whose(c) not in judged}
     function = [one.title for one in adapters if one.name in in_float64]
     numerics = [one.title for one in adapters if one.name not in in_float64]
     said = []
