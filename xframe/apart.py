@@ -22,7 +22,7 @@ from xframe.judging import LIMIT, Input, beside
 from xframe.layout import Key
 from xframe.packing import Parameters
 from xframe.probe import Probe
-from xframe.spec import Layer, Recurrent, plural
+from xframe.spec import Dense, Layer, Recurrent, plural
 
 __all__ = ["Apart", "Known", "Number", "apart", "telling", "waking", "with_telling"]
 
@@ -96,6 +96,8 @@ def apart(a: Known, b: Known, dtype: str, narrowed: bool) -> Apart:
 
 
 def _options(a: Layer, b: Layer) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(a, Dense) and isinstance(b, Dense) and not alike(a.activation, b.activation):
+        yield "activation", a.activation, b.activation
     if not (isinstance(a, Recurrent) and isinstance(b, Recurrent)):
         return
     # What is put out at masked steps is a question for layers that both take masks.

@@ -267,7 +267,7 @@ def _choice(search: _Search, seed: int) -> Drawn:
 def _is_common(layer: Layer) -> bool:
     """Whether all activation functions are those that every framework has."""
     if not isinstance(layer, Recurrent):
-        return True
+        return layer.activation == "linear"
     parts = [(part := layer.part(d, k), get_cell(part.cell)) for k, d in layer.places]
     return all(
         part.activation in cell.activations and part.recurrent_activation in (None, *cell.recurrent_activations)

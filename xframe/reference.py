@@ -274,6 +274,8 @@ def _dense(spec: Dense, params: Mapping[Key, np.ndarray], x: np.ndarray, ops: Ar
     column = np.ones_like(x, order="C", shape=(spec.input_size + 1, x.shape[0]))
     column[:-1] = x.T
     y = ops.matmul(weight, column, out=_empty(x, (spec.units, x.shape[0])))
+    if spec.activation != "linear":
+        ops.activate(spec.activation, y, out=y)
     return Outputs(y.T, y.T, {})
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +22,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xframe import noise, reference
+from xframe.activations import ACTIVATIONS
+from xframe.adapters import adapter_of
 from xframe.apart import Apart, Known, apart, waking, with_telling
 from xframe.chain import Chain, chain_of, chain_of_model
 from xframe.chain.kinds import promised
+from xframe.comparison import fitting, manners
 from xframe.drawing import inputs
 from xframe.errors import SpecError, UnsupportedError, XframeError
 from xframe.files import FORMATS, load
 from xframe.files.base import ModelFile
-from xframe.judging import LIMIT, Input, difference
+from xframe.judging import LIMIT, Input, Subject, difference, judge
 from xframe.layout import keys
 from xframe.packing import Parameters
 from xframe.probe import Probe, draw_input
@@ -37,13 +40,14 @@ from xframe.programs import Program, program_of, program_of_onnx
 from xframe.proof import check_understood
 from xframe.recognition import Choices, FoundLayer, Reading, recognise
 from xframe.scope import check_scope, narrowest, wider
-from xframe.spec import Layer, Recurrent, described, plural
+from xframe.spec import Dense, Layer, Recurrent, described, plural
 from xframe.whole import Whole, beside, together
 
 if TYPE_CHECKING:
+    from xframe.adapters.base import Adapter
     from xframe.diagnosis import Diagnosis
 
-__all__ = ["Pair", "Verification", "agreed", "compared", "judged", "paired", "sides", "tried", "verify"]
+__all__ = ["Pair", "Verification", "agreed", "astray", "compared", "judged", "paired", "sides", "tried", "verify"]
 
 # The order of axes by the format of a file; others may come from anywhere.
 _KINDS = {
@@ -58,6 +62,7 @@ _EXCHANGED = (
 _TOLD = 3
 # Outputs of other shapes; JSON has no infinity.
 _CERTAIN = 1e30
+_RANK = {"equivalent": 0, "inconclusive": 1, "different": 2}
 # Options in which two layers may differ and still be the same at inference, or that only the caller decides.
 _FREE = ("mask", "masked_output", "stateful", "batch_size", "input_dropout", "recurrent_dropout", "dropout", "form")
 
@@ -212,7 +217,7 @@ def judged(
             else pair
             for i, pair in enumerate(pairs)
         )
-    notes = [*first.notes, *second.notes, *others.notes]
+    notes = [*first.notes, *second.notes, *_manners(first, second), *others.notes]
     if isinstance(whole, Whole):
         notes += whole.notes
     found = _Found(pairs, others, only_a, () if subset else only_b, whole)
@@ -233,6 +238,13 @@ def judged(
         tuple(dict.fromkeys(notes)),
         whole if isinstance(whole, Whole) else None,
     )
+
+
+def _manners(first: _Side, second: _Side) -> Iterator[str]:
+    """What two live layers read and hand back otherwise."""
+    if all(side.alone and side.native is not None for side in (first, second)):
+        subjects = [Subject(adapter_of(one.native), one.native, which) for one, which in ((first, "a"), (second, "b"))]
+        yield from manners(subjects, None)
 
 
 def _told(pair: Pair, one: _Unit, other: _Unit, units: Sequence[_Unit], seed: int) -> Pair:
@@ -426,11 +438,16 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Unit:
-    """One layer of one side, that is not made of several; ``stack`` is the layer of several that it is of, or empty."""
+    """One layer of one side, that is not made of several.
+
+    ``stack`` is the layer of several that it is of, or empty; ``live`` runs it, where it is a native layer, and says how that is
+    not what its parameters say (`_amiss`).
+    """
 
     name: str
     readings: tuple[_Reading, ...]
     stack: str = ""
+    live: Callable[[int], tuple[str, str] | None] | None = field(default=None, repr=False, compare=False)
 
     @property
     def shapes(self) -> set[tuple[Any, ...]]:
@@ -444,7 +461,8 @@ class _Side:
     ``kind`` is ``keras`` or ``torch``, whose order of axes it has, or empty where that is not known; ``extent`` is the widest
     scope in which it can be judged; ``chain`` gives all that it runs, or an error that says why that is not known, and
     ``program`` what can be run though it is not understood, or an error; ``alone`` says that it is one layer and no model;
-    ``graph`` that single numbers and whole numbers may be constants of what it runs, such as shapes, and no weights.
+    ``graph`` that single numbers and whole numbers may be constants of what it runs, such as shapes, and no weights; ``native``
+    is what is live.
     """
 
     name: str
@@ -458,6 +476,7 @@ class _Side:
     kind: str = ""
     why: str = ""
     graph: bool = False
+    native: Any = field(default=None, repr=False)
 
 
 def sides(a: Any, b: Any, choices: Choices | None) -> tuple[_Side, _Side]:
@@ -518,31 +537,71 @@ def _file_program(file: ModelFile) -> Program:
 
 
 def _model_side(model: Any) -> _Side:
-    from xframe.adapters import adapter_of
-
     adapter = adapter_of(model)
     units: list[_Unit] = []
     others: dict[str, Any] = {}
+    notes: list[str] = []
     for name, layer in adapter.layers(model):
         try:
-            spec = adapter.spec(layer)
+            spec = adapter.bare(layer)
         except UnsupportedError:
             others |= {f"{name}/{own}": array for own, array in adapter.tensors(layer).items()}
             continue
+        called = name or type(layer).__name__
         params = _Lazy(partial(adapter.parameters, layer))
-        units += _units(name or type(layer).__name__, [list(_split(_Reading(spec, params, adapter.dtype(layer))))])
+        split = [list(_split(_Reading(spec, params, adapter.dtype(layer))))]
+        activation = _activation(adapter, layer, spec)
+        if activation != "linear":
+            notes.append(f"The activation of {called} ({activation}) is taken as a step that runs behind the layer.")
+        # What a function of its own computes nobody else knows.
+        known = activation in ACTIVATIONS
+        units += _units(called, split, cache(partial(_amiss, Subject(adapter, layer, called))) if known else None)
     alone = [name for name, _ in adapter.layers(model)] == [""]
     return _Side(
         f"{adapter.title} {type(model).__name__}",
         units,
         others,
-        [],
+        notes,
         "model" if adapter.is_model(model) and not alone else "layers",
         partial(_understood, model),
         partial(program_of, adapter, model),
         alone,
         adapter.name,
+        native=model,
     )
+
+
+def _activation(adapter: Adapter, layer: Any, spec: Layer) -> str:
+    """The activation of a dense layer, which elsewhere is a step by itself; ``linear`` of others, which have theirs inside."""
+    if not isinstance(spec, Dense):
+        return "linear"
+    try:
+        return adapter.spec(layer).activation  # type: ignore[return-value]
+    except UnsupportedError:
+        return "a function of its own"
+
+
+def _amiss(subject: Subject, seed: int) -> tuple[str, str] | None:
+    """How a native layer, run as it is, is not what its parameters say: a status, and the end of a sentence. None if it is.
+
+    Its user may have changed what it does, and what its parameters are does not tell.
+    """
+    adapter, layer = subject.adapter, subject.native
+    try:
+        spec, dtype = adapter.spec(layer), adapter.dtype(layer)
+        if why := adapter.lacks(spec, dtype):
+            return "inconclusive", f"could not be run: {why.rstrip('.')}"
+        probe = fitting([spec], Probe(seed=seed, dtype=dtype))
+        for given in inputs(spec, "layer", adapter.parameters(layer), draw_input(spec, probe), probe):
+            for check in judge(subject, given, given.noise_of(adapter, dtype), dtype, {}):
+                if check.status == "different":
+                    return (
+                        check.status,
+                        f"puts out something else than its parameters say ({check.output}: {check.reason})",
+                    )
+    except UnsupportedError as error:
+        return "inconclusive", f"could not be run: {str(error).rstrip('.')}"
+    return None
 
 
 def _understood(model: Any) -> Chain:
@@ -551,12 +610,16 @@ def _understood(model: Any) -> Chain:
     return chain
 
 
-def _units(name: str, split: Sequence[Sequence[_Reading]]) -> Iterator[_Unit]:
+def _units(
+    name: str,
+    split: Sequence[Sequence[_Reading]],
+    live: Callable[[int], tuple[str, str] | None] | None = None,
+) -> Iterator[_Unit]:
     """The units of one layer, from its readings taken apart; readings of another number of units than the first are left out."""
     split = [one for one in split if len(one) == len(split[0])]
     for k, readings in enumerate(zip(*split, strict=True)):
         alone = len(split[0]) == 1
-        yield _Unit(name if alone else f"{name}, layer {k}", readings, "" if alone else name)
+        yield _Unit(name if alone else f"{name}, layer {k}", readings, "" if alone else name, live)
 
 
 def _assumed(layer: FoundLayer, reading: Reading, choices: Choices | None) -> Iterator[str]:
@@ -695,8 +758,19 @@ def compared(one: _Unit, other: _Unit, seed: int) -> tuple[Pair, _Reading, _Read
     for unit in (one, other):
         for reading in unit.readings:
             reading.params.forget()
-    rank = {"equivalent": 0, "inconclusive": 1, "different": 2}
-    return min(results, key=lambda result: (rank[result[0].status], result[0].max_abs))
+    pair, first, second = min(results, key=lambda result: (_RANK[result[0].status], result[0].max_abs))
+    found = astray(one, other, seed)
+    if found and _RANK[found[0]] > _RANK[pair.status]:
+        pair = replace(pair, status=found[0], reason=f"of which {found[1]}")
+    return pair, first, second
+
+
+def astray(one: _Unit, other: _Unit, seed: int) -> tuple[str, str] | None:
+    """Which of two live layers is not what its parameters say: the status, and a sentence without its full stop."""
+    for which, unit in (("first", one), ("second", other)):
+        if unit.live and (found := unit.live(seed)):
+            return found[0], f"the {which} {found[1]}"
+    return None
 
 
 def _judged(one: _Unit, other: _Unit, first: _Reading, second: _Reading, seed: int) -> Pair:

@@ -252,6 +252,11 @@ class OnnxAdapter(Adapter):
             )
         return models.understood(self._onnx, layer)
 
+    def reads(self, layer: Any) -> str:
+        found = self._found(layer)
+        across = isinstance(found.spec, Recurrent) and not (found.whole or found.batch_first)
+        return "(time, batch, features): layout=0" if across else ""
+
     def layers(self, model: Any) -> Iterator[tuple[str, Any]]:
         """See `Adapter.layers`: the nodes RNN, LSTM, GRU, Gemm and MatMul, those in bodies too, each as a model of its own."""
         yield from models.whole_or_parts(self._onnx, model)

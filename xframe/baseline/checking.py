@@ -21,7 +21,7 @@ from xframe.baseline.since import Memory, changed_since, unchanged, versions
 from xframe.baseline.stored import Baseline, RecordedInput, RecordedLayer
 from xframe.comparison import environment, fitting, misfit
 from xframe.errors import MissingFrameworkError, SpecError, UnsupportedError
-from xframe.judging import LIMIT, Input, Subject, difference, margins, power
+from xframe.judging import LIMIT, Input, Subject, difference, in_types, margins, power, uncalled
 from xframe.packing import Parameters
 from xframe.probe import Probe
 from xframe.spec import Layer, described
@@ -174,16 +174,18 @@ def _check_native(path: Path, baseline: Baseline, layer: Any) -> Checking:
     kinds = [dtype for dtype in recorded.dtypes if dtype in ("float64", kind)]
     if not kinds:
         raise SpecError(f"The layer is of {kind}, and was recorded in {', '.join(recorded.dtypes)}; record it again.")
-    # A stateful layer is left in peace: running it would change its states.
-    still = not getattr(spec, "stateful", False)
-    natives = {d: layer if still and d == kind else adapter.clone(layer, d) for d in kinds}
-    params = adapter.parameters(layer)
+    own_layer, params = Subject(adapter, layer, "its own"), adapter.parameters(layer)
     differ = apart((recorded.spec, recorded.params), (spec, params), kind, True)
     given = _telling(recorded, (spec, params), baseline.probe, kinds) if differ else _held_to(params, recorded, kinds)
+    # The noise of its own type need not have been recorded.
+    held = [Input(one.layer, one.spec, one.params, one.given, one.number, one.kind) for one in given]
+    natives, without = in_types(own_layer, kinds, held)
+    if any(dtype not in kinds for dtype in natives):
+        raise UnsupportedError(f"{' '.join(without.values())} {kind} was not recorded; record the layer again.")
     judged_on = replace(recorded, inputs=given)
-    subjects = [(judged_on, dtype, Subject(adapter, native, "its own")) for dtype, native in natives.items()]
-    found = _checked(path, baseline, [adapter], {}, subjects)
+    found = _checked(path, baseline, [adapter], {}, [(judged_on, *one) for one in natives.items()])
     own = tuple(_differences(spec, params, recorded, kind))
+    found = replace(found, notes=(*found.notes, *without.values(), *uncalled(own_layer, held)))
     if not differ:
         return replace(found, notes=(*found.notes, *own))
     if found.status != "different":

@@ -12,7 +12,7 @@ import numpy as np
 from xframe import noise
 from xframe.adapters import adapter_of, is_layer
 from xframe.apart import apart
-from xframe.comparison import compare, fitting, most_called, told_of_masks, unlike
+from xframe.comparison import compare, most_called, sized, told_of_masks, unlike
 from xframe.diagnosis.evidence import Evidence, computed, is_recording, mask_kind, recorded, recording
 from xframe.diagnosis.explaining import Known, explain
 from xframe.diagnosis.record import Diagnoses, Diagnosis
@@ -28,7 +28,7 @@ from xframe.probe import Probe, draw_input
 from xframe.recognition import Choices, recognise
 from xframe.reference import Given, Outputs
 from xframe.spec import Dense, Layer, Recurrent
-from xframe.verification import agreed, compared, judged, paired, sides, tried
+from xframe.verification import agreed, astray, compared, judged, paired, sides, tried
 
 __all__ = ["diagnose", "diagnosed", "of_units", "ran"]
 
@@ -174,12 +174,13 @@ def _of_layers(a: Any, b: Any, batch: int, steps: int | None, seed: int, mask: s
     first, second = (Subject(adapter_of(one), one, side) for one, side in ((a, "a"), (b, "b")))
     specs = told_of_masks([first, second], mask)
     titles = (first.label, second.label)
-    if reason := unlike([first, second], specs):
-        return Diagnosis("unexplained", reason, *titles, specs[0], 0.0, 0.0)
-    params = [one.adapter.parameters(one.native) for one in (first, second)]
     kinds = [one.adapter.dtype(one.native) for one in (first, second)]
     narrow = max(kinds, key=lambda kind: noise.ROUNDOFF[kind])
-    probe = fitting(specs, Probe(batch, _STEPS if steps is None else steps, seed, narrow))
+    probe = sized([first, second], specs, Probe(batch, _STEPS if steps is None else steps, seed, narrow), steps is None)
+    if unlikeness := unlike([first, second], specs, probe, mask):
+        status, reason = unlikeness
+        return Diagnosis("unexplained" if status == "different" else status, reason, *titles, specs[0], 0.0, 0.0)
+    params = [one.adapter.parameters(one.native) for one in (first, second)]
     x = draw_input(specs[0], probe)
     given = [one.given for one in inputs(most_called(specs), "layer", params[0], x, probe)]
     # What was rounded on its way from a wider type to a narrower one is no mistake.
@@ -189,7 +190,7 @@ def _of_layers(a: Any, b: Any, batch: int, steps: int | None, seed: int, mask: s
         params[1] if same else params[0],
         [ran(second, one, kinds[1]) for one in given],
         other=(specs[1], params[1]),
-        rerun=lambda one: run_native(_at_rest(second, kinds[1]), one, kinds[1]),
+        rerun=lambda one: run_native(second, one, kinds[1]),
         titles=titles,
     )
     if found.status != "equivalent":
@@ -204,16 +205,9 @@ def _of_layers(a: Any, b: Any, batch: int, steps: int | None, seed: int, mask: s
     return replace(verdict.diagnosis, a=titles[0] if wrong == titles[1] else f"the reference of {wrong}")
 
 
-def _at_rest(subject: Subject, dtype: str) -> Subject:
-    """The layer itself, or a twin of one whose states running it would change."""
-    if not getattr(subject.adapter.spec(subject.native), "stateful", False):
-        return subject
-    return replace(subject, native=subject.adapter.clone(subject.native, dtype))
-
-
 def ran(subject: Subject, given: Given, dtype: str) -> Evidence:
-    """What a native layer puts out; its states stay as they are."""
-    return Evidence(given, run_native(_at_rest(subject, dtype), given, dtype).named(), dtype)
+    """What a native layer puts out."""
+    return Evidence(given, run_native(subject, given, dtype).named(), dtype)
 
 
 # ---- Two models.
@@ -265,7 +259,11 @@ def of_units(one: Any, other: Any, others: Sequence[Any], seed: int) -> Diagnosi
     if diagnosis.status == "equivalent" and pair.status == "different":
         diagnosis = found("float64")  # in which smaller differences show
     if diagnosis.status == "equivalent" and pair.status != "equivalent":
-        diagnosis = replace(diagnosis, status="inconclusive", reason=f"{titles[0]} and {titles[1]}: {pair.reason}.")
+        reason = f"{titles[0]} and {titles[1]}: {pair.reason}."
+        # What the parameters say explains nothing of a layer that does not do it.
+        live = astray(one, other, seed)
+        status = "unexplained" if live and live[0] == "different" else "inconclusive"
+        diagnosis = replace(diagnosis, status=status, reason=reason)
     return replace(diagnosis, notes=(*diagnosis.notes, *notes))
 
 
