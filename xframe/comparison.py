@@ -297,8 +297,18 @@ class _Failure:
     given: Input
     dtype: str
 
-    def search(self, given: Sequence[Input], other: tuple[Layer, Parameters] | None = None) -> Callable[[], Diagnosis]:
-        """What finds the cause, from all inputs of the layer; ``other`` is what it says of itself."""
+    def search(
+        self,
+        given: Sequence[Input],
+        known: tuple[Layer, Parameters] | None = None,
+        stored: str | None = None,
+        title: str = "the reference",
+    ) -> Callable[[], Diagnosis]:
+        """What finds the cause, from all inputs of the layer.
+
+        ``known`` is what it says of itself, ``stored`` the float type in which its parameters were rounded, and ``title`` what
+        is as it should be.
+        """
         inputs = [replace(one, params=self.given.params) for one in given if one.layer == self.given.layer]
 
         def run(given: Given) -> Outputs:
@@ -308,10 +318,18 @@ class _Failure:
             from xframe.diagnosis import Evidence, diagnosed  # which compares layers itself
 
             evidence = [Evidence(one.given, run(one.given).named(), self.dtype) for one in inputs]
-            titles = ("the reference", self.subject.label)
             spec, params = inputs[0].spec, inputs[0].params
             assert isinstance(spec, Recurrent | Dense)
-            return diagnosed(spec, params, evidence, other=other, rerun=run, titles=titles)
+            return diagnosed(
+                spec,
+                params,
+                evidence,
+                other=known,
+                rerun=run,
+                titles=(title, self.subject.label),
+                stored=stored,
+                tensor_cores=self.subject.adapter.tensor_cores(self.subject.native),
+            )
 
         return search
 
@@ -364,10 +382,14 @@ def _compare_layers(a: Any, b: Any, probe: Probe, mask: str | None, longer: bool
                 if _fails(found):
                     failures.append(_Failure(subject, against, dtype))
     notes = [_difference(name, one, other) for name, one, other in _option_differences(specs[0], specs[1])]
-    # What is wrong with the first of the two is not looked for in the second.
-    failures.sort(key=lambda failure: failure.subject.weights != first.weights)
-    theirs = (specs[1], params[1]) if failures and failures[0].subject.weights == second.weights else None
-    search = failures[0].search(chosen.inputs, theirs) if failures else None
+    # The second is held to what the parameters of the first say, so that nothing which is wrong with the first alone is looked for
+    # in it. The layer itself comes before a copy of it in a finer type.
+    failures.sort(key=lambda one: (one.subject.weights != second.weights, -_roundoff(one.dtype)))
+    search = None
+    if failures and failures[0].subject.weights == second.weights:
+        search = failures[0].search(chosen.inputs, (specs[1], params[1]), narrow, first.label)
+    elif failures:
+        search = failures[0].search(chosen.inputs)
     power_of_all = power(chosen.inputs, chosen.margins)
     notes += [*unjudged, *dict.fromkeys(filter(None, remarks)), *hidden(params[0])]
     tried = chosen.inputs

@@ -405,6 +405,7 @@ def _prepare(
         gates=np.empty((len(cell.gates) * n, batch), x.dtype),
         work=np.empty((n, batch), x.dtype),
         activation=str(part.activation),
+        state_activation=str(part.state_activation),
         recurrent_activation=str(part.recurrent_activation),
         reset_after=part.reset_after,
     )

@@ -217,6 +217,10 @@ class Adapter(ABC):
     def reset(self, layer: Any) -> None:  # noqa: B027, only frameworks with stateful layers have something to do
         """Set the states that a stateful layer keeps to zero."""
 
+    def tensor_cores(self, layer: Any) -> bool:
+        """Whether it runs a layer where factors of products may be rounded to TF32: on a GPU."""
+        return False
+
     def masking_value(self, layer: Any) -> float | None:
         """The number that masks a time step of which all features are equal to it; None if the layer makes no mask itself."""
         return None

@@ -252,6 +252,9 @@ class TorchAdapter(Adapter):
         buffers = {n: b for n, b in module.named_buffers(recurse=False) if n not in module._non_persistent_buffers_set}
         return {**dict(module.named_parameters(recurse=False)), **buffers}
 
+    def tensor_cores(self, layer: Any) -> bool:
+        return any(p.is_cuda for p in layer.parameters())
+
     def dtype(self, layer: Any) -> str:
         kinds = {str(p.dtype).removeprefix("torch.") for p in layer.parameters()}
         return one_dtype(kinds, f"The {type(layer).__name__} layer")

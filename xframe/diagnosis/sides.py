@@ -86,6 +86,8 @@ def diagnosed(
     other: Known | None = None,
     rerun: Callable[[Given], Outputs] | None = None,
     titles: tuple[str, str] = ("a", "b"),
+    stored: str | None = None,
+    tensor_cores: bool = False,
     extra: Sequence[tuple[Mistake, Variation]] = (),
 ) -> Diagnosis:
     """`xframe.diagnosis.explaining.explain`, and where the difference begins."""
@@ -93,7 +95,17 @@ def diagnosed(
     def again(given: Given) -> Mapping[str, np.ndarray]:
         return rerun(given).named() if rerun else {}
 
-    found = explain(spec, params, evidence, other=other, rerun=again if rerun else None, titles=titles, extra=extra)
+    found = explain(
+        spec,
+        params,
+        evidence,
+        other=other,
+        rerun=again if rerun else None,
+        titles=titles,
+        stored=stored,
+        tensor_cores=tensor_cores,
+        extra=extra,
+    )
     return _placed(found, params, evidence, other, rerun)
 
 
@@ -106,6 +118,9 @@ def _placed(
 ) -> Diagnosis:
     """The diagnosis with the place where the difference begins, if there is one."""
     if found.status not in ("explained", "unexplained") or found.spec is None:
+        return found
+    # Rounding that was done when outputs were saved begins nowhere.
+    if any([fault.entry for fault in cause.faults] == ["rounded outputs"] for cause in found.causes):
         return found
     wheres = (located(found.spec, params, one, other, rerun) for one in evidence)
     return replace(found, where=next((where for where in wheres if where), None))
@@ -124,7 +139,14 @@ def _with_recording(
         y = np.asarray(rerun(arrays["x"])) if rerun else arrays["y"]
         return recorded(spec, {**arrays, "y": y}).outputs
 
-    found = explain(spec, params, [evidence], rerun=again if rerun else None, titles=(name, "the recording"))
+    found = explain(
+        spec,
+        params,
+        [evidence],
+        rerun=again if rerun else None,
+        titles=(name, "the recording"),
+        tensor_cores=True,  # where it was computed is not known
+    )
     return _placed(found, params, [evidence])
 
 
@@ -202,6 +224,8 @@ def _of_layers(a: Any, b: Any, probe: Probe, mask: str | None) -> Diagnosis:
         other=(specs[1], params[1]),
         rerun=lambda one: run_native(_at_rest(second, kinds[1]), one, kinds[1]),
         titles=titles,
+        stored=narrow,
+        tensor_cores=second.adapter.tensor_cores(second.native),
     )
     if found.status == "equivalent":
         # Then it may be the first that is not what its parameters say.
