@@ -333,6 +333,17 @@ class _Failure:
 
         return search
 
+    def is_like_its_copies(self) -> bool:
+        """Whether a copy of the layer, as those are that are judged in float64, puts out what the layer itself does."""
+        subject = self.subject
+        copy = replace(subject, native=subject.adapter.clone(subject.native, self.dtype))
+        own, other = (run_native(one, self.given.given, self.dtype).named() for one in (subject, copy))
+        noises = self.given.noise_of(subject.adapter, self.dtype).deviation
+        return own.keys() == other.keys() and all(
+            own[name].shape == other[name].shape and np.all(noise.ratio(own[name], other[name], noises[name]) <= LIMIT)
+            for name in own
+        )
+
 
 def _fails(checks: Iterable[Check]) -> bool:
     return any(check.status == "different" for check in checks)
@@ -390,10 +401,13 @@ def _compare_layers(a: Any, b: Any, probe: Probe, mask: str | None, longer: bool
         search = failures[0].search(chosen.inputs, (specs[1], params[1]), narrow, first.label)
     elif failures:
         search = failures[0].search(chosen.inputs)
+    same = all(one.dtype != "float64" and one.is_like_its_copies() for one in failures)
     power_of_all = power(chosen.inputs, chosen.margins)
     notes += [*unjudged, *dict.fromkeys(filter(None, remarks)), *hidden(params[0])]
     tried = chosen.inputs
-    return _verdict(specs[0], adapters, {}, [pair], checks, power_of_all, probe, notes, search=search, tried=tried)
+    return _verdict(
+        specs[0], adapters, {}, [pair], checks, power_of_all, probe, notes, same=same, search=search, tried=tried
+    )
 
 
 def told_of_masks(subjects: Sequence[Subject], mask: str | None) -> list[Layer]:
@@ -471,11 +485,12 @@ def _verdict(
     probe: Probe,
     notes: Sequence[str],
     failure: str = "",
+    same: bool = True,
     search: Callable[[], Diagnosis] | None = None,
     tried: Sequence[Input] = (),
 ) -> Verdict:
     layers = model.layers if isinstance(model, Sequential) else (model,)
-    status, reason = ("different", failure) if failure else _conclude(adapters, checks, power, tried)
+    status, reason = ("different", failure) if failure else _conclude(adapters, checks, power, tried, same)
     return Verdict(
         status=status,
         reason=reason,
@@ -495,13 +510,13 @@ def _verdict(
 
 
 def _conclude(
-    adapters: Sequence[Adapter], checks: Sequence[Check], power: Power, tried: Sequence[Input]
+    adapters: Sequence[Adapter], checks: Sequence[Check], power: Power, tried: Sequence[Input], same: bool
 ) -> tuple[str, str]:
-    """The status, and the sentence that says why."""
+    """The status, and the sentence that says why; ``same`` is whether what was judged in float64 is what differs."""
     bad = [c for c in checks if c.status == "different"]
     if bad:
         worst = max(bad, key=lambda c: np.inf if c.noise_ratio is None else c.noise_ratio)
-        only = "" if any(c.dtype == "float64" for c in bad) else " The function is the same; its numerics are not."
+        only = " The function is the same; its numerics are not." if same and _agree_in_float64(bad, checks) else ""
         return "different", (
             f"{len(bad)} of {len(checks)} outputs differ; the worst is {worst.output} of {title_of(worst.framework)} "
             f"({worst.weights}, {worst.dtype}): {worst.reason}.{only}"
@@ -519,6 +534,16 @@ def _conclude(
         f"{_agreement(adapters, checks)}: all {len(checks)} outputs are within {ratio:.2g} times the rounding noise of the "
         f"NumPy reference (limit {LIMIT:g})."
     )
+
+
+def _agree_in_float64(bad: Iterable[Check], checks: Iterable[Check]) -> bool:
+    """Whether all that differ in narrower types were judged in float64 too, on the same inputs, and agreed there."""
+    agreed = {_subject_of(c) for c in checks if c.dtype == "float64" and c.status == "equivalent"}
+    return all(_subject_of(c) in agreed for c in bad)
+
+
+def _subject_of(check: Check) -> tuple[str, ...]:
+    return check.layer, check.framework, check.weights, check.initial_state, check.output
 
 
 def _agreement(adapters: Sequence[Adapter], checks: Sequence[Check]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -136,8 +137,22 @@ class _Inquiry:
         return Diagnosis(status, reason, a, b, self.spec, *before, causes, None, tried, notes)
 
     def _trial(self, evidence: Sequence[Evidence]) -> Trial:
-        params = {key: block.astype(np.float64) for key, block in self.params.items()}
-        return Trial([Case(self.spec, params, one.given.astype("float64")) for one in evidence], evidence)
+        return Trial([Case(self.spec, self._held, one.given.astype("float64")) for one in evidence], evidence)
+
+    @cached_property
+    def _held(self) -> Mapping[Key, np.ndarray]:
+        """The parameters as they should be: side b's own where those differ by nothing but the rounding of a sum of biases."""
+        mine = {key: block.astype(np.float64) for key, block in self.params.items()}
+        if self.other is None:
+            return mine
+        case = Case(self.spec, mine, self.evidence[0].given)
+        return self._moved(mine) if Target(*self.other, self.stored, mine, exact=True).reached(case) else mine
+
+    def _moved(self, params: Mapping[Key, np.ndarray]) -> dict[Key, np.ndarray]:
+        """The parameters that side b holds, in the places of some that are equal to them up to rounding."""
+        assert self.other is not None
+        zeros = {key: np.zeros_like(block) for key, block in params.items()}
+        return {**zeros, **{key: block.astype(np.float64) for key, block in self.other[1].items()}}
 
     def _alike(self, trial: Trial, ratio: float, max_abs: float) -> Diagnosis:
         """No difference, unless noise would hide any."""
@@ -175,8 +190,8 @@ class _Inquiry:
             if before[0] <= LIMIT:
                 return (Cause((step[1],), *before),), 1, ()
         every = self._every(trial)
-        found = self._by_parameters(trial, every) or singles(trial, every)
-        found = found or singles(trial, confined(self.spec, every, len(every)))
+        partial = confined(self.spec, every, len(every))
+        found = self._by_parameters(trial, every, partial) or singles(trial, every) or singles(trial, partial)
         if not found and trial.fits and (factor := signs.scaled(trial.evidence, trial.truths)):
             found = singles(trial, [signs.scaling(factor, len(every))])
         if not found and not narrow and not self._says_what_it_does():
@@ -194,7 +209,7 @@ class _Inquiry:
     def _in_training(self, trial: Trial) -> Fault | None:
         return signs.restless(self.evidence, trial.truths, self.rerun) or signs.dropped(self.evidence, trial.truths)
 
-    def _by_parameters(self, trial: Trial, every: Sequence[Candidate]) -> list[Found]:
+    def _by_parameters(self, trial: Trial, every: Sequence[Candidate], partial: Sequence[Candidate]) -> list[Found]:
         """What explains the other side's parameters, and with them, or one more mistake, the evidence.
 
         The evidence is judged from the parameters that the other side holds: how they were rounded on the way to it is no
@@ -205,7 +220,7 @@ class _Inquiry:
         first = trial.cases[0]
         for exact in (False, True):
             target = Target(*self.other, self.stored, first.params, exact)
-            known = list(explanations(first, target, [] if exact else every))
+            known = list(explanations(first, target, *([],) if exact else (every, partial)))
             trial.tried += target.tried
             if exact and known == [()]:
                 break
@@ -218,14 +233,9 @@ class _Inquiry:
 
     def _with(self, trial: Trial, made: tuple[Candidate, ...], every: Sequence[Candidate]) -> Iterator[Found]:
         """These mistakes, by which the parameters are the other side's, and if they do not explain the evidence one more."""
-        assert self.other is not None
-        held = {key: block.astype(np.float64) for key, block in self.other[1].items()}
         cases = [applied(case, made) for case in trial.cases]
         blocks = changed_blocks(trial.cases[0], cases[0])
-        own = Trial(
-            [replace(c, params={**{k: np.zeros_like(v) for k, v in c.params.items()}, **held}) for c in cases],
-            trial.evidence,
-        )
+        own = Trial([replace(case, params=self._moved(case.params)) for case in cases], trial.evidence)
         ratio, max_abs = _before(own)
         if ratio <= LIMIT:
             yield from [Found(made, ratio, max_abs, blocks)] if made else []
@@ -261,7 +271,7 @@ class _Inquiry:
         turned = _Inquiry(*self.other, shown, known, self.titles[::-1], self.catalogue, stored=self.stored)
         trial = turned._trial(shown)
         every = turned._every(trial)
-        found = turned._by_parameters(trial, every)
+        found = turned._by_parameters(trial, every, confined(self.other[0], every, len(every)))
         causes, _ = named(found, trial, ())
         return tuple(replace(cause, reverse=True) for cause in causes), trial.tried
 

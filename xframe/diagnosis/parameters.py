@@ -50,7 +50,8 @@ class Target:
         spec, params: the second side.
         dtype: the float type in which parameters were rounded on their way.
         first: those of the first side.
-        exact: whether nothing but a sum of two biases may have been rounded.
+        exact: whether nothing but a sum of two biases may have been rounded, as a transfer does it. A mistake may calculate, and
+            round what it calculates.
     """
 
     def __init__(
@@ -65,8 +66,7 @@ class Target:
         self.tried = 0
         self._last: tuple[Layer, bool] | None = None
         self._first = first
-        # A mistake may calculate, and round what it calculates; a transfer rounds nothing but sums of biases.
-        self._u, self._of_sums = 0.0 if exact else 4 * noise.ROUNDOFF[dtype], 4 * noise.ROUNDOFF[dtype]
+        self._exact, self._u = exact, noise.ROUNDOFF[dtype]
 
     def reached(self, case: Case) -> bool:
         """Whether a case has these options and, up to rounding, these effective parameters."""
@@ -102,26 +102,29 @@ class Target:
             if key.role == "recurrent_bias" and self._summed(key):
                 continue
             mine, theirs = self._effective(case.params, key), self._effective(self.params, key)
-            size = self._size(case.params, key) + self._size(self.params, key)
-            summed = self._summed(key)
-            if summed:  # they may cancel, and be rounded before they do
-                size = size + self._size(self._first, key)
+            allowed = self._allowed(case, key, mine, theirs)
             # Most that differ do so at once.
-            if not self._equal(mine, theirs, size, 4, summed) or not self._equal(mine, theirs, size, summed=summed):
-                yield key
+            for part in ((..., slice(4)), ...):
+                if np.any(np.abs(mine[part] - theirs[part]) > allowed[part]):
+                    yield key
+                    break
 
-    def _equal(
-        self, one: np.ndarray, other: np.ndarray, size: np.ndarray, columns: int | None = None, summed: bool = False
-    ) -> bool:
-        """Whether the first columns are equal, up to the rounding of numbers of that size."""
-        part, u = (..., slice(columns)), self._of_sums if summed else self._u
-        return bool(np.all(np.abs(one[part] - other[part]) <= u * size[part]))
+    def _allowed(self, case: Case, key: Key, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        """By how much each number of an effective block may differ."""
+        summed = self._summed(key)
+        if self._exact:
+            return summed * self._u * np.maximum(np.abs(mine), np.abs(theirs))
+        size = self._size(case.params, key) + self._size(self.params, key)
+        if summed and self._first.get(key, size).shape == size.shape:
+            size = size + self._size(self._first, key)  # they may cancel, and be rounded before they do
+        return 4 * self._u * size
 
     def changed(self, case: Case) -> Iterator[list[Changed]]:
         """The tensors that differ: as they are stored, where both sides store the same ones, and as they act."""
         mine, theirs = case.params, self.params
         if mine.keys() == theirs.keys():
-            stored = {Tensor(*key[:3]) for key in mine if not self._equal(mine[key], theirs[key], np.abs(mine[key]))}
+            u = 0.0 if self._exact else 8 * self._u
+            stored = {Tensor(*k[:3]) for k in mine if np.any(np.abs(mine[k] - theirs[k]) > u * np.abs(theirs[k]))}
             two = any(key.role == "recurrent_bias" for key in mine)
             yield [self._changed(case, tensor, lambda params, key: params[key], two) for tensor in sorted(stored)]
         yield [self._changed(case, tensor, self._effective, False) for tensor in self.differing(case)]
@@ -135,7 +138,9 @@ class Target:
             full = {key: np.zeros(block_shape(self.spec, key)) for key in groups[one]}
             return {key: np.broadcast_to(block_of(params, key), zero.shape) for key, zero in full.items()}
 
-        others = {one.title(two): blocks(case.params, one) for one in groups if one.role == tensor.role != one}
+        others = {
+            one.title(two): blocks(case.params, one) for one in groups if one.role == tensor.role and one != tensor
+        }
         before, after = blocks(case.params, tensor), blocks(self.params, tensor)
         return Changed(tensor.title(two), self.spec, before, after, self.dtype, others)
 
@@ -161,10 +166,12 @@ class Target:
         return size
 
 
-def explanations(case: Case, target: Target, every: Sequence[Candidate]) -> Iterator[tuple[Candidate, ...]]:
+def explanations(
+    case: Case, target: Target, every: Sequence[Candidate], further: Sequence[Candidate] = ()
+) -> Iterator[tuple[Candidate, ...]]:
     """The mistakes, as few as possible, with which the first side's options and parameters become the second side's.
 
-    None are found as ``()`` where they are equal already.
+    None are found as ``()`` where they are equal already. The ``further`` mistakes are tried alone, where no other one does.
     """
     if target.reached(case):
         yield ()
@@ -172,8 +179,11 @@ def explanations(case: Case, target: Target, every: Sequence[Candidate]) -> Iter
     root = Attempt([case])
     like = target.is_like(case.spec)
     useful = [candidate for candidate in every if _touches(root, candidate, like)]
-    found = [(candidate,) for candidate in useful if _reaches(root.then(candidate), target)]
-    yield from found or _pairs(root, target, useful)
+    for some in (useful, (candidate for candidate in further if _touches(root, candidate, like))):
+        if found := [(candidate,) for candidate in some if _reaches(root.then(candidate), target)]:
+            yield from found
+            return
+    yield from _pairs(root, target, useful)
 
 
 def _touches(root: Attempt, candidate: Candidate, like: bool) -> bool:

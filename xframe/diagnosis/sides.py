@@ -11,10 +11,12 @@ import numpy as np
 
 from xframe import noise
 from xframe.adapters import adapter_of
+from xframe.chain import Step, chain_of, chain_of_model
 from xframe.comparison import fitting, most_called, told_of_masks, unlike
 from xframe.diagnosis.between import between
 from xframe.diagnosis.evidence import Evidence, computed, is_recording, mask_kind, recorded, recording
 from xframe.diagnosis.explaining import Known, explain
+from xframe.diagnosis.masking import Fronted, fronted, recorded_by
 from xframe.diagnosis.record import Diagnoses, Diagnosis
 from xframe.diagnosis.where import located
 from xframe.drawing import inputs
@@ -132,11 +134,14 @@ def _placed(
 def _with_recording(
     a: Any, arrays: Mapping[str, np.ndarray], choices: Choices | None, rerun: Callable[[np.ndarray], np.ndarray] | None
 ) -> Diagnosis:
-    spec, params, name = _one_layer(a, mask_kind(arrays), choices)
+    front, fed = _front(a, choices), arrays["x"]
+    if front is not None:
+        arrays = recorded_by(front, arrays)
+    spec, params, name = _one_layer(a, front, mask_kind(arrays), choices)
     evidence = recorded(spec, arrays)
 
     def again(_: Given) -> Mapping[str, np.ndarray]:
-        y = np.asarray(rerun(arrays["x"])) if rerun else arrays["y"]
+        y = np.asarray(rerun(fed)) if rerun else arrays["y"]
         return recorded(spec, {**arrays, "y": y}).outputs
 
     found = explain(
@@ -150,8 +155,29 @@ def _with_recording(
     return _placed(found, params, [evidence])
 
 
-def _one_layer(a: Any, mask: str | None, choices: Choices | None) -> tuple[Layer, Parameters, str]:
+def _front(a: Any, choices: Choices | None) -> Fronted | None:
+    """The one layer of a model that makes masks for it, if it is such a model."""
+    if _is_known(a):
+        return None
+    try:
+        chain = chain_of(recognise(load(a), choices)) if isinstance(a, str | Path) else chain_of_model(a)
+    except UnsupportedError:
+        return None
+    front = fronted(chain)
+    if front is None or front.before or isinstance(a, str | Path):
+        return front
+    value = adapter_of(a).masking_value(a)  # layers in a list have theirs in front, too
+    masking = () if value is None else (Step("masking", "masking", {"value": value}),)
+    return replace(front, before=masking)
+
+
+def _one_layer(
+    a: Any, front: Fronted | None, mask: str | None, choices: Choices | None
+) -> tuple[Layer, Parameters, str]:
     """The one layer that a recording is of: its spec, which takes such masks, its parameters, and its name."""
+    if front is not None and front.before:
+        name = str(a) if isinstance(a, str | Path) else adapter_of(a).title
+        return _taking(front.spec, mask), front.parameters, name
     if _is_known(a):
         return _taking(a[0], mask), Parameters(a[0], a[1]), "the layer"
     if _is_layer(a):

@@ -1,4 +1,4 @@
-"""What became of the numbers of one tensor, where they tell: each name has evidence of its own, and is given with it or not at all.
+"""What became of the numbers of a tensor, where they tell: each name has evidence of its own, and is not given without.
 
 *Signs* are what can have happened to several tensors alike: rounding, a factor, another sign. They are found in the numbers
 themselves, and only where so many of them agree that it is no chance.
@@ -207,12 +207,11 @@ def _one_number(one: Changed) -> Told | None:
     where = np.flatnonzero(one.mine != one.theirs)
     if len(where) != 1:
         return None
-    start = 0
-    for key, block in one.before.items():
-        if where[0] < start + block.size:
-            place = np.unravel_index(where[0] - start, block.shape)
-            break
-        start += block.size
+    key, place = next(
+        (key, np.argwhere(block != one.after[key])[0])
+        for key, block in one.before.items()
+        if np.any(block != one.after[key])
+    )
     mine, theirs = float(one.mine[where[0]]), float(one.theirs[where[0]])
     unit = f"unit {place[-1]}"
     if len(place) > 1:

@@ -185,7 +185,7 @@ _CANDIDATES = {"lstm": "g", "gru": "n"}
 
 
 def _candidate_alone(case: Case, roles: tuple[str, ...]) -> Case:
-    blocks = {}
+    blocks = dict[Key, np.ndarray]()
     for place, part in parts(case.spec):
         keys = [Key(*place, role, _CANDIDATES.get(part.cell, "")) for role in roles]
         blocks |= {key: np.zeros_like(case.params[key]) for key in keys if key in case.params}

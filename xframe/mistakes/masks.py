@@ -161,8 +161,8 @@ def _elsewhere(case: Case) -> Iterator[Variation]:
 
 # By what is put out at masked steps.
 _CONVENTIONS = {
-    "zero": "zeros at masked steps, as with zero_output_for_mask, packed sequences or cuDNN",
-    "repeat": "the output before repeated at masked steps, as a one-way Keras layer does",
+    "zero": "zeros at masked steps (as with zero_output_for_mask, packed sequences, cuDNN)",
+    "repeat": "the output before repeated at masked steps (as in a one-way Keras layer)",
 }
 
 

@@ -51,10 +51,14 @@ def _rounding(case: Case) -> Iterator[Variation]:
 _DECIMALS = range(2, 7)
 
 
+def _in_decimals(array: np.ndarray, decimals: int) -> np.ndarray:
+    return np.round(array, decimals)
+
+
 def _decimals(case: Case) -> Iterator[Variation]:
     every = (*KERNELS, *BIASES, "projection")
     for decimals in _DECIMALS:
-        change = partial(np.round, decimals=decimals)
+        change = partial(_in_decimals, decimals=decimals)
         mend = f"Save {{}} in binary, or as text with nine significant digits, not with {decimals} decimals."
         name = f"rounded to {decimals} decimals"
         yield Variation(
