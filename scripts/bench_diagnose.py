@@ -2,12 +2,12 @@
 
 Draws random layers (cell, sizes, options, masks, states), what is known of their outputs (all, the sequence, or the last one),
 and whether the other side's parameters are known. In each a mistake of the catalogue is made, or two, or none. The evidence is
-of two kinds. *Recorded*: the outputs are computed in float32, those of some layers without a mistake by PyTorch. *Compared*: they
-are computed in a float64 copy, as xframe.compare does it, and all of them are there; the other side's parameters are known, and were
-rounded to float32, in some layers with the two biases summed to one, as in a port by hand; those of a layer that was built from a
-spec are not known, and were not rounded. Right is a diagnosis that names this very mistake, or one that makes the same function: on
-another, longer input both put out the same within the noise of float64. A mistake that does not show in the outputs is drawn
-anew. The times are those of one core, for layers of 64 units on 50 time steps, recorded.
+of two kinds. *Recorded*: the outputs are computed in float32, those of some layers without a mistake by PyTorch. *Compared*:
+they are computed in a float64 copy, as xframe.compare does it, and all of them are there; the other side's parameters are
+known, and were rounded to float32, in some layers with the two biases summed to one, as in a port by hand; those of a layer
+that was built from a spec are not known, and were not rounded. Right is a diagnosis that names this very mistake, or one that
+makes the same function: on another, longer input both put out the same within the noise of float64. A mistake that does not
+show in the outputs is drawn anew. The times are those of one core, for layers of 64 units on 50 time steps, recorded.
 
     python scripts/bench_diagnose.py [--cases 2000] [--seed 0] [--processes 2] [--failures]
 """

@@ -393,8 +393,8 @@ def _compare_layers(a: Any, b: Any, probe: Probe, mask: str | None, longer: bool
                 if _fails(found):
                     failures.append(_Failure(subject, against, dtype))
     notes = [_difference(name, one, other) for name, one, other in _option_differences(specs[0], specs[1])]
-    # The second is held to what the parameters of the first say, so that nothing which is wrong with the first alone is looked for
-    # in it. The layer itself comes before a copy of it in a finer type.
+    # The second is held to what the parameters of the first say, so that what is wrong with the first alone is not looked for in
+    # it. The layer itself comes before a copy of it in a finer type.
     failures.sort(key=lambda one: (one.subject.weights != second.weights, -_roundoff(one.dtype)))
     search = None
     if failures and failures[0].subject.weights == second.weights:

@@ -194,6 +194,11 @@ class _Inquiry:
         found = self._by_parameters(trial, every, partial) or singles(trial, every) or singles(trial, partial)
         if not found and trial.fits and (factor := signs.scaled(trial.evidence, trial.truths)):
             found = singles(trial, [signs.scaling(factor, len(every))])
+        if not found and any(noise.ROUNDOFF[self.stored] > noise.ROUNDOFF[one.dtype] for one in trial.evidence):
+            # What no parameters tell is looked for in the noise of the type that they were rounded in on the way.
+            coarser = replace(self, evidence=tuple(replace(one, dtype=self.stored) for one in trial.evidence))
+            causes, tried, notes = coarser._causes(coarser._trial(coarser.evidence))
+            return causes, trial.tried + tried, notes
         if not found and not narrow and not self._says_what_it_does():
             tf32 = None if step else self._tf32(trial)
             found = pairs(trial, _near(trial, every) if tf32 else every)
