@@ -84,7 +84,7 @@ def _quantised(case: Case, rows: bool) -> Case:
         sizes = {key: np.abs(case.params[key]).max(axis=0, keepdims=True) for key in keys}
         for key in keys:
             size = sizes[key] if rows else max(float(one.max()) for one in sizes.values())
-            scale = np.maximum(size / _INT8, np.finfo(np.float32).tiny)
+            scale = np.maximum(size / _INT8, float(np.finfo(np.float32).tiny))
             blocks[key] = np.rint(case.params[key] / scale) * scale
     return with_blocks(case, blocks)
 
