@@ -335,8 +335,18 @@ class _Failure:
     given: Input
     dtype: str
 
-    def search(self, given: Sequence[Input], other: tuple[Layer, Parameters] | None = None) -> Callable[[], Diagnosis]:
-        """What finds the cause, from all inputs of the layer; ``other`` is what it says of itself."""
+    def search(
+        self,
+        given: Sequence[Input],
+        known: tuple[Layer, Parameters] | None = None,
+        stored: str | None = None,
+        title: str = "the reference",
+    ) -> Callable[[], Diagnosis]:
+        """What finds the cause, from all inputs of the layer.
+
+        ``known`` is what it says of itself, ``stored`` the float type in which its parameters were rounded, and ``title`` what
+        is as it should be.
+        """
         inputs = [replace(one, params=self.given.params) for one in given if one.layer == self.given.layer]
 
         def run(given: Given) -> Outputs:
@@ -346,10 +356,18 @@ class _Failure:
             from xframe.diagnosis import Evidence, diagnosed  # which compares layers itself
 
             evidence = [Evidence(one.given, run(one.given).named(), self.dtype) for one in inputs]
-            titles = ("the reference", self.subject.label)
             spec, params = inputs[0].spec, inputs[0].params
             assert isinstance(spec, Recurrent | Dense)
-            return diagnosed(spec, params, evidence, other=other, rerun=run, titles=titles)
+            return diagnosed(
+                spec,
+                params,
+                evidence,
+                other=known,
+                rerun=run,
+                titles=(title, self.subject.label),
+                stored=stored,
+                tensor_cores=self.subject.adapter.tensor_cores(self.subject.native),
+            )
 
         return search
 
@@ -409,10 +427,14 @@ def _compare_layers(
                 if _fails(judgement):
                     failures.append(_Failure(subject, against, dtype))
     notes = [_difference(name, one, other) for name, one, other in _option_differences(specs[0], specs[1])]
-    # What is wrong with the first of the two is not looked for in the second.
-    failures.sort(key=lambda failure: failure.subject.weights != first.weights)
-    theirs = other if failures and failures[0].subject.weights == second.weights else None
-    search = failures[0].search(chosen.inputs, theirs) if failures else None
+    # The second is held to what the parameters of the first say, so that what is wrong with the first alone is not looked for in
+    # it. The layer itself comes before a copy of it in a finer type.
+    failures.sort(key=lambda one: (one.subject.weights != second.weights, -_roundoff(one.dtype)))
+    search = None
+    if failures and failures[0].subject.weights == second.weights:
+        search = failures[0].search(chosen.inputs, other, narrow, first.label)
+    elif failures:
+        search = failures[0].search(chosen.inputs)
     power_of_all = counted(power(chosen.inputs, chosen.margins), {"layer": chosen.moved}, sharpest)
     notes += [*manners(both, mask), *(text for one in both for text in uncalled(one, chosen.inputs))]
     notes += [*unjudged, *dict.fromkeys(filter(None, remarks)), *hidden(params[0])]
@@ -615,11 +637,7 @@ def _conclude(
     bad = [c for c in checks if c.status == "different"]
     if bad:
         worst = max(bad, key=lambda c: np.inf if c.noise_ratio is None else c.noise_ratio)
-        function = {_whose(c) for c in checks if c.dtype == "float64"} - {
-            _whose(c) for c in bad if c.dtype == "float64"
-        }
-        fine = all(_whose(c) in function for c in bad)
-        only = " The function is the same; its numerics are not." if fine else ""
+        only = " The function is the same; its numerics are not." if _agree_in_float64(bad, checks) else ""
         return "different", (
             f"{len(bad)} of {len(checks)} outputs differ; the worst is {worst.output} of {title_of(worst.framework)} "
             f"({worst.weights}, {worst.dtype}): {worst.reason}.{only}"
@@ -639,6 +657,16 @@ def _conclude(
         f"{_agreement(adapters, checks)}: all {len(checks)} outputs are within {ratio:.2g} times the rounding noise of the "
         f"NumPy reference (limit {LIMIT:g})."
     )
+
+
+def _agree_in_float64(bad: Iterable[Check], checks: Iterable[Check]) -> bool:
+    """Whether all that differ in narrower types were judged in float64 too, on the same inputs, and agreed there."""
+    agreed = {_subject_of(c) for c in checks if c.dtype == "float64" and c.status == "equivalent"}
+    return all(_subject_of(c) in agreed for c in bad)
+
+
+def _subject_of(check: Check) -> tuple[str, ...]:
+    return check.layer, check.framework, check.weights, check.initial_state, check.output
 
 
 def _whose(check: Check) -> tuple[str, str]:

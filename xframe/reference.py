@@ -413,6 +413,7 @@ def _prepare(
         gates=_empty(x, (len(cell.gates) * n, batch)),
         work=_empty(x, (n, batch)),
         activation=str(part.activation),
+        state_activation=str(part.state_activation),
         recurrent_activation=str(part.recurrent_activation),
         reset_after=part.reset_after,
     )

@@ -245,6 +245,11 @@ class Recurrent:
         return self.proj_size or self.hidden_size
 
     @property
+    def state_activation(self) -> str | None:
+        """What an LSTM applies to its cell state on the way to h: its activation."""
+        return self.activation
+
+    @property
     def output_size(self) -> int:
         """Number of features that the layer puts out at each time step."""
         if self.merge_mode in ("concat", None):

@@ -234,6 +234,10 @@ class Adapter(ABC):
         """Let a stateful layer have its states back after what is done with it here."""
         yield
 
+    def tensor_cores(self, layer: Any) -> bool:
+        """Whether it runs a layer where factors of products may be rounded to TF32: on a GPU."""
+        return False
+
     def masking_value(self, layer: Any) -> float | None:
         """The number that masks a time step of which all features are equal to it; None if the layer makes no mask itself."""
         return None

@@ -666,6 +666,11 @@ class KerasAdapter(Adapter):
                     f"{option}={value!r} of the Keras layer {layer.name!r} is not modelled; build it without this option."
                 )
 
+    def tensor_cores(self, layer: Any) -> bool:
+        if self._keras.backend.backend() == "torch":
+            return bool(self._import("torch").cuda.is_available())
+        return any(str(name).lower().startswith("gpu") for name in self._keras.distribution.list_devices())
+
     # ---- Models.
 
     def masking_value(self, layer: Any) -> float | None:

@@ -302,6 +302,9 @@ class TorchAdapter(Adapter):
         tensors = (*model.parameters(), *model.buffers())
         return (tensor for tensor in tensors if tensor.is_floating_point())
 
+    def tensor_cores(self, layer: Any) -> bool:
+        return any(p.is_cuda for p in layer.parameters())
+
     def dtype(self, layer: Any) -> str:
         kinds = {str(p.dtype).removeprefix("torch.") for p in layer.parameters()}
         return one_dtype(kinds, f"The {type(layer).__name__} layer")

@@ -305,7 +305,8 @@ def _why(recorded: RecordedLayer, dtype: str, subject: Subject) -> Diagnosis:
     )
     evidence = [ran(subject, one.given, dtype) for one in recorded.inputs]
     titles = (f"the recorded {recorded.name}", subject.label)
-    return diagnosed(recorded.spec, recorded.params, evidence, other=own, titles=titles)
+    cores = subject.adapter.tensor_cores(subject.native)
+    return diagnosed(recorded.spec, recorded.params, evidence, other=own, titles=titles, tensor_cores=cores)
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")

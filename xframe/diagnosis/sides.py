@@ -12,13 +12,15 @@ import numpy as np
 from xframe import noise
 from xframe.adapters import adapter_of, is_layer
 from xframe.apart import apart
+from xframe.chain import Step, chain_of, chain_of_model
 from xframe.comparison import compare, most_called, sized, told_of_masks, unlike
 from xframe.diagnosis.evidence import Evidence, computed, is_recording, mask_kind, recorded, recording
 from xframe.diagnosis.explaining import Known, explain
+from xframe.diagnosis.masking import Fronted, fronted, recorded_by
 from xframe.diagnosis.record import Diagnoses, Diagnosis
 from xframe.diagnosis.where import located
 from xframe.drawing import inputs
-from xframe.errors import SpecError
+from xframe.errors import SpecError, UnsupportedError
 from xframe.files import load
 from xframe.judging import Subject, difference, run_native
 from xframe.layout import keys
@@ -89,6 +91,8 @@ def diagnosed(
     other: Known | None = None,
     rerun: Callable[[Given], Outputs] | None = None,
     titles: tuple[str, str] = ("a", "b"),
+    stored: str | None = None,
+    tensor_cores: bool = False,
     extra: Sequence[tuple[Mistake, Variation]] = (),
 ) -> Diagnosis:
     """`xframe.diagnosis.explaining.explain`, and where the difference begins."""
@@ -96,7 +100,17 @@ def diagnosed(
     def again(given: Given) -> Mapping[str, np.ndarray]:
         return rerun(given).named() if rerun else {}
 
-    found = explain(spec, params, evidence, other=other, rerun=again if rerun else None, titles=titles, extra=extra)
+    found = explain(
+        spec,
+        params,
+        evidence,
+        other=other,
+        rerun=again if rerun else None,
+        titles=titles,
+        stored=stored,
+        tensor_cores=tensor_cores,
+        extra=extra,
+    )
     return _placed(found, params, evidence, other, rerun)
 
 
@@ -110,6 +124,9 @@ def _placed(
     """The diagnosis with the place where the difference begins, if there is one."""
     if found.status not in ("explained", "unexplained") or found.spec is None:
         return found
+    # Rounding that was done when outputs were saved begins nowhere.
+    if any([fault.entry for fault in cause.faults] == ["rounded outputs"] for cause in found.causes):
+        return found
     wheres = (located(found.spec, params, one, other, rerun) for one in evidence)
     return replace(found, where=next((where for where in wheres if where), None))
 
@@ -120,19 +137,50 @@ def _placed(
 def _with_recording(
     a: Any, arrays: Mapping[str, np.ndarray], choices: Choices | None, rerun: Callable[[np.ndarray], np.ndarray] | None
 ) -> Diagnosis:
-    spec, params, name = _one_layer(a, mask_kind(arrays), choices)
+    front, fed = _front(a, choices), arrays["x"]
+    if front is not None:
+        arrays = recorded_by(front, arrays)
+    spec, params, name = _one_layer(a, front, mask_kind(arrays), choices)
     evidence = recorded(spec, arrays)
 
     def again(_: Given) -> Mapping[str, np.ndarray]:
-        y = np.asarray(rerun(arrays["x"])) if rerun else arrays["y"]
+        y = np.asarray(rerun(fed)) if rerun else arrays["y"]
         return recorded(spec, {**arrays, "y": y}).outputs
 
-    found = explain(spec, params, [evidence], rerun=again if rerun else None, titles=(name, "the recording"))
+    found = explain(
+        spec,
+        params,
+        [evidence],
+        rerun=again if rerun else None,
+        titles=(name, "the recording"),
+        tensor_cores=True,  # where it was computed is not known
+    )
     return _placed(found, params, [evidence])
 
 
-def _one_layer(a: Any, mask: str | None, choices: Choices | None) -> tuple[Layer, Parameters, str]:
+def _front(a: Any, choices: Choices | None) -> Fronted | None:
+    """The one layer of a model that makes masks for it, if it is such a model."""
+    if _is_known(a):
+        return None
+    try:
+        chain = chain_of(recognise(load(a), choices)) if isinstance(a, str | Path) else chain_of_model(a)
+    except UnsupportedError:
+        return None
+    front = fronted(chain)
+    if front is None or front.before or isinstance(a, str | Path):
+        return front
+    value = adapter_of(a).masking_value(a)  # layers in a list have theirs in front, too
+    masking = () if value is None else (Step("masking", "masking", {"value": value}),)
+    return replace(front, before=masking)
+
+
+def _one_layer(
+    a: Any, front: Fronted | None, mask: str | None, choices: Choices | None
+) -> tuple[Layer, Parameters, str]:
     """The one layer that a recording is of: its spec, which takes such masks, its parameters, and its name."""
+    if front is not None and front.before:
+        name = str(a) if isinstance(a, str | Path) else adapter_of(a).title
+        return _taking(front.spec, mask), front.parameters, name
     if _is_known(a):
         return _taking(a[0], mask), Parameters(a[0], a[1]), "the layer"
     if is_layer(a):
@@ -192,6 +240,8 @@ def _of_layers(a: Any, b: Any, batch: int, steps: int | None, seed: int, mask: s
         other=(specs[1], params[1]),
         rerun=lambda one: run_native(second, one, kinds[1]),
         titles=titles,
+        stored=narrow,
+        tensor_cores=second.adapter.tensor_cores(second.native),
     )
     if found.status != "equivalent":
         return found
