@@ -110,30 +110,41 @@ def parameter_check(
     layer: str, a: Subject, b: Subject, dtype: str, mine: Parameters, theirs: Parameters
 ) -> ParameterCheck:
     """Effective parameters of two layers: where they differ most, and whether rounding explains all of it."""
-    narrowed = a.adapter.dtype(a.native) != b.adapter.dtype(b.native)
-    return ParameterCheck(layer, a.label, b.label, dtype, *difference(mine, theirs, dtype, narrowed))
+    kinds = (a.adapter.dtype(a.native), b.adapter.dtype(b.native))
+    return ParameterCheck(layer, a.label, b.label, dtype, *difference(mine, theirs, kinds))
 
 
-def difference(mine: Parameters, theirs: Parameters, dtype: str, narrowed: bool) -> tuple[float, str, bool]:
-    """The largest difference of effective parameters, its block, and whether every one is explained by rounding to ``dtype``.
+def difference(mine: Parameters, theirs: Parameters, kinds: tuple[str, str]) -> tuple[float, str, bool]:
+    """The largest difference of effective parameters, its block, and whether right rounding explains every one.
 
-    With ``narrowed``, one of the two was rounded from a wider type.
+    ``kinds`` are the float types of the two: where they are not one, the numbers were rounded on their way.
     """
     first, second = mine.effective(), theirs.effective()
+    narrow = max(kinds, key=lambda kind: noise.ROUNDOFF[kind])
+    rounded_to = _rounded_to(kinds)
     worst, where, rounding = 0.0, "", True
     for key in first | second:
         one, other = first.get(key, np.zeros(1)), second.get(key, np.zeros(1))
         difference = np.abs(one.astype(np.float64) - other)
         if difference.max() > worst:
             worst, where = float(difference.max()), str(key)
-        # Roundings that a right transfer makes: of a sum of two biases, and of every number if the dtype is narrower.
-        allowed = np.zeros(1)
-        if _is_folded(key, mine) or _is_folded(key, theirs):
-            allowed = allowed + np.maximum(np.abs(one), np.abs(other))
-        if narrowed:
-            allowed = allowed + np.maximum(_magnitude(key, mine), _magnitude(key, theirs))
-        rounding = rounding and bool(np.all(difference <= noise.ROUNDOFF[dtype] * allowed))
+        folded = _is_folded(key, mine) or _is_folded(key, theirs)
+        # The one that was rounded may be a power of two, from which on numbers lie further apart than below it. Of sums it is not
+        # known in which order they were rounded and added.
+        either = np.maximum if folded else np.minimum
+        allowed = either(_rounding(key, mine, rounded_to), _rounding(key, theirs, rounded_to))
+        if folded:
+            allowed = allowed + noise.rounding(np.maximum(np.abs(one), np.abs(other)), narrow)
+        rounding = rounding and bool(np.all(difference <= allowed))
     return worst, where, rounding
+
+
+def _rounded_to(kinds: tuple[str, str]) -> list[str]:
+    """The float types to which numbers were rounded on their way between these two: to 16 bits often by way of float32."""
+    if kinds[0] == kinds[1]:
+        return []
+    short = [kind for kind in kinds if kind.endswith("16")]
+    return ["float32", *short] if short else ["float32"]
 
 
 def _is_folded(key: Key, params: Parameters) -> bool:
@@ -142,10 +153,11 @@ def _is_folded(key: Key, params: Parameters) -> bool:
     return key.role == "bias" and folds(params.spec, key) and other in params and bool(np.any(params[other]))
 
 
-def _magnitude(key: Key, params: Parameters) -> np.ndarray:
-    """The size of what an effective block is made of: of both biases, where it is their sum."""
+def _rounding(key: Key, params: Parameters, dtypes: Iterable[str]) -> np.ndarray:
+    """By how much rounding to these types may change what an effective block is made of: both biases, where it is their sum."""
     parts = [key, key._replace(role="recurrent_bias")] if _is_folded(key, params) else [key]
-    return sum((np.abs(params[part]) for part in parts if part in params), np.zeros(1))
+    blocks = [params.get(part, np.zeros(1)) for part in parts]
+    return sum((noise.rounding(block, dtype) for block in blocks for dtype in dtypes), np.zeros(1))
 
 
 def judge(

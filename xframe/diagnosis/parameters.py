@@ -47,7 +47,7 @@ class Target:
         self.spec, self.params = spec, params
         self.tried = 0
         self._last: tuple[Layer, bool] | None = None
-        self._u = 4 * noise.ROUNDOFF[dtype]
+        self._u, self._least = 4 * noise.ROUNDOFF[dtype], 4 * noise.LEAST[dtype]
 
     def reached(self, case: Case) -> bool:
         """Whether a case has these options and, up to rounding, these effective parameters."""
@@ -91,12 +91,15 @@ class Target:
     def _equal(self, one: np.ndarray, other: np.ndarray, size: np.ndarray, columns: int | None = None) -> bool:
         """Whether the first columns are equal, up to the rounding of numbers of that size."""
         part = (..., slice(columns))
-        return bool(np.all(np.abs(one[part] - other[part]) <= self._u * size[part]))
+        return bool(np.all(np.abs(one[part] - other[part]) <= self._allowed(size[part])))
+
+    def _allowed(self, size: np.ndarray) -> np.ndarray:
+        return self._u * size + self._least
 
     def changed(self, params: Mapping[Key, np.ndarray], tensor: Tensor) -> int:
         """How many numbers of a tensor are others."""
         mine, theirs = self.numbers(params, tensor), self.numbers(self.params, tensor)
-        return int(np.count_nonzero(np.abs(mine - theirs) > self._u * (np.abs(mine) + np.abs(theirs))))
+        return int(np.count_nonzero(np.abs(mine - theirs) > self._allowed(np.abs(mine) + np.abs(theirs))))
 
     def block(self, key: Key) -> np.ndarray:
         """A block of the target; a layer without a bias has zeros."""
