@@ -110,54 +110,53 @@ def parameter_check(
     layer: str, a: Subject, b: Subject, dtype: str, mine: Parameters, theirs: Parameters
 ) -> ParameterCheck:
     """Effective parameters of two layers: where they differ most, and whether rounding explains all of it."""
-    kinds = (a.adapter.dtype(a.native), b.adapter.dtype(b.native))
-    return ParameterCheck(layer, a.label, b.label, dtype, *difference(mine, theirs, kinds))
+    narrowed = a.adapter.dtype(a.native) != b.adapter.dtype(b.native)
+    return ParameterCheck(layer, a.label, b.label, dtype, *difference(mine, theirs, dtype, narrowed))
 
 
-def difference(mine: Parameters, theirs: Parameters, kinds: tuple[str, str]) -> tuple[float, str, bool]:
-    """The largest difference of effective parameters, its block, and whether right rounding explains every one.
+def difference(mine: Parameters, theirs: Parameters, dtype: str, narrowed: bool) -> tuple[float, str, bool]:
+    """The largest difference of effective parameters, its block, and whether every one is explained by rounding to ``dtype``.
 
-    ``kinds`` are the float types of the two: where they are not one, the numbers were rounded on their way.
+    With ``narrowed``, one of the two was rounded from a wider type.
     """
     first, second = mine.effective(), theirs.effective()
-    narrow = max(kinds, key=lambda kind: noise.ROUNDOFF[kind])
-    rounded_to = _rounded_to(kinds)
     worst, where, rounding = 0.0, "", True
     for key in first | second:
         one, other = first.get(key, np.zeros(1)), second.get(key, np.zeros(1))
         difference = np.abs(one.astype(np.float64) - other)
         if difference.max() > worst:
             worst, where = float(difference.max()), str(key)
-        folded = _is_folded(key, mine) or _is_folded(key, theirs)
-        # The one that was rounded may be a power of two, from which on numbers lie further apart than below it. Of sums it is not
-        # known in which order they were rounded and added.
-        either = np.maximum if folded else np.minimum
-        allowed = either(_rounding(key, mine, rounded_to), _rounding(key, theirs, rounded_to))
-        if folded:
-            allowed = allowed + noise.rounding(np.maximum(np.abs(one), np.abs(other)), narrow)
-        rounding = rounding and bool(np.all(difference <= allowed))
+        rounding = rounding and bool(np.all(difference <= _rounding(key, mine, theirs, dtype, narrowed)))
     return worst, where, rounding
 
 
-def _rounded_to(kinds: tuple[str, str]) -> list[str]:
-    """The float types to which numbers were rounded on their way between these two: to 16 bits often by way of float32."""
-    if kinds[0] == kinds[1]:
-        return []
-    short = [kind for kind in kinds if kind.endswith("16")]
-    return ["float32", *short] if short else ["float32"]
+def _rounding(key: Key, mine: Parameters, theirs: Parameters, dtype: str, narrowed: bool) -> np.ndarray:
+    """By how much a right transfer may change an effective block, see `difference`."""
+    both = [_parts(key, one) for one in (mine, theirs)]
+    folded = max(map(len, both)) > 1
+    allowed = np.zeros(1)
+    if narrowed:
+        each = [sum((_narrowing(part, dtype) for part in parts), np.zeros(1)) for parts in both]
+        # A number that was rounded up to a power of two is at the beginning of where numbers lie further apart. In which order two
+        # biases were rounded and added is not known.
+        allowed = (np.maximum if folded else np.minimum)(*each)
+    if folded:
+        sums = [np.abs(sum(part.astype(np.float64) for part in parts)) for parts in both]
+        allowed = allowed + noise.rounding(np.maximum(*sums), dtype)
+    return allowed
 
 
-def _is_folded(key: Key, params: Parameters) -> bool:
-    """Whether an effective bias is the sum of two that are not zero."""
+def _parts(key: Key, params: Parameters) -> list[np.ndarray]:
+    """What an effective block is made of: both biases, where it is the sum of two that are not zero."""
     other = key._replace(role="recurrent_bias")
-    return key.role == "bias" and folds(params.spec, key) and other in params and bool(np.any(params[other]))
+    folded = key.role == "bias" and folds(params.spec, key) and other in params and bool(np.any(params[other]))
+    return [params.get(part, np.zeros(1)) for part in ([key, other] if folded else [key])]
 
 
-def _rounding(key: Key, params: Parameters, dtypes: Iterable[str]) -> np.ndarray:
-    """By how much rounding to these types may change what an effective block is made of: both biases, where it is their sum."""
-    parts = [key, key._replace(role="recurrent_bias")] if _is_folded(key, params) else [key]
-    blocks = [params.get(part, np.zeros(1)) for part in parts]
-    return sum((noise.rounding(block, dtype) for block in blocks for dtype in dtypes), np.zeros(1))
+def _narrowing(block: np.ndarray, dtype: str) -> np.ndarray:
+    """By how much numbers may change on their way to a narrower type: to one of 16 bits often by way of float32."""
+    ways = ["float32", dtype] if dtype.endswith("16") else [dtype]
+    return sum((noise.rounding(block, way) for way in ways), np.zeros(1))
 
 
 def judge(

@@ -474,7 +474,9 @@ def _alike(one: _Unit, other: _Unit) -> Iterator[tuple[_Reading, _Reading]]:
 
 def _parameters(first: _Reading, second: _Reading) -> tuple[float, str, bool]:
     """The largest difference of effective parameters, where it is, and whether rounding explains all of them."""
-    return difference(first.params(), second.params(), (first.dtype, second.dtype))
+    return difference(
+        first.params(), second.params(), _narrowest([first.dtype, second.dtype]), first.dtype != second.dtype
+    )
 
 
 def compared(one: _Unit, other: _Unit, seed: int) -> tuple[Pair, _Reading, _Reading]:

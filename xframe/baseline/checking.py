@@ -186,7 +186,7 @@ def _differences(adapter: Adapter, layer: Any, recorded: RecordedLayer, spec: An
         if value != theirs[option]:
             yield f"The layer has {option}={described(value)}, and the recorded one {described(theirs[option])}."
     params = adapter.parameters(layer)
-    largest, where, rounding = difference(params, recorded.params, (adapter.dtype(layer), "float64"))
+    largest, where, rounding = difference(params, recorded.params, adapter.dtype(layer), narrowed=True)
     if not rounding:
         yield f"Its parameters differ from the recorded ones by up to {largest:.2g}, most at {where}."
 

@@ -188,13 +188,13 @@ def _of_layers(a: Any, b: Any, probe: Probe, mask: str | None) -> Diagnosis:
     if reason := unlike([first, second], specs):
         return Diagnosis("unexplained", reason, *titles, specs[0], 0.0, 0.0)
     params = [one.adapter.parameters(one.native) for one in (first, second)]
-    kinds = (first.adapter.dtype(a), second.adapter.dtype(b))
+    kinds = [one.adapter.dtype(one.native) for one in (first, second)]
     narrow = max(kinds, key=lambda kind: noise.ROUNDOFF[kind])
     probe = fitting(specs, replace(probe, dtype=narrow))
     x = draw_input(specs[0], probe)
     given = [one.given for one in inputs(most_called(specs), "layer", params[0], x, probe)]
     # What was rounded on its way from a wider type to a narrower one is no mistake.
-    same = params[0].keys() == params[1].keys() and difference(params[0], params[1], kinds)[2]
+    same = params[0].keys() == params[1].keys() and difference(params[0], params[1], narrow, kinds[0] != kinds[1])[2]
     found = diagnosed(
         specs[0],
         params[1] if same else params[0],
