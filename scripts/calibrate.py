@@ -2,12 +2,16 @@
 
 Draws random layers and judges each in every framework as `xframe.compare` does: from given initial states, and where rounding
 errors grow on the way, each time step by itself as well. The largest ratio of a layer is what the limit of a verdict
-(xframe.judging.LIMIT) has to leave room for; a layer above the limit would be a false alarm. Weights are as users have them: drawn
-around zero, in float64 (in float32 for a type of 16 bits), and rounded by the framework that is given them. What it then holds must be
-what was drawn up to right rounding, else that is a false alarm, too; and what it computes is held to what it holds. In every tenth layer all mistakes
-that a verdict tries and that change it are made, one after the other, and loaded into PyTorch, if that is one of the frameworks.
-Such a mutant is caught; or the verdict says that this probe could not have shown it; or it is missed, which must not be. A
-framework that does not have a layer, or not in a float type, is left out there.
+(xframe.judging.LIMIT) has to leave room for; a layer above the limit would be a false alarm. A framework that does not have a
+layer, or not in a float type, is left out there.
+
+Weights are as users have them: drawn around zero, in float64 (in float32 for a type of 16 bits), and rounded as they are loaded.
+What a layer then holds must be what was drawn up to right rounding, else that is a false alarm, too; and what it computes is
+held to what it holds.
+
+In every tenth layer all mistakes that a verdict tries and that change it are made, one after the other, and loaded into PyTorch,
+if that is one of the frameworks. Such a mutant is caught; or the verdict says that this probe could not have shown it; or it is
+missed, which must not be.
 
 Layers are of every cell, with 1 to 512 features and units, 1 to 500 time steps, 1 to 3 layers and weights scaled by 0.1 to 8, all
 uniform in their logarithm; rnns with relu are scaled by 1 at most, because they grow without bounds. Fewer time steps are given

@@ -137,8 +137,8 @@ def _rounding(key: Key, mine: Parameters, theirs: Parameters, dtype: str, narrow
     allowed = np.zeros(1)
     if narrowed:
         each = [sum((_narrowing(part, dtype) for part in parts), np.zeros(1)) for parts in both]
-        # A number that was rounded up to a power of two is at the beginning of where numbers lie further apart. In which order two
-        # biases were rounded and added is not known.
+        # A number that was rounded up to a power of two is where numbers begin to lie further apart. In which order two biases
+        # were rounded and added is not known.
         allowed = (np.maximum if folded else np.minimum)(*each)
     if folded:
         sums = [np.abs(sum(part.astype(np.float64) for part in parts)) for parts in both]

@@ -65,8 +65,8 @@ __all__ = [
 # An even number, see `Perturbed`.
 REPLICAS = 12
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
-# Half of the smallest number of a type: so far is the rounding of the least ones off. bfloat16 has the exponents of float32 and 16
-# bits less.
+# Half of the smallest number of a type: so far is the rounding of the least ones off. bfloat16 has the exponents of float32 and
+# 16 bits less.
 LEAST = {dtype: float(np.finfo(dtype).smallest_subnormal) / 2 for dtype in ("float64", "float32", "float16")}
 LEAST["bfloat16"] = LEAST["float32"] * 2**16
 # Numerics that are no float type of arrays: what all is computed in, and the roundoff of the operands of products.
@@ -98,7 +98,7 @@ def underflow(dtype: str) -> float:
 
 
 def rounding(values: np.ndarray, dtype: str) -> np.ndarray:
-    """By how much each number may at most change when it is rounded to a float type: half of the distance between its numbers there."""
+    """By how much each number may at most change when it is rounded to a float type, whose numbers are twice as far apart."""
     _, exponent = np.frexp(values.astype(np.float64))
     return np.maximum((values != 0) * np.ldexp(ROUNDOFF[dtype], exponent - 1), LEAST[dtype])
 

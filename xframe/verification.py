@@ -168,7 +168,8 @@ def verify(a: Any, b: Any, *, subset: bool = False, choices: Choices | None = No
     others = _same_numbers(first, second)
     only_a = (*(unit.name for unit in alone_a), *others.only_a)
     only_b = (*(unit.name for unit in alone_b), *others.only_b)
-    notes = [*first.notes, *second.notes]
+    narrow = list(_narrow_types(couples))
+    notes = [*first.notes, *second.notes, *narrow]
     if others.constants:
         notes.append(f"Not compared, because they are single numbers: {', '.join(others.constants)}.")
     alike = all(pair.status != "different" for pair in pairs) and not (only_a or only_b)
@@ -177,9 +178,24 @@ def verify(a: Any, b: Any, *, subset: bool = False, choices: Choices | None = No
         notes.append(unknown(whole))
         whole = None
     status, reason = _concluded(pairs, others, only_a, () if subset else only_b, whole)
+    if status == "equivalent" and any(one.numerics != other.numerics for one, other in couples):
+        reason = " ".join((reason, *narrow))
     return Verification(
         first.name, second.name, status, reason, pairs, others.pairs, only_a, only_b, tuple(notes), whole
     )
+
+
+def _narrow_types(couples: Sequence[tuple[_Unit, _Unit]]) -> Iterator[str]:
+    """The layers that are not of float32 or wider on both sides: in which types they are, and in which they were judged."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for one, other in couples:
+        narrow = _narrowest([one.numerics, other.numerics])
+        if narrow in ("float16", "bfloat16"):
+            groups.setdefault((one.type, other.type, narrow), []).append(one.name)
+    for (mine, theirs, narrow), names in groups.items():
+        which = f"{', '.join(names[:_TOLD])}{f' and {len(names) - _TOLD} more' if len(names) > _TOLD else ''}"
+        types = f"{mine} in both models" if mine == theirs else f"{mine} in the first model and {theirs} in the second"
+        yield f"Judged in the rounding noise of {narrow}: {which}, {types}."
 
 
 def _told(pair: Pair, one: _Unit, other: _Unit, units: Sequence[_Unit], seed: int) -> Pair:
@@ -198,9 +214,7 @@ def whole_models(first: _Side, second: _Side, alike: bool, seed: int) -> Whole |
     alone = [side.name for side in (first, second) if side.alone]
     if alone:
         return f"{alone[0]} is one layer and no model." if len(alone) == 1 else None
-    dtype = _narrowest(
-        reading.dtype for side in (first, second) for unit in side.units for reading in unit.readings[:1]
-    )
+    dtype = _narrowest(unit.numerics for side in (first, second) for unit in side.units)
     try:
         return together(first.chain(), second.chain(), dtype, seed, alike)
     except XframeError as error:
@@ -245,12 +259,18 @@ def _concluded(
 
 @dataclass(frozen=True)
 class _Reading:
-    """One way to understand a unit."""
+    """One way to understand a unit; ``dtype`` is the type of its numbers, ``computes`` that of its arithmetic where it is another."""
 
     spec: Layer
     params: _Lazy = field(repr=False)
     open: tuple[str, ...] = ()
     dtype: str = "float32"
+    computes: str = ""
+
+    @property
+    def numerics(self) -> str:
+        """The float type of its arithmetic."""
+        return self.computes or self.dtype
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -270,6 +290,17 @@ class _Unit:
     @property
     def shapes(self) -> set[tuple[Any, ...]]:
         return {reading.shape for reading in self.readings}
+
+    @property
+    def numerics(self) -> str:
+        """The float type of its arithmetic."""
+        return self.readings[0].numerics
+
+    @property
+    def type(self) -> str:
+        """Its float types, in words."""
+        dtype = self.readings[0].dtype
+        return f"of {dtype}" if self.numerics == dtype else f"computing in {self.numerics} on weights of {dtype}"
 
 
 @dataclass(frozen=True)
@@ -320,7 +351,7 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
         for reading in layer.readings:
             dtype = _narrowest(file.tensors[name].dtype for name in reading.tensors.values())
             params = _Lazy(partial(reading.parameters, file))
-            split.append(list(_apart(reading.spec, params, reading.open, dtype)))
+            split.append(list(_apart(reading.spec, params, reading.open, dtype, layer.computes)))
         units += _units(layer.name, split)
     others = {
         name: file.tensors[name].read
@@ -368,14 +399,14 @@ def _units(name: str, split: Sequence[Sequence[_Reading]]) -> Iterator[_Unit]:
         yield _Unit(name if len(split[0]) == 1 else f"{name}, layer {k}", readings)
 
 
-def _apart(spec: Layer, params: _Lazy, open_: tuple[str, ...], dtype: str) -> Iterator[_Reading]:
+def _apart(spec: Layer, params: _Lazy, open_: tuple[str, ...], dtype: str, computes: str = "") -> Iterator[_Reading]:
     """A layer of several layers as one reading each."""
     if spec.num_layers == 1 or not isinstance(spec, Recurrent):
-        yield _Reading(spec, params, open_, dtype)
+        yield _Reading(spec, params, open_, dtype, computes)
         return
     for k in range(spec.num_layers):
         one = replace(spec, num_layers=1, input_size=spec.layer_input_size(k), dropout=0.0)
-        yield _Reading(one, _Lazy(partial(_layer_of, params, k, one)), open_, dtype)
+        yield _Reading(one, _Lazy(partial(_layer_of, params, k, one)), open_, dtype, computes)
 
 
 def _layer_of(params: _Lazy, k: int, spec: Recurrent) -> Parameters:
@@ -496,7 +527,7 @@ def _judged(one: _Unit, other: _Unit, first: _Reading, second: _Reading, seed: i
     if contrary:
         return replace(pair, status="different", reason=contrary)
     ratio, finite = _outputs(
-        spec, first.params(), theirs, second.params(), _narrowest([first.dtype, second.dtype]), seed
+        spec, first.params(), theirs, second.params(), _narrowest([first.numerics, second.numerics]), seed
     )
     pair = replace(pair, noise_ratio=ratio)
     if not rounding:

@@ -138,7 +138,7 @@ def plan(chain: Chain, reserved: Collection[str] = ()) -> Plan:
         reserved: identifiers that mean something else where the steps' names go.
 
     Raises:
-        UnsupportedError: a step is none of a chain.
+        UnsupportedError: a step is none of a chain, or computes in a narrower float type than that of all numbers.
         SpecError: two steps do not fit each other.
     """
     if not chain.steps:
@@ -152,7 +152,15 @@ def plan(chain: Chain, reserved: Collection[str] = ()) -> Plan:
         types += [params[name].dtype for name in list(params)[:1]]
         parts.append(Part(step, identifier(step.name or step.kind, taken), own, masked, shape))
         taken.add(parts[-1].name)
-    return Plan(tuple(parts), tuple(shapes), str(np.result_type(np.float16, *types)) if types else "float32")
+    dtype = str(np.result_type(np.float16, *types)) if types else "float32"
+    for step in chain.steps:
+        if step.dtype in ("float16", "bfloat16") and step.dtype != dtype:
+            raise UnsupportedError(
+                f"The step {called(step.name)} computes in {step.dtype}, and what is written would compute in {dtype}, which "
+                "holds all numbers; give the model one float type (in Keras: build it with dtype='float32' and call "
+                "set_weights with its weights) and convert that."
+            )
+    return Plan(tuple(parts), tuple(shapes), dtype)
 
 
 def _check(step: Step) -> None:
