@@ -259,7 +259,7 @@ def _concluded(
 
 @dataclass(frozen=True)
 class _Reading:
-    """One way to understand a unit; ``dtype`` is the type of its numbers, ``computes`` that of its arithmetic where it is another."""
+    """One way to understand a unit; ``dtype`` is the type of its numbers, ``computes`` that of its arithmetic, if another."""
 
     spec: Layer
     params: _Lazy = field(repr=False)
