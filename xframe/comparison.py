@@ -457,6 +457,7 @@ def _verdict(
     return Verdict(
         status=status,
         reason=reason,
+        scope="model" if any(check.layer == "model" for check in checks) else "layers",
         model=model,
         frameworks=tuple(one.name for one in adapters),
         not_compared=dict(left_out),

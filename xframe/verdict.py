@@ -135,6 +135,7 @@ class Verdict:
     Attributes:
         status: ``equivalent``, ``different`` or ``inconclusive``.
         reason: one sentence.
+        scope: what was judged, see `xframe.scope`: ``layers``, or of a chain of them ``model``.
         model: what was compared.
         frameworks: short names of the frameworks that were compared.
         not_compared: by framework that was left out, why.
@@ -151,6 +152,7 @@ class Verdict:
 
     status: str
     reason: str
+    scope: str
     model: Layer | Sequential
     frameworks: tuple[str, ...]
     not_compared: Mapping[str, str]

@@ -1,9 +1,12 @@
-"""Two model files, or a file and a model: their layers paired, and each pair compared.
+"""Two model files, or a file and a model: their layers paired, each pair compared, and the whole run where both sides can be.
 
 Layers are paired by name, order and shape. A layer of several layers (``num_layers``) is taken apart, because one framework
 stores as one what another stores as many. A pair is equivalent if the effective parameters are equal up to the rounding that
 a right transfer makes, and if both, run by the NumPy reference in float64, put out the same within the rounding noise of the
 narrower file. No framework is needed for files but PyTorch's own format.
+
+What was judged is the verdict's scope (`xframe.scope`): of files that hold weights only, these; of layers, what each computes;
+and two models are equivalent only if the whole was run on both sides.
 """
 
 from __future__ import annotations
@@ -22,20 +25,23 @@ from xframe import noise, reference
 from xframe.chain import Chain, chain_of, chain_of_model
 from xframe.drawing import inputs
 from xframe.errors import SpecError, UnsupportedError, XframeError
-from xframe.files import load
+from xframe.files import FORMATS, load
+from xframe.files.base import ModelFile
 from xframe.judging import LIMIT, difference
 from xframe.layout import keys
 from xframe.packing import Parameters
 from xframe.probe import Probe, draw_input
+from xframe.programs import Program, program_of, program_of_onnx
 from xframe.proof import check_understood
 from xframe.recognition import Choices, recognise
-from xframe.spec import Layer, Recurrent, described
-from xframe.whole import Whole, together
+from xframe.scope import check_scope, narrowest, wider
+from xframe.spec import Layer, Recurrent, described, plural
+from xframe.whole import Whole, beside, together
 
 if TYPE_CHECKING:
     from xframe.diagnosis import Diagnosis
 
-__all__ = ["Pair", "Verification", "agreed", "compared", "paired", "sides", "unknown", "verify", "whole_models"]
+__all__ = ["Pair", "Verification", "agreed", "compared", "judged", "paired", "sides", "verify"]
 
 # The order of axes by the format of a file; others may come from anywhere.
 _KINDS = {
@@ -90,19 +96,21 @@ class Verification:
 
     Attributes:
         a, b: the two sides.
-        status: ``equivalent``, ``different`` or ``inconclusive``.
-        reason: one sentence.
+        status: ``equivalent``, ``different`` or ``inconclusive``, within the scope.
+        reason: one sentence, and another one that says what was judged.
+        scope: what was asked for: ``weights``, ``layers`` or ``model``, see `xframe.scope`.
         pairs: the layers.
         others: pairs of (name in a, name in b) of tensors that are of no recurrent or dense layer and hold the same numbers.
         only_a, only_b: layers and tensors without a partner.
         notes: what else a reader should know.
-        whole: what runs between the layers, where both sides are models that say so.
+        whole: what runs between the layers, and what the whole models put out, where that was judged.
     """
 
     a: str
     b: str
     status: str
     reason: str
+    scope: str
     pairs: tuple[Pair, ...]
     others: tuple[tuple[str, str], ...]
     only_a: tuple[str, ...]
@@ -124,10 +132,12 @@ class Verification:
 
     @property
     def between(self) -> Diagnosis | None:
-        """Why what runs between the layers differs. None where it does not, or is not known."""
+        """Why what runs between the layers differs. None where it does not, is not known, or the layers differ themselves."""
         from xframe.diagnosis.between import between  # which is needed where something differs
 
-        return None if self.whole is None else between(self.whole, self.a, self.b)
+        if self.whole is None or self.first_wrong or self.only_a or self.only_b:
+            return None
+        return between(self.whole, self.a, self.b)
 
     def __bool__(self) -> bool:
         return self.status == "equivalent"
@@ -139,12 +149,22 @@ class Verification:
         return render(self, format)
 
 
-def verify(a: Any, b: Any, *, subset: bool = False, choices: Choices | None = None, seed: int = 0) -> Verification:
-    """Pair the layers of two models and compare them.
+def verify(
+    a: Any,
+    b: Any,
+    *,
+    subset: bool = False,
+    scope: str | None = None,
+    choices: Choices | None = None,
+    seed: int = 0,
+) -> Verification:
+    """Pair the layers of two models and compare them, and run both whole where they say what runs.
 
     Args:
         a, b: paths of model files (see `xframe.files.load`), or native models or layers.
-        subset: b may hold more layers and tensors than a.
+        subset: b may hold more layers and tensors than a; then the whole cannot be compared.
+        scope: ``weights``, ``layers`` or ``model``: what is to be judged, see `xframe.scope`. None for the most of what both
+            sides are: a model, layers, or a file of weights only.
         choices: what the files do not say of their layers.
         seed: of the inputs.
 
@@ -153,35 +173,55 @@ def verify(a: Any, b: Any, *, subset: bool = False, choices: Choices | None = No
         SpecError: a choice makes no sense, or a side has no layer to compare.
         UnsupportedError: a side is neither a path nor a model of a known framework.
     """
-    first, second = sides(a, b, choices)
+    check_scope(scope)
+    return judged(*sides(a, b, choices), subset=subset, scope=scope, seed=seed)
+
+
+def judged(
+    first: _Side, second: _Side, *, subset: bool = False, scope: str | None = None, seed: int = 0
+) -> Verification:
+    """`verify` of two sides that have been read."""
     for side in (first, second):
         if not side.units:
             raise SpecError(f"{side.name} has no recurrent or dense layer that could be compared{side.why}.")
+    widest = narrowest([first.extent, second.extent, *(["layers"] if subset else [])])
+    asked = scope or widest
     couples, alone_a, alone_b, exchanged = paired(first.units, second.units)
     pairs = tuple(_told(compared(one, other, seed)[0], one, other, first.units, seed) for one, other in couples)
-    pairs = tuple(
-        replace(pair, status="inconclusive", reason=_EXCHANGED)
-        if i in exchanged and pair.status == "equivalent"
-        else pair
-        for i, pair in enumerate(pairs)
-    )
     others = _same_numbers(first, second)
     only_a = (*(unit.name for unit in alone_a), *others.only_a)
     only_b = (*(unit.name for unit in alone_b), *others.only_b)
+    whole = whole_models(first, second, seed) if asked == widest == "model" else None
+    if not (isinstance(whole, Whole) and whole.status == "equivalent"):
+        pairs = tuple(
+            replace(pair, status="inconclusive", reason=_EXCHANGED)
+            if i in exchanged and pair.status == "equivalent"
+            else pair
+            for i, pair in enumerate(pairs)
+        )
     narrow = list(_narrow_types(couples))
-    notes = [*first.notes, *second.notes, *narrow]
-    if others.constants:
-        notes.append(f"Not compared, because they are single numbers: {', '.join(others.constants)}.")
-    alike = all(pair.status != "different" for pair in pairs) and not (only_a or only_b)
-    whole = None if subset else whole_models(first, second, alike, seed)
-    if isinstance(whole, str):
-        notes.append(unknown(whole))
-        whole = None
-    status, reason = _concluded(pairs, others, only_a, () if subset else only_b, whole)
+    notes = [*first.notes, *second.notes, *narrow, *others.notes]
+    if isinstance(whole, Whole):
+        notes += whole.notes
+    found = _Found(pairs, others, only_a, () if subset else only_b, whole)
+    status, reason = _concluded(found)
+    if status == "equivalent" and wider(asked, widest):
+        status, reason = "inconclusive", f"{reason} The scope {asked} was asked for, but {_why(first, second, subset)}."
     if status == "equivalent" and any(one.numerics != other.numerics for one, other in couples):
         reason = " ".join((reason, *narrow))
+    ends = _judged_were(asked, first, second, found) if status == "equivalent" else ""
     return Verification(
-        first.name, second.name, status, reason, pairs, others.pairs, only_a, only_b, tuple(notes), whole
+        first.name,
+        second.name,
+        status,
+        f"{reason} {ends}".rstrip(),
+        narrowest([asked, widest]),
+        pairs,
+        others.pairs,
+        only_a,
+        only_b,
+        tuple(dict.fromkeys(notes)),
+        whole if isinstance(whole, Whole) else None,
     )
 
 
@@ -209,49 +249,133 @@ def _told(pair: Pair, one: _Unit, other: _Unit, units: Sequence[_Unit], seed: in
     return replace(pair, search=search) if pair.status == "different" else pair
 
 
-def whole_models(first: _Side, second: _Side, alike: bool, seed: int) -> Whole | str | None:
-    """What runs between the layers of two models; or why that is not known; or None for layers alone."""
-    alone = [side.name for side in (first, second) if side.alone]
-    if alone:
-        return f"{alone[0]} is one layer and no model." if len(alone) == 1 else None
+def whole_models(first: _Side, second: _Side, seed: int) -> Whole | str:
+    """Both whole models run, and what runs between their layers; or why that could not be judged, as the end of a sentence."""
     dtype = _narrowest(unit.numerics for side in (first, second) for unit in side.units)
+    chains, why = [], []
+    for side in (first, second):
+        try:
+            chains.append(side.chain())
+        except XframeError as error:
+            chains.append(None)
+            why.append(f"{side.name}: {_ended(str(error))}")
+    one, other = chains
     try:
-        return together(first.chain(), second.chain(), dtype, seed, alike)
+        if one is not None and other is not None:
+            return together(one, other, dtype, seed)
+        if one is None and other is None:
+            return "; ".join(why)
+        chain, named, side = (one, first, second) if one is not None else (other, second, first)
+        program = side.program()
+        narrow = _narrowest([dtype, program.dtype])
+        return beside(chain, program, narrow, seed, (named.name, side.name))
     except XframeError as error:
-        return str(error)
+        return "; ".join([*why, _ended(str(error))])
+
+
+def _ended(sentence: str) -> str:
+    """A sentence as a part of another one."""
+    return sentence.rstrip(".")
 
 
 def unknown(why: str) -> str:
-    """The note that says that nothing is known of what runs between the layers."""
-    return f"What runs between the layers is not compared: {why}"
+    """The sentence that says that the whole was not judged."""
+    return (
+        f"The whole models were not judged, because one cannot be run beside the other yet ({why}). To ask for less: --scope "
+        "layers or --scope weights, in Python scope=..."
+    )
 
 
-def _concluded(
-    pairs: Sequence[Pair], others: _Others, only_a: Sequence[str], only_b: Sequence[str], whole: Whole | None
-) -> tuple[str, str]:
-    wrong = [pair for pair in pairs if pair.status == "different"]
-    if wrong:
-        return (
-            "different",
-            f"{len(wrong)} of {len(pairs)} pairs of layers differ: {wrong[0].a} and {wrong[0].b}, {wrong[0].reason}.",
-        )
-    if alone := [*only_a, *only_b]:
-        side = "the first" if only_a else "the second"
-        return "different", f"{alone[0]} of {side} model has no partner in the other" + (
-            f", nor have {len(alone) - 1} more." if len(alone) > 1 else "."
-        )
-    if whole and whole.status == "different":
+@dataclass(frozen=True)
+class _Found:
+    """All that is known when a verdict is concluded; ``only_b`` without what the second side may have more."""
+
+    pairs: Sequence[Pair]
+    others: _Others
+    only_a: Sequence[str]
+    only_b: Sequence[str]
+    whole: Whole | str | None
+
+    @property
+    def same(self) -> bool:
+        """Whether both whole models were run and put out the same."""
+        return isinstance(self.whole, Whole) and self.whole.status == "equivalent"
+
+
+def _concluded(found: _Found) -> tuple[str, str]:
+    """Status and reason. Whatever is not the same lowers the status: to ``different``, unless the whole models put out the same."""
+    apart = next(iter(_not_the_same(found)), "")
+    if apart and found.same:
+        return "inconclusive", f"The whole models put out the same, but that does not show each number: {apart}."
+    if apart:
+        return "different", f"{apart}."
+    whole = found.whole
+    if isinstance(whole, Whole) and whole.status == "different":
         return "different", f"The layers are the same, but {whole.reason}."
-    if open_ := [pair for pair in pairs if pair.status == "inconclusive"]:
+    if open_ := [pair for pair in found.pairs if pair.status == "inconclusive"]:
         return "inconclusive", f"{open_[0].a} and {open_[0].b}: {open_[0].reason}."
-    if whole and whole.status == "inconclusive":
+    if isinstance(whole, Whole) and whole.status == "inconclusive":
         return "inconclusive", f"The layers are the same; {whole.reason}."
-    if others.exchanged:
-        return "inconclusive", f"{' and '.join(others.exchanged)} {_EXCHANGED}."
+    if found.others.exchanged and not found.same:
+        return "inconclusive", f"{' and '.join(found.others.exchanged)} {_EXCHANGED}."
+    if found.others.alone:
+        return "inconclusive", (
+            f"{_some(found.others.alone)} has no partner in the other model that holds the same, and may be used or not."
+        )
+    if isinstance(whole, str):
+        return "inconclusive", f"{_same(found)}. {unknown(whole)}."
+    return "equivalent", f"{_same(found)}."
+
+
+def _not_the_same(found: _Found) -> Iterator[str]:
+    """What is not the same, a sentence each, the worst first."""
+    if wrong := [pair for pair in found.pairs if pair.status == "different"]:
+        yield f"{len(wrong)} of {len(found.pairs)} pairs of layers differ: {wrong[0].a} and {wrong[0].b}, {wrong[0].reason}"
+    for which, names in (("the first", found.only_a), ("the second", found.only_b)):
+        if names:
+            both = [*found.only_a, *found.only_b]
+            more = f", nor have {len(both) - 1} more" if len(both) > 1 else ""
+            yield f"{names[0]} of {which} model has no partner in the other{more}"
+    if found.others.differing:
+        yield found.others.differing[0]
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{names[0]}{f' (and {len(names) - 1} more)' if len(names) > 1 else ''}"
+
+
+def _same(found: _Found) -> str:
+    """What was found to be the same."""
+    pairs, others = found.pairs, found.others
     also = f", and {len(others.pairs)} other tensors hold the same numbers" if others.pairs else ""
-    run = ", the whole models put out the same" if whole else ""
     layers = f"All {len(pairs)} pairs of layers have" if len(pairs) > 1 else "The one pair of layers has"
-    return "equivalent", f"{layers} the same parameters and outputs{run}{also}."
+    return f"{layers} the same parameters and outputs{also}"
+
+
+def _judged_were(scope: str, first: _Side, second: _Side, found: _Found) -> str:
+    """The last sentence of a verdict that is equivalent: what was judged, and what was not."""
+    if scope == "model" and isinstance(found.whole, Whole):
+        off = found.whole.off
+        within = f" within {off.noise_ratio:.2g} times the rounding noise" if off else ""
+        return f"Both whole models were run on {plural(found.whole.inputs, 'input')} and put out the same{within}."
+    if scope == "layers":
+        alone = first.alone and second.alone
+        return (
+            "The layers are the same." if alone else "The layers are the same; what runs between them was not judged."
+        )
+    silent = [side.name for side in (first, second) if side.extent == "weights"]
+    who = "neither file says" if len(silent) == 2 else f"{silent[0]} does not say" if silent else "it was not judged"
+    return f"The weights are the same; {who} what runs between them."
+
+
+def _why(first: _Side, second: _Side, subset: bool) -> str:
+    """Why no more than the widest scope can be judged."""
+    for side in (first, second):
+        if side.extent == "weights":
+            return f"{side.name} holds weights only"
+    if subset:
+        return "part of a model cannot be run as a whole (--subset)"
+    return f"{next(s.name for s in (first, second) if s.extent == 'layers')} is no model that says what runs between its layers"
 
 
 # ---- The sides.
@@ -282,10 +406,11 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Unit:
-    """One layer of one side, that is not made of several."""
+    """One layer of one side, that is not made of several; ``stack`` is the layer of several that it is of, or empty."""
 
     name: str
     readings: tuple[_Reading, ...]
+    stack: str = ""
 
     @property
     def shapes(self) -> set[tuple[Any, ...]]:
@@ -307,22 +432,27 @@ class _Unit:
 class _Side:
     """One of the two models: its units, and by name what gives the numbers of its other tensors.
 
-    ``kind`` is ``keras`` or ``torch``, whose order of axes it has, or empty where that is not known; ``chain`` gives all that it
-    runs, or an error that says why that is not known; ``alone`` says that it is one layer and no model.
+    ``kind`` is ``keras`` or ``torch``, whose order of axes it has, or empty where that is not known; ``extent`` is the widest scope
+    in which it can be judged; ``chain`` gives all that it runs, or an error that says why that is not known, and ``program`` what
+    can be run though it is not understood, or an error; ``alone`` says that it is one layer and no model; ``graph`` that single
+    numbers and whole numbers may be constants of what it runs, such as shapes, and no weights.
     """
 
     name: str
     units: list[_Unit]
     others: dict[str, Any]
     notes: list[str]
+    extent: str
     chain: Callable[[], Chain]
+    program: Callable[[], Program]
     alone: bool
     kind: str = ""
     why: str = ""
+    graph: bool = False
 
 
-def sides(a: Any, b: Any, choices: Choices | None) -> list[_Side]:
-    """Both sides. A choice that makes no sense for one of two files may be meant for the other."""
+def sides(a: Any, b: Any, choices: Choices | None) -> tuple[_Side, _Side]:
+    """Both sides, by names that tell them apart. A choice that makes no sense for one of two files may be meant for the other."""
     files = sum(isinstance(given, str | Path) for given in (a, b))
     found: list[_Side] = []
     wrong: list[SpecError] = []
@@ -334,7 +464,10 @@ def sides(a: Any, b: Any, choices: Choices | None) -> list[_Side]:
             found.append(_side(given, None))
     if wrong and len(wrong) == files:
         raise wrong[0]
-    return found
+    first, second = found
+    if first.name == second.name:
+        return replace(first, name=f"{first.name} (a)"), replace(second, name=f"{second.name} (b)")
+    return first, second
 
 
 def _side(given: Any, choices: Choices | None) -> _Side:
@@ -356,14 +489,22 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
     others = {
         name: file.tensors[name].read
         for name in [*(t for other in found.others for t in other.tensors.values()), *found.unconsumed]
-        if file.tensors[name].dtype in ("float16", "bfloat16", "float32", "float64")
     }
     others |= {name: file.tensors[name].read for layer in found.layers if layer.refused for name in layer.tensors}
     kind = _KINDS.get(file.format, "")
     alone = len(found.layers) == 1 and not others and file.config is None
     notes = [*found.warnings, *refused]
     why = f" ({refused[0]})" if refused else ""
-    return _Side(str(path), units, others, notes, partial(chain_of, found), alone, kind, why)
+    extent = "model" if file.format == "onnx" or file.config is not None else "weights"
+    program = partial(_file_program, file)
+    chain, graph = partial(chain_of, found), file.format == "onnx"
+    return _Side(str(path), units, others, notes, extent, chain, program, alone, kind, why, graph)
+
+
+def _file_program(file: ModelFile) -> Program:
+    if file.format == "onnx":
+        return program_of_onnx(file.path)
+    raise UnsupportedError(f"a file of {FORMATS[file.format][0]} is read and not run")
 
 
 def _model_side(model: Any) -> _Side:
@@ -382,7 +523,15 @@ def _model_side(model: Any) -> _Side:
         units += _units(name or type(layer).__name__, [list(_apart(spec, params, (), adapter.dtype(layer)))])
     alone = [name for name, _ in adapter.layers(model)] == [""]
     return _Side(
-        f"{adapter.title} {type(model).__name__}", units, others, [], partial(_understood, model), alone, adapter.name
+        f"{adapter.title} {type(model).__name__}",
+        units,
+        others,
+        [],
+        "model" if adapter.is_model(model) and not alone else "layers",
+        partial(_understood, model),
+        partial(program_of, adapter, model),
+        alone,
+        adapter.name,
     )
 
 
@@ -396,7 +545,8 @@ def _units(name: str, split: Sequence[Sequence[_Reading]]) -> Iterator[_Unit]:
     """The units of one layer, from its readings taken apart; readings of another number of units than the first are left out."""
     split = [one for one in split if len(one) == len(split[0])]
     for k, readings in enumerate(zip(*split, strict=True)):
-        yield _Unit(name if len(split[0]) == 1 else f"{name}, layer {k}", readings)
+        alone = len(split[0]) == 1
+        yield _Unit(name if alone else f"{name}, layer {k}", readings, "" if alone else name)
 
 
 def _apart(spec: Layer, params: _Lazy, open_: tuple[str, ...], dtype: str, computes: str = "") -> Iterator[_Reading]:
@@ -460,7 +610,9 @@ def paired(
         members = [i for i, one in enumerate(a) if i not in partner and one.shapes == shape]
         fits = [other for other in rest if other.shapes & shape]
         chosen = dict(zip(members, fits, strict=False))
-        if any(not _close(a[i], other) for i, other in chosen.items()):
+        if not (_in_order([a[i] for i in members]) and _in_order(fits)) and any(
+            not _close(a[i], other) for i, other in chosen.items()
+        ):
             chosen = _by_content({i: a[i] for i in members}, fits) or chosen
             order = [fits.index(other) for other in chosen.values()]
             exchanged |= set(chosen) if order != sorted(order) else set()
@@ -470,6 +622,11 @@ def paired(
     couples = [(a[i], partner[i]) for i in sorted(partner)]
     alone = [one for i, one in enumerate(a) if i not in partner]
     return couples, alone, rest, {k for k, i in enumerate(sorted(partner)) if i in exchanged}
+
+
+def _in_order(units: Sequence[_Unit]) -> bool:
+    """Whether units are the layers of one stack, in whatever order a file keeps its layers."""
+    return len({unit.stack for unit in units}) == 1 and bool(units[0].stack)
 
 
 def _by_content(units: Mapping[int, _Unit], fits: Sequence[_Unit]) -> dict[int, _Unit]:
@@ -593,51 +750,99 @@ _ROLES = {
 }
 
 
+# Of what a model keeps and does not use at inference.
+_UNUSED = ("num_batches_tracked", "seed_generator_state")
+
+
 @dataclass(frozen=True)
 class _Others:
     """The tensors of no recurrent or dense layer: those that hold the same numbers, and what is left.
 
     Attributes:
         pairs: (name in a, name in b).
-        only_a, only_b: without a partner.
-        constants: single numbers, which are not compared.
+        only_a, only_b: tensors of floats without a partner.
+        alone: single numbers, whole numbers and yes-or-no without a partner, which other frameworks may not need.
+        differing: those of one name that hold other numbers, a part of a sentence each.
         exchanged: a pair that stands in another order than one of its shape before it, or nothing.
+        notes: what was passed over, a sentence each.
     """
 
     pairs: tuple[tuple[str, str], ...]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
-    constants: tuple[str, ...]
+    alone: tuple[str, ...]
+    differing: tuple[str, ...]
     exchanged: tuple[str, str] | None
+    notes: tuple[str, ...]
 
 
 def _same_numbers(a: _Side, b: _Side) -> _Others:
-    mine, theirs = ({name: np.asarray(read()) for name, read in side.others.items()} for side in (a, b))
-    constants = [name for side in (mine, theirs) for name, array in side.items() if array.size == 1]
+    unused = [name for side in (a, b) for name in side.others if _last(name) in _UNUSED]
+    mine, theirs = (
+        {name: np.asarray(read()) for name, read in side.others.items() if name not in unused} for side in (a, b)
+    )
     places = {name: i for i, name in enumerate(theirs)}
-    rest = {name: array for name, array in theirs.items() if array.size > 1}
-    pairs, alone, exchanged = [], [], None
+    rest = dict(theirs)
+    pairs, alone, differing, exchanged = [], [], list[str](), None
     last: dict[tuple[Any, str], int] = {}
     for name, array in mine.items():
-        if array.size == 1:
-            continue
         role = _role(name)
-        fits = (n for n, other in rest.items() if _may_be(role, _role(n)) and _equal(a, b, array, other))
-        match = next(fits, None)
+        named = [n for n, other in rest.items() if _words(n) == _words(name) and other.size == array.size]
+        if named and _plain(array):
+            # Few numbers are the same in many tensors by chance: where names tell, they decide.
+            match: str | None = named[0]
+            if not _equal(a, b, array, rest[named[0]]):
+                differing.append(
+                    f"{name} is {_shown(array)} in the first model and {_shown(rest[named[0]])} in the second"
+                )
+                del rest[named[0]]
+                continue
+        else:
+            fits = (n for n, other in rest.items() if _may_be(role, _role(n)) and _equal(a, b, array, other))
+            match = next(fits, None)
         if match is None:
             alone.append(name)
             continue
         pairs.append((name, match))
         del rest[match]
         group = tuple(sorted(array.shape)), role
-        if places[match] < last.get(group, 0) and _words(name) != _words(match):
+        if not _plain(array) and places[match] < last.get(group, 0) and _words(name) != _words(match):
             exchanged = exchanged or (name, match)
         last[group] = max(places[match], last.get(group, 0))
-    return _Others(tuple(pairs), tuple(alone), tuple(rest), tuple(constants), exchanged)
+    lone = [[n for n in names if _plain(of[n])] for names, of in ((alone, mine), (list(rest), theirs))]
+    notes = [f"Without effect at inference, and not compared: {', '.join(unused)}."] if unused else []
+    notes += [
+        f"{plural(len(names), 'constant')} of the graph of {side.name} were not compared: they belong to what it runs."
+        for side, names in zip((a, b), lone, strict=True)
+        if side.graph and names
+    ]
+    return _Others(
+        tuple(pairs),
+        tuple(name for name in alone if not _plain(mine[name])),
+        tuple(name for name, array in rest.items() if not _plain(array)),
+        tuple(name for side, names in zip((a, b), lone, strict=True) for name in names if not side.graph),
+        tuple(differing),
+        exchanged,
+        tuple(notes),
+    )
+
+
+def _plain(array: np.ndarray) -> bool:
+    """Whether a tensor is a single number, or of whole numbers or of yes and no."""
+    return array.size == 1 or array.dtype.kind != "f"
+
+
+def _shown(array: np.ndarray) -> str:
+    return f"{array.item():g}" if array.size == 1 else f"{array.ravel()[:4].tolist()}{' ...' if array.size > 4 else ''}"
+
+
+def _last(name: str) -> str:
+    """The last part of a tensor's name."""
+    return re.split(r"[/.]", name.removesuffix(":0"))[-1]
 
 
 def _role(name: str) -> str:
-    return _ROLES.get(re.split(r"[/.]", name.removesuffix(":0"))[-1], "")
+    return _ROLES.get(_last(name), "")
 
 
 def _may_be(role: str, other: str) -> bool:
@@ -647,6 +852,8 @@ def _may_be(role: str, other: str) -> bool:
 
 def _equal(a: _Side, b: _Side, one: np.ndarray, other: np.ndarray) -> bool:
     """Whether two arrays hold the same numbers, in the order of axes of each side, up to the rounding of the narrower."""
+    if one.dtype.kind != "f" or other.dtype.kind != "f":
+        return one.shape == other.shape and bool(np.array_equal(one, other))
     u = max(np.finfo(array.dtype).eps for array in (one, other)) if one.dtype != other.dtype else 0.0
     return any(
         turned.shape == other.shape and np.allclose(turned, other, rtol=float(u), atol=0.0)

@@ -232,6 +232,32 @@ class Adapter(ABC):
     def tensors(self, layer: Any) -> Mapping[str, Callable[[], np.ndarray]]:
         """What gives the numbers of a layer of any kind, by the names that it has for them."""
 
+    def is_model(self, model: Any) -> bool:
+        """Whether it says what runs after what, and does not only hold layers."""
+        return not isinstance(model, list | tuple)
+
+    def check_runs(self, model: Any) -> None:
+        """UnsupportedError, with the reason, unless `call` can run this model as it is."""
+        raise UnsupportedError(f"xframe does not run whole models of {self.title} yet.")
+
+    def model_dtype(self, model: Any) -> str:
+        """The narrowest float type of a whole model's numbers and arithmetic; float32 where it has none."""
+        raise NotImplementedError
+
+    def call(self, model: Any, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Every output of a whole model at inference, as it is and by its own call, from zero states.
+
+        Its mode, its states and the random numbers of the framework are what they were afterwards.
+
+        Args:
+            model: one that `check_runs` does not refuse.
+            x: (batch, ...), of floats, which become the model's type, or of whole numbers.
+
+        Returns:
+            What it puts out, by the way to each part: ``output``, ``output[0]``, ``output['y']``.
+        """
+        raise NotImplementedError
+
     def settings(self) -> Iterator[Setting]:
         """What the framework is set to in this process, as far as that changes numbers."""
         yield from ()

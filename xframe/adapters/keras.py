@@ -650,6 +650,40 @@ class KerasAdapter(Adapter):
     def tensors(self, layer: Any) -> Mapping[str, Callable[[], np.ndarray]]:
         return {variable.path: partial(self._array, variable) for variable in layer.weights}
 
+    # ---- Whole models.
+
+    def check_runs(self, model: Any) -> None:
+        if not isinstance(model, self._keras.layers.Layer):
+            raise UnsupportedError("A list of Keras layers is no model; make it a keras.Sequential.")
+        if not model.built:
+            raise SpecError(f"The Keras model {model.name!r} has no weights yet; call it on data first.")
+
+    def model_dtype(self, model: Any) -> str:
+        from xframe.noise import ROUNDOFF
+
+        kinds = {str(one.compute_dtype) for one in model._flatten_layers()}
+        return max(kinds & set(ROUNDOFF), key=lambda kind: ROUNDOFF[kind], default="float32")
+
+    def call(self, model: Any, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        from xframe.programs import leaves
+
+        kept = [(variable, self._keras.ops.copy(variable.value)) for variable in model.non_trainable_variables]
+        try:
+            self._forget(model)
+            for name, value in leaves(model(self._keras.ops.convert_to_tensor(x), training=False)):
+                array = self._keras.ops.convert_to_numpy(value)
+                yield name, array.astype("float32") if str(array.dtype) == "bfloat16" else array
+        finally:
+            for variable, value in kept:
+                variable.assign(value)
+
+    def _forget(self, model: Any) -> None:
+        """Set the states that its stateful layers keep to zero."""
+        for one in model._flatten_layers():
+            for state in self._keras.tree.flatten(getattr(one, "states", None) or []):
+                if hasattr(state, "assign"):
+                    state.assign(self._keras.ops.zeros(state.shape, dtype=state.dtype))
+
     # ---- Weights.
 
     def dtype(self, layer: Any) -> str:

@@ -252,6 +252,41 @@ class TorchAdapter(Adapter):
         buffers = {n: b for n, b in module.named_buffers(recurse=False) if n not in module._non_persistent_buffers_set}
         return {**dict(module.named_parameters(recurse=False)), **buffers}
 
+    def is_model(self, model: Any) -> bool:
+        """See `Adapter.is_model`: a module without a forward of its own, such as a ModuleDict, only holds layers."""
+        return type(model).forward is not self._torch.nn.Module.forward
+
+    def check_runs(self, model: Any) -> None:
+        if not self.is_model(model):
+            raise UnsupportedError(f"{_title(model)} has no forward.")
+
+    def model_dtype(self, model: Any) -> str:
+        from xframe.noise import ROUNDOFF
+
+        kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in self._floating(model)}
+        return max(kinds & set(ROUNDOFF), key=lambda kind: ROUNDOFF[kind], default="float32")
+
+    def call(self, model: Any, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        from xframe.programs import leaves
+
+        torch = self._torch
+        like = next(self._floating(model), None)
+        given = torch.as_tensor(x.copy())
+        if like is not None:
+            given = given.to(like) if given.is_floating_point() else given.to(like.device)
+        with torch.no_grad(), torch.random.fork_rng(), _left_alone(torch, model):
+            model.eval()
+            for name, value in leaves(model(given)):
+                if isinstance(value, torch.nn.utils.rnn.PackedSequence):
+                    value, _ = torch.nn.utils.rnn.pad_packed_sequence(value, batch_first=True)
+                if isinstance(value, torch.Tensor):
+                    yield name, self._array(value)
+
+    def _floating(self, model: Any) -> Iterator[Any]:
+        """Its parameters and buffers that are floats."""
+        tensors = (*model.parameters(), *model.buffers())
+        return (tensor for tensor in tensors if tensor.is_floating_point())
+
     def dtype(self, layer: Any) -> str:
         kinds = {str(p.dtype).removeprefix("torch.") for p in layer.parameters()}
         return one_dtype(kinds, f"The {type(layer).__name__} layer")
@@ -500,6 +535,24 @@ def _evaluating(layer: Any) -> Iterator[None]:
         yield
     finally:
         layer.train(before)
+
+
+@contextmanager
+def _left_alone(torch: Any, model: Any) -> Iterator[None]:
+    """Let a model be as it was before: modes, attributes such as kept states, and the numbers of its buffers."""
+    held = [each for module in model.modules() for each in (vars(module), module._parameters, module._buffers)]
+    attributes = [(each, dict(each)) for each in held]
+    numbers = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
+    try:
+        yield
+    finally:
+        for each, before in attributes:
+            each.clear()
+            each.update(before)
+        with torch.no_grad():
+            for tensor, kept in numbers:
+                if not torch.equal(tensor, kept):
+                    tensor.copy_(kept)
 
 
 class _Lazy(Mapping[str, "np.ndarray"]):

@@ -41,6 +41,7 @@ class Checking:
         path: the file.
         status: ``equivalent``, ``different`` or ``inconclusive``.
         reason: one sentence, or a few where the cause is known.
+        scope: what was judged, see `xframe.scope`.
         baseline: what the file holds.
         frameworks: short names of the frameworks that were checked.
         not_compared: by framework that was left out, why.
@@ -56,6 +57,7 @@ class Checking:
     path: Path
     status: str
     reason: str
+    scope: str
     baseline: Baseline
     frameworks: tuple[str, ...]
     not_compared: Mapping[str, str]
@@ -237,6 +239,7 @@ def _checked(
         path=path,
         status=status,
         reason=reason,
+        scope="layers",
         baseline=baseline,
         frameworks=tuple(one.name for one in adapters),
         not_compared=dict(left_out),

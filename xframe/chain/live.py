@@ -65,6 +65,8 @@ def run_model(model: Any, x: np.ndarray) -> np.ndarray:
 
 
 def _single(adapter: Adapter, layer: Any) -> Chain:
+    if adapter.is_model(layer) and [name for name, _ in adapter.layers(layer)] != [""]:
+        raise UnsupportedError(f"{type(layer).__name__} is code of its author's own, which is not read yet.")
     spec = adapter.spec(layer)
     if isinstance(spec, Recurrent):
         if spec.form == "cell":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from xframe.chain.kinds import KINDS
 from xframe.errors import SpecError
 from xframe.masks import check_mask
 
-__all__ = ["noise", "probe", "run"]
+__all__ = ["altered", "noise", "probe", "run"]
 
 # As in xframe.noise: perturbations finer than the first are made that large and scaled down, unless they grow beyond the second.
 _FINEST = 2.0**-40
@@ -44,6 +45,13 @@ def run(
     if mask is not None:
         check_mask(mask, x)
     return _through(chain, x, mask, dtype or (x.dtype.name if x.dtype.kind == "f" else "float32"), Exact())
+
+
+def altered(chain: Chain, x: np.ndarray, at: int, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """What a chain puts out in float64, if what its step number ``at`` puts out were changed."""
+    before, after = (replace(chain, steps=steps) for steps in (chain.steps[: at + 1], chain.steps[at + 1 :]))
+    y, mask = _through(before, _checked(chain, x), None, "float64", Exact())
+    return _through(after, change(y), mask, "float64", Exact())[0]
 
 
 def _checked(chain: Chain, x: np.ndarray) -> np.ndarray:

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from xframe import noise
-from xframe.adapters import adapter_of
+from xframe.adapters import adapter_of, is_layer
 from xframe.comparison import fitting, most_called, told_of_masks, unlike
-from xframe.diagnosis.between import between
 from xframe.diagnosis.evidence import Evidence, computed, is_recording, mask_kind, recorded, recording
 from xframe.diagnosis.explaining import Known, explain
 from xframe.diagnosis.record import Diagnoses, Diagnosis
@@ -28,7 +27,7 @@ from xframe.probe import Probe, draw_input
 from xframe.recognition import Choices, recognise
 from xframe.reference import Given, Outputs
 from xframe.spec import Dense, Layer, Recurrent
-from xframe.verification import agreed, compared, paired, sides, unknown, whole_models
+from xframe.verification import agreed, compared, judged, paired, sides
 
 __all__ = ["diagnose", "diagnosed", "of_units", "ran"]
 
@@ -71,7 +70,7 @@ def diagnose(
         return _with_recording(a, recording(b), choices, rerun)
     if rerun is not None:
         raise SpecError("rerun goes with recorded outputs; layers are run again as they are.")
-    if _is_layer(a) and _is_layer(b):
+    if is_layer(a) and is_layer(b):
         return _of_layers(a, b, Probe(batch, steps, seed), mask)
     if mask is not None:
         raise SpecError("mask goes with two layers; leave it out.")
@@ -132,7 +131,7 @@ def _one_layer(a: Any, mask: str | None, choices: Choices | None) -> tuple[Layer
     """The one layer that a recording is of: its spec, which takes such masks, its parameters, and its name."""
     if _is_known(a):
         return _taking(a[0], mask), Parameters(a[0], a[1]), "the layer"
-    if _is_layer(a):
+    if is_layer(a):
         adapter = adapter_of(a)
         return adapter.spec(a, mask), adapter.parameters(a), adapter.title
     if isinstance(a, str | Path):
@@ -165,20 +164,6 @@ def _is_known(side: Any) -> bool:
 
 
 # ---- Two layers.
-
-
-def _is_layer(side: Any) -> bool:
-    """Whether a side is one native layer, and not a model or a file."""
-    if isinstance(side, str | Path):
-        return False
-    adapter = adapter_of(side)
-    try:
-        adapter.spec(side)
-    except UnsupportedError:
-        if [name for name, _ in adapter.layers(side)] == [""]:
-            raise
-        return False
-    return True
 
 
 def _of_layers(a: Any, b: Any, probe: Probe, mask: str | None) -> Diagnosis:
@@ -228,27 +213,26 @@ def ran(subject: Subject, given: Given, dtype: str) -> Evidence:
 
 def _of_models(a: Any, b: Any, choices: Choices | None, seed: int) -> Diagnosis | Diagnoses:
     first, second = sides(a, b, choices)
-    for side in (first, second):
-        if not side.units:
-            raise SpecError(f"{side.name} has no recurrent or dense layer that could be compared{side.why}.")
+    verified = judged(first, second, seed=seed)
     couples, alone_a, alone_b, _ = paired(first.units, second.units)
     parts = tuple(
         of_units(one, other, [unit for unit in first.units if unit is not one], seed) for one, other in couples
     )
     alone = [f"{unit.name} of {side.name}" for side, units in ((first, alone_a), (second, alone_b)) for unit in units]
-    alike = not alone and all(part.status == "equivalent" for part in parts)
-    whole = whole_models(first, second, alike, seed)
-    notes, found = [*first.notes, *second.notes], None
-    if isinstance(whole, str):
-        notes.append(unknown(whole))
-    elif whole is not None:
-        found = between(whole, first.name, second.name)
-        notes += [] if alike else [f"Between the layers, {slip}." for slip in whole.slips if slip.off.differs]
-    if len(parts) == 1 and not alone and found is None:
-        return replace(parts[0], notes=(*parts[0].notes, *notes))
-    notes = [*(f"{name} has no partner of its shape in the other." for name in alone), *notes]
+    notes, found = list(verified.notes), verified.between
+    if verified.whole is not None and found is None:
+        notes += [f"Between the layers, {slip}." for slip in verified.whole.slips if slip.off.differs]
     every = parts if found is None else (*parts, found)
-    return Diagnoses(*_together(every, alone), first.name, second.name, every, tuple(notes))
+    status, reason = _together(every, alone)
+    if status == "equivalent" and not verified:
+        # What no layer shows: other tensors, or a whole that was not judged.
+        status = "unexplained" if verified.status == "different" else "inconclusive"
+        reason = verified.reason
+    if len(parts) == 1 and not alone and found is None:
+        same = parts[0].status == status
+        return replace(parts[0], status=status, reason=parts[0].reason if same else reason, notes=(*parts[0].notes, *notes))
+    notes = [*(f"{name} has no partner of its shape in the other." for name in alone), *notes]
+    return Diagnoses(status, reason, first.name, second.name, every, tuple(notes))
 
 
 def of_units(one: Any, other: Any, others: Sequence[Any], seed: int) -> Diagnosis:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from xframe.adapters import title_of
 from xframe.report import diagnosis, figures
-from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_text
+from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_text, verdict
 
 if TYPE_CHECKING:
     from xframe.baseline import Baseline, Checking, Recording
@@ -25,7 +25,7 @@ def recording(r: Recording) -> Iterator[Block]:
         yield Paragraph("What the frameworks at hand put out, against the NumPy reference that is recorded:")
         yield from _checks(r.checks, r.baseline)
     yield Items((*_power(r.power), *_left_out(r.not_compared), *r.notes, f"Environment: {_versions(r.environment)}."))
-    yield Paragraph(f"VERDICT: {r.status}. {r.reason}", strong=True)
+    yield verdict(r.status, r.reason)
 
 
 def checking(c: Checking) -> Iterator[Block]:
@@ -39,7 +39,7 @@ def checking(c: Checking) -> Iterator[Block]:
         yield Heading(f"Why it differs: {c.diagnosis.b}")
         yield Paragraph(c.diagnosis.reason)
         yield from diagnosis.explained(c.diagnosis)
-    yield Paragraph(f"VERDICT: {c.status}. {c.reason}", strong=True)
+    yield verdict(c.status, c.reason, c.scope)
 
 
 def _versions(environment: Any) -> str:

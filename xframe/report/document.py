@@ -13,7 +13,7 @@ from xframe.counts import Count
 from xframe.explanation import Explanation
 from xframe.layout import Native
 from xframe.report import baseline, diagnosis, doctor, figures, files, run
-from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_text
+from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_text, verdict
 from xframe.spec import plural
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _verdict(v: Verdict) -> Iterator[Block]:
     if v.diagnosis is not None:
         yield Heading("Why they differ")
         yield from _why(v)
-    yield Paragraph(f"VERDICT: {v.status}. {v.reason}", strong=True)
+    yield verdict(v.status, v.reason, v.scope)
 
 
 def _why(v: Verdict) -> Iterator[Block]:
@@ -268,7 +268,7 @@ def _suite(s: Suite) -> Iterator[Block]:
     if s.first_wrong is not None and s.first_wrong.diagnosis is not None:
         yield Heading(f"Why the first that differs does: {s.first_wrong.model}")
         yield from _why(s.first_wrong)
-    yield Paragraph(f"VERDICT: {s.status}. {s.reason}", strong=True)
+    yield verdict(s.status, s.reason, s.scope)
 
 
 def _by_value(s: Suite) -> Iterator[Block]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from xframe.report import diagnosis
-from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_text
+from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_text, verdict
 from xframe.spec import plural
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def verification(v: Verification) -> Iterator[Block]:
     notes = dict.fromkeys(note for pair in v.pairs for note in pair.notes)
     yield Items((*notes, *v.notes))
     if v.whole is not None:
-        yield Heading("What runs between the layers")
+        yield Heading("The whole models")
         yield from _between(v.whole)
     for pair in v.first_wrong:
         assert pair.diagnosis is not None
@@ -117,7 +117,7 @@ def verification(v: Verification) -> Iterator[Block]:
         yield Heading("Why the whole models differ")
         yield Paragraph(v.between.reason)
         yield from diagnosis.explained(v.between)
-    yield Paragraph(f"VERDICT: {v.status}. {v.reason}", strong=True)
+    yield verdict(v.status, v.reason, v.scope)
 
 
 def _between(whole: Whole) -> Iterator[Block]:
@@ -137,13 +137,12 @@ def _between(whole: Whole) -> Iterator[Block]:
     if rows:
         yield Table(headers, rows, frozenset(headers[-2:]))
     yield Items(tuple(f"{text[0].upper()}{text[1:]}." for text in whole.lacking))
-    if whole.off is None:
-        why = whole.reason if whole.status == "inconclusive" else "layers differ, so that the whole models were not run"
-        yield Paragraph(f"{why[0].upper()}{why[1:]}.")
+    if whole.off is None or not whole.inputs:
+        yield Paragraph(f"{whole.reason[0].upper()}{whole.reason[1:]}.")
     else:
         yield Paragraph(
-            f"The outputs of the whole models differ by {whole.off.max_abs:.1e}, {ratio_text(whole.off.noise_ratio)} times the "
-            "rounding noise."
+            f"On {plural(whole.inputs, 'input')}, the outputs of the whole models differ by {whole.off.max_abs:.1e}, "
+            f"{ratio_text(whole.off.noise_ratio)} times the rounding noise."
         )
 
 
@@ -174,7 +173,7 @@ def conversion(c: Conversion) -> Iterator[Block]:
     yield Items(tuple(f"Left out, as you said: {name}." for name in c.left_out))
     yield Items(c.warnings)
     yield Paragraph(f"Environment: {', '.join(f'{name} {text}' for name, text in c.environment.items())}.")
-    yield Paragraph(f"VERDICT: {c.status}. {c.reason}", strong=True)
+    yield verdict(c.status, c.reason)
 
 
 def _fates(piece: Piece) -> Iterator[str]:

@@ -60,7 +60,9 @@ def _write(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
-def _head(command: str, status: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+def _head(
+    command: str, status: str, environment: Mapping[str, str] | None = None, scope: str | None = None
+) -> dict[str, Any]:
     import platform
 
     basic = {"python": platform.python_version(), "platform": platform.platform()}
@@ -69,6 +71,7 @@ def _head(command: str, status: str, environment: Mapping[str, str] | None = Non
         "version": __version__,
         "command": command,
         "status": status,
+        **({} if scope is None else {"scope": scope}),
         "environment": dict(environment or basic),
     }
 
@@ -134,7 +137,7 @@ def _demonstration(d: Demonstration) -> dict[str, Any]:
 def _verdict(v: Verdict, diagnosed: bool = True) -> dict[str, Any]:
     layers = v.model.layers if isinstance(v.model, Sequential) else (v.model,)
     return {
-        **_head("compare", v.status, v.environment),
+        **_head("compare", v.status, v.environment, v.scope),
         "reason": v.reason,
         "layers": [
             {
@@ -204,7 +207,7 @@ def _number_or_null(number: float) -> float | None:
 
 def _suite(s: Suite) -> dict[str, Any]:
     return {
-        **_head("compare", s.status, s.verdicts[0].environment),
+        **_head("compare", s.status, s.verdicts[0].environment, s.scope),
         "reason": s.reason,
         "configurations": [_verdict(v, diagnosed=v is s.first_wrong) for v in s.verdicts],
         "left_out": dict(s.left_out),
@@ -252,7 +255,7 @@ def _reading(r: Reading) -> dict[str, Any]:
 
 def _verification(v: Verification) -> dict[str, Any]:
     return {
-        **_head("verify", v.status),
+        **_head("verify", v.status, scope=v.scope),
         "reason": v.reason,
         "a": v.a,
         "b": v.b,
@@ -288,6 +291,8 @@ def _whole(w: Whole, between: Diagnosis | None) -> dict[str, Any]:
         "options": [asdict(slip) for slip in w.slips],
         "lacking": list(w.lacking),
         "off": w.off and asdict(w.off),
+        "inputs": w.inputs,
+        "notes": list(w.notes),
         "diagnosis": None if between is None else _diagnosis(between),
     }
 
@@ -413,7 +418,7 @@ _WRITERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "Examination": lambda e: {**_head("doctor", e.status, e.environment), **doctor.fields(e)},
     "Recording": lambda r: {**_head("record", r.status, r.environment), **baseline.recording_fields(r)},
     "Checking": lambda c: {
-        **_head("check", c.status, c.environment),
+        **_head("check", c.status, c.environment, c.scope),
         **baseline.checking_fields(c),
         "diagnosis": None if c.diagnosis is None else _diagnosis(c.diagnosis),
     },

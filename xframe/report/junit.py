@@ -175,6 +175,7 @@ def _suite_element(suite: _Suite, name: str, number: int) -> ET.Element:
     )
     properties = ET.SubElement(element, "properties")
     about = {"xframe": suite.content["version"], **suite.content["environment"], **suite.content.get("probe", {})}
+    about |= {name: suite.content[name] for name in ("scope",) if name in suite.content}
     properties.extend(_element("property", name=key, value=value) for key, value in about.items())
     keys = [f"{case.classname}, {case.name}" for case in suite.cases]
     for case, key, unique in zip(suite.cases, keys, numbered(keys), strict=True):
