@@ -136,7 +136,7 @@ def _rounding(key: Key, mine: Parameters, theirs: Parameters, dtype: str, narrow
     folded = max(map(len, both)) > 1
     allowed = np.zeros(1)
     if narrowed:
-        each = [sum((_narrowing(part, dtype) for part in parts), np.zeros(1)) for parts in both]
+        each = [sum((noise.narrowing(part, dtype) for part in parts), np.zeros(1)) for parts in both]
         # A number that was rounded up to a power of two is where numbers begin to lie further apart. In which order two biases
         # were rounded and added is not known.
         allowed = (np.maximum if folded else np.minimum)(*each)
@@ -151,12 +151,6 @@ def _parts(key: Key, params: Parameters) -> list[np.ndarray]:
     other = key._replace(role="recurrent_bias")
     folded = key.role == "bias" and folds(params.spec, key) and other in params and bool(np.any(params[other]))
     return [params.get(part, np.zeros(1)) for part in ([key, other] if folded else [key])]
-
-
-def _narrowing(block: np.ndarray, dtype: str) -> np.ndarray:
-    """By how much numbers may change on their way to a narrower type: to one of 16 bits often by way of float32."""
-    ways = ["float32", dtype] if dtype.endswith("16") else [dtype]
-    return sum((noise.rounding(block, way) for way in ways), np.zeros(1))
 
 
 def judge(

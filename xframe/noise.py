@@ -57,6 +57,7 @@ __all__ = [
     "drifts",
     "growth",
     "measure",
+    "narrowing",
     "ratio",
     "rounding",
     "underflow",
@@ -101,6 +102,12 @@ def rounding(values: np.ndarray, dtype: str) -> np.ndarray:
     """By how much each number may at most change when it is rounded to a float type, whose numbers are twice as far apart."""
     _, exponent = np.frexp(values.astype(np.float64))
     return np.maximum((values != 0) * np.ldexp(ROUNDOFF[dtype], exponent - 1), LEAST[dtype])
+
+
+def narrowing(values: np.ndarray, dtype: str) -> np.ndarray:
+    """By how much each number may change on its way to a narrower float type: to one of 16 bits often by way of float32."""
+    ways = ("float32", dtype) if dtype in ("float16", "bfloat16") else (dtype,)
+    return sum((rounding(values, way) for way in ways), np.zeros(1))
 
 
 @dataclass(frozen=True)

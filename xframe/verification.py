@@ -435,7 +435,8 @@ class _Side:
     ``kind`` is ``keras`` or ``torch``, whose order of axes it has, or empty where that is not known; ``extent`` is the widest scope
     in which it can be judged; ``chain`` gives all that it runs, or an error that says why that is not known, and ``program`` what
     can be run though it is not understood, or an error; ``alone`` says that it is one layer and no model; ``graph`` that single
-    numbers and whole numbers may be constants of what it runs, such as shapes, and no weights.
+    numbers and whole numbers may be constants of what it runs, such as shapes, and no weights; ``types`` are the float types of
+    ``others`` as they are stored, where that is known: NumPy reads bfloat16 as float32.
     """
 
     name: str
@@ -449,6 +450,7 @@ class _Side:
     kind: str = ""
     why: str = ""
     graph: bool = False
+    types: Mapping[str, str] = field(default_factory=dict)
 
 
 def sides(a: Any, b: Any, choices: Choices | None) -> tuple[_Side, _Side]:
@@ -498,7 +500,8 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
     extent = "model" if file.format == "onnx" or file.config is not None else "weights"
     program = partial(_file_program, file)
     chain, graph = partial(chain_of, found), file.format == "onnx"
-    return _Side(str(path), units, others, notes, extent, chain, program, alone, kind, why, graph)
+    types = {name: file.tensors[name].dtype for name in others}
+    return _Side(str(path), units, others, notes, extent, chain, program, alone, kind, why, graph, types)
 
 
 def _file_program(file: ModelFile) -> Program:
@@ -520,7 +523,7 @@ def _model_side(model: Any) -> _Side:
             others |= {f"{name}/{own}": array for own, array in adapter.tensors(layer).items()}
             continue
         params = _Lazy(partial(adapter.parameters, layer))
-        units += _units(name or type(layer).__name__, [list(_apart(spec, params, (), adapter.dtype(layer)))])
+        units += _units(name or type(layer).__name__, [list(_apart(spec, params, (), *adapter.types(layer)))])
     alone = [name for name, _ in adapter.layers(model)] == [""]
     return _Side(
         f"{adapter.title} {type(model).__name__}",
@@ -791,14 +794,14 @@ def _same_numbers(a: _Side, b: _Side) -> _Others:
         if named and _plain(array):
             # Few numbers are the same in many tensors by chance: where names tell, they decide.
             match: str | None = named[0]
-            if not _equal(a, b, array, rest[named[0]]):
+            if not _equal(a, b, (name, array), (named[0], rest[named[0]])):
                 differing.append(
                     f"{name} is {_shown(array)} in the first model and {_shown(rest[named[0]])} in the second"
                 )
                 del rest[named[0]]
                 continue
         else:
-            fits = (n for n, other in rest.items() if _may_be(role, _role(n)) and _equal(a, b, array, other))
+            fits = (n for n in rest if _may_be(role, _role(n)) and _equal(a, b, (name, array), (n, rest[n])))
             match = next(fits, None)
         if match is None:
             alone.append(name)
@@ -850,15 +853,25 @@ def _may_be(role: str, other: str) -> bool:
     return not role or not other or role == other
 
 
-def _equal(a: _Side, b: _Side, one: np.ndarray, other: np.ndarray) -> bool:
+def _equal(a: _Side, b: _Side, mine: tuple[str, np.ndarray], theirs: tuple[str, np.ndarray]) -> bool:
     """Whether two arrays hold the same numbers, in the order of axes of each side, up to the rounding of the narrower."""
+    (name, one), (other_name, other) = mine, theirs
     if one.dtype.kind != "f" or other.dtype.kind != "f":
         return one.shape == other.shape and bool(np.array_equal(one, other))
-    u = max(np.finfo(array.dtype).eps for array in (one, other)) if one.dtype != other.dtype else 0.0
+    kinds = a.types.get(name, one.dtype.name), b.types.get(other_name, other.dtype.name)
+    narrow = _narrowest(kinds) if kinds[0] != kinds[1] else ""
     return any(
-        turned.shape == other.shape and np.allclose(turned, other, rtol=float(u), atol=0.0)
+        turned.shape == other.shape and _rounded(turned, other, narrow)
         for turned in _turned(a.kind, b.kind, one, other)
     )
+
+
+def _rounded(one: np.ndarray, other: np.ndarray, narrow: str) -> bool:
+    """Whether two arrays of one shape are equal, but for right rounding to a narrower type, if there is one."""
+    if not narrow or not np.isfinite(one).all():
+        return bool(np.array_equal(one, other))
+    allowed = noise.narrowing(np.minimum(np.abs(one), np.abs(other)), narrow)
+    return bool(np.all(np.abs(one.astype(np.float64) - other) <= allowed))
 
 
 def _turned(kind: str, other_kind: str, one: np.ndarray, other: np.ndarray) -> Iterator[np.ndarray]:
