@@ -157,9 +157,9 @@ def plan(chain: Chain, reserved: Collection[str] = ()) -> Plan:
     for step in chain.steps:
         if step.dtype in ("float16", "bfloat16") and step.dtype != dtype:
             raise UnsupportedError(
-                f"The step {called(step.name)} computes in {step.dtype}, and what is written would compute in {dtype}, which "
-                "holds all numbers; give the model one float type (in Keras: build it with dtype='float32' and call "
-                "set_weights with its weights) and convert that."
+                f"The step {called(step.name)} computes in {step.dtype}, and what is written would compute in {dtype}; make it a "
+                f"model of {dtype} first (in Keras: build it with dtype='{dtype}' and give it these weights with set_weights; in "
+                f"PyTorch: model.to(torch.{dtype})) and convert that."
             )
     return Plan(tuple(parts), tuple(shapes), dtype)
 
