@@ -90,4 +90,6 @@ def test_the_figures_that_take_long_are_there() -> None:
         "scripts/findings.py",  # held against the README by test_findings.py
         *(str(path.relative_to(ROOT)) for path in (ROOT / "scripts").glob("bench_*.py")),
     }
-    assert all(any(word in body for word in ("ratio", "largest", "median", "off by", "cases")) for body in slow.values())
+    assert all(
+        any(word in body for word in ("ratio", "largest", "median", "off by", "cases")) for body in slow.values()
+    )

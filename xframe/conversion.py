@@ -251,6 +251,7 @@ def one_layer(found: Findings, layer: FoundLayer) -> Chain:
         spec,
         partial(reading.blocks, file),
         layer.tensors,
+        dtype=layer.computes,
     )
     time = (None,) if recurrent else ()
     return Chain((step,), (*time, reading.spec.input_size), layer.name)

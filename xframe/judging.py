@@ -142,26 +142,31 @@ def beside(
     first, second = mine.effective(), theirs.effective()
     for key in first | second:
         one, other = first.get(key, np.zeros(1)), second.get(key, np.zeros(1))
-        # Roundings that a right transfer makes: of a sum of two biases, and of every number if the dtype is narrower.
-        allowed = np.zeros(1)
-        if _is_folded(key, mine) or _is_folded(key, theirs):
-            allowed = allowed + np.maximum(np.abs(one), np.abs(other))
-        if narrowed:
-            allowed = allowed + np.maximum(_magnitude(key, mine), _magnitude(key, theirs))
-        wrong = np.abs(one.astype(np.float64) - other) > noise.ROUNDOFF[dtype] * allowed
+        wrong = np.abs(one.astype(np.float64) - other) > _rounding(key, mine, theirs, dtype, narrowed)
         yield key, one, other, wrong
 
 
-def _is_folded(key: Key, params: Parameters) -> bool:
-    """Whether an effective bias is the sum of two that are not zero."""
+def _rounding(key: Key, mine: Parameters, theirs: Parameters, dtype: str, narrowed: bool) -> np.ndarray:
+    """By how much a right transfer may change an effective block, see `difference`."""
+    both = [_parts(key, one) for one in (mine, theirs)]
+    folded = max(map(len, both)) > 1
+    allowed = np.zeros(1)
+    if narrowed:
+        each = [sum((noise.narrowing(part, dtype) for part in parts), np.zeros(1)) for parts in both]
+        # A number that was rounded up to a power of two is where numbers begin to lie further apart. In which order two biases
+        # were rounded and added is not known.
+        allowed = (np.maximum if folded else np.minimum)(*each)
+    if folded:
+        sums = [np.abs(sum(part.astype(np.float64) for part in parts)) for parts in both]
+        allowed = allowed + noise.rounding(np.maximum(*sums), dtype)
+    return allowed
+
+
+def _parts(key: Key, params: Parameters) -> list[np.ndarray]:
+    """What an effective block is made of: both biases, where it is the sum of two that are not zero."""
     other = key._replace(role="recurrent_bias")
-    return key.role == "bias" and folds(params.spec, key) and other in params and bool(np.any(params[other]))
-
-
-def _magnitude(key: Key, params: Parameters) -> np.ndarray:
-    """The size of what an effective block is made of: of both biases, where it is their sum."""
-    parts = [key, key._replace(role="recurrent_bias")] if _is_folded(key, params) else [key]
-    return sum((np.abs(params[part]) for part in parts if part in params), np.zeros(1))
+    folded = key.role == "bias" and folds(params.spec, key) and other in params and bool(np.any(params[other]))
+    return [params.get(part, np.zeros(1)) for part in ([key, other] if folded else [key])]
 
 
 def judge(

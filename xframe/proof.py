@@ -21,7 +21,7 @@ from xframe.judging import LIMIT
 from xframe.mistakes import parameter_mistakes
 from xframe.packing import Parameters
 from xframe.writers import opened
-from xframe.writers.base import plan
+from xframe.writers.base import computed_in
 
 __all__ = ["Trial", "check_understood", "power", "trials"]
 
@@ -53,10 +53,10 @@ def check_understood(model: Any, chain: Chain) -> None:
     """
     if any(getattr(step.spec, "stateful", False) for step in chain.steps):
         return
-    dtype = plan(chain).dtype
+    dtype = computed_in(chain)
     for size in sizes(chain):
         x, clean, deviation = probed(chain, size, dtype)
-        got = run_model(model, x.astype(dtype) if x.dtype.kind == "f" else x)
+        got = run_model(model, x.astype(dtype) if dtype != "bfloat16" and x.dtype.kind == "f" else x)
         ratio = noise.ratio(got, clean, deviation).max() if got.shape == clean.shape else np.inf
         if not ratio <= LIMIT:
             raise UnsupportedError(

@@ -217,13 +217,16 @@ def judged(
             else pair
             for i, pair in enumerate(pairs)
         )
-    notes = [*first.notes, *second.notes, *_manners(first, second), *others.notes]
+    narrow = list(_narrow_types(couples))
+    notes = [*first.notes, *second.notes, *_manners(first, second), *narrow, *others.notes]
     if isinstance(whole, Whole):
         notes += whole.notes
     found = _Found(pairs, others, only_a, () if subset else only_b, whole)
     status, reason = _concluded(found)
     if status == "equivalent" and wider(asked, widest):
         status, reason = "inconclusive", f"{reason} The scope {asked} was asked for, but {_why(first, second, subset)}."
+    if status == "equivalent" and any(one.numerics != other.numerics for one, other in couples):
+        reason = " ".join((reason, *narrow))
     ends = _judged_were(asked, first, second, found) if status == "equivalent" else ""
     return Verification(
         first.name,
@@ -247,6 +250,19 @@ def _manners(first: _Side, second: _Side) -> Iterator[str]:
         yield from manners(subjects, None)
 
 
+def _narrow_types(couples: Sequence[tuple[_Unit, _Unit]]) -> Iterator[str]:
+    """The layers that are not of float32 or wider on both sides: in which types they are, and in which they were judged."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for one, other in couples:
+        narrow = _narrowest([one.numerics, other.numerics])
+        if narrow in ("float16", "bfloat16"):
+            groups.setdefault((one.type, other.type, narrow), []).append(one.name)
+    for (mine, theirs, narrow), names in groups.items():
+        which = f"{', '.join(names[:_TOLD])}{f' and {len(names) - _TOLD} more' if len(names) > _TOLD else ''}"
+        types = f"{mine} in both models" if mine == theirs else f"{mine} in the first model and {theirs} in the second"
+        yield f"Judged in the rounding noise of {narrow}: {which}, {types}."
+
+
 def _told(pair: Pair, one: _Unit, other: _Unit, units: Sequence[_Unit], seed: int) -> Pair:
     """The pair with what finds out why, where it differs."""
 
@@ -260,9 +276,7 @@ def _told(pair: Pair, one: _Unit, other: _Unit, units: Sequence[_Unit], seed: in
 
 def whole_models(first: _Side, second: _Side, right_padded: bool, seed: int) -> Whole | str:
     """Both whole models run, and what runs between their layers; or why that could not be judged, as the end of a sentence."""
-    dtype = _narrowest(
-        reading.dtype for side in (first, second) for unit in side.units for reading in unit.readings[:1]
-    )
+    dtype = _narrowest(unit.numerics for side in (first, second) for unit in side.units)
     chains: list[Chain | None] = []
     why: list[str] = []
     for side in (first, second):
@@ -417,8 +431,9 @@ def _why(first: _Side, second: _Side, subset: bool) -> str:
 class _Reading:
     """One way to understand a unit.
 
-    ``open`` are options that the side does not say, so that they may be taken from the other one; ``undecided`` those in which
-    this reading is one of several; ``assumed`` are sentences about what else was taken for granted.
+    ``dtype`` is the type of its numbers, ``computes`` that of its arithmetic, if another; ``open`` are options that the side does
+    not say, so that they may be taken from the other one; ``undecided`` those in which this reading is one of several;
+    ``assumed`` are sentences about what else was taken for granted.
     """
 
     spec: Layer
@@ -427,6 +442,12 @@ class _Reading:
     open: tuple[str, ...] = ()
     undecided: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
+    computes: str = ""
+
+    @property
+    def numerics(self) -> str:
+        """The float type of its arithmetic."""
+        return self.computes or self.dtype
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -453,6 +474,17 @@ class _Unit:
     def shapes(self) -> set[tuple[Any, ...]]:
         return {reading.shape for reading in self.readings}
 
+    @property
+    def numerics(self) -> str:
+        """The float type of its arithmetic."""
+        return self.readings[0].numerics
+
+    @property
+    def type(self) -> str:
+        """Its float types, in words."""
+        dtype = self.readings[0].dtype
+        return f"of {dtype}" if self.numerics == dtype else f"computing in {self.numerics} on weights of {dtype}"
+
 
 @dataclass(frozen=True)
 class _Side:
@@ -462,7 +494,8 @@ class _Side:
     scope in which it can be judged; ``chain`` gives all that it runs, or an error that says why that is not known, and
     ``program`` what can be run though it is not understood, or an error; ``alone`` says that it is one layer and no model;
     ``graph`` that single numbers and whole numbers may be constants of what it runs, such as shapes, and no weights; ``native``
-    is what is live.
+    is what is live; ``types`` are the float types of ``others`` as they are stored, where that is known: NumPy reads bfloat16 as
+    float32.
     """
 
     name: str
@@ -477,6 +510,7 @@ class _Side:
     why: str = ""
     graph: bool = False
     native: Any = field(default=None, repr=False)
+    types: Mapping[str, str] = field(default_factory=dict)
 
 
 def sides(a: Any, b: Any, choices: Choices | None) -> tuple[_Side, _Side]:
@@ -512,7 +546,7 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
         for reading in layer.readings:
             dtype = _narrowest(file.tensors[name].dtype for name in reading.tensors.values())
             params = _Lazy(partial(reading.parameters, file))
-            whole = _Reading(reading.spec, params, dtype, reading.open, layer.undecided)
+            whole = _Reading(reading.spec, params, dtype, reading.open, layer.undecided, computes=layer.computes)
             split.append(list(_split(replace(whole, assumed=tuple(_assumed(layer, reading, choices))))))
         units += _units(layer.name, split)
     others = {
@@ -527,7 +561,8 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
     extent = "model" if file.format == "onnx" or file.config is not None else "weights"
     program = partial(_file_program, file)
     chain, graph = partial(chain_of, found), file.format == "onnx"
-    return _Side(str(path), units, others, notes, extent, chain, program, alone, kind, why, graph)
+    types = {name: file.tensors[name].dtype for name in others}
+    return _Side(str(path), units, others, notes, extent, chain, program, alone, kind, why, graph, types)
 
 
 def _file_program(file: ModelFile) -> Program:
@@ -549,12 +584,13 @@ def _model_side(model: Any) -> _Side:
             continue
         called = name or type(layer).__name__
         params = _Lazy(partial(adapter.parameters, layer))
-        split = [list(_split(_Reading(spec, params, adapter.dtype(layer))))]
+        dtype, computes = adapter.types(layer)
+        split = [list(_split(_Reading(spec, params, dtype, computes=computes)))]
         activation = _activation(adapter, layer, spec)
         if activation != "linear":
             notes.append(f"The activation of {called} ({activation}) is taken as a step that runs behind the layer.")
-        # What a function of its own computes nobody else knows.
-        known = activation in ACTIVATIONS
+        # What a function of its own computes nobody else knows, and layers that mix two float types are run in whole models only.
+        known = activation in ACTIVATIONS and dtype == computes
         units += _units(called, split, cache(partial(_amiss, Subject(adapter, layer, called))) if known else None)
     alone = [name for name, _ in adapter.layers(model)] == [""]
     return _Side(
@@ -776,10 +812,9 @@ def astray(one: _Unit, other: _Unit, seed: int) -> tuple[str, str] | None:
 def _judged(one: _Unit, other: _Unit, first: _Reading, second: _Reading, seed: int) -> Pair:
     max_abs, where, _ = _parameters(first, second)
     a, b, notes = agreed(first, second)
-    narrow = _narrowest([first.dtype, second.dtype])
-    differ = apart(a, b, narrow, first.dtype != second.dtype)
+    differ = apart(a, b, _narrowest([first.dtype, second.dtype]), first.dtype != second.dtype)
     # What differs by more than rounding is judged as two functions, in which smaller differences show.
-    dtype = "float64" if differ else narrow
+    dtype = "float64" if differ else _narrowest([first.numerics, second.numerics])
     ratio, finite = _outputs(tried(a, b, differ, seed, dtype), b, dtype)
     pair = Pair(one.name, other.name, a[0], "equivalent", "", max_abs, where, ratio, notes)
     if differ and ratio <= LIMIT:
@@ -896,14 +931,14 @@ def _same_numbers(a: _Side, b: _Side) -> _Others:
         if named and _plain(array):
             # Few numbers are the same in many tensors by chance: where names tell, they decide.
             match: str | None = named[0]
-            if not _equal(a, b, array, rest[named[0]]):
+            if not _equal(a, b, (name, array), (named[0], rest[named[0]])):
                 differing.append(
                     f"{name} is {_shown(array)} in the first model and {_shown(rest[named[0]])} in the second"
                 )
                 del rest[named[0]]
                 continue
         else:
-            fits = (n for n, other in rest.items() if _may_be(role, _role(n)) and _equal(a, b, array, other))
+            fits = (n for n in rest if _may_be(role, _role(n)) and _equal(a, b, (name, array), (n, rest[n])))
             match = next(fits, None)
         if match is None:
             alone.append(name)
@@ -955,15 +990,25 @@ def _may_be(role: str, other: str) -> bool:
     return not role or not other or role == other
 
 
-def _equal(a: _Side, b: _Side, one: np.ndarray, other: np.ndarray) -> bool:
+def _equal(a: _Side, b: _Side, mine: tuple[str, np.ndarray], theirs: tuple[str, np.ndarray]) -> bool:
     """Whether two arrays hold the same numbers, in the order of axes of each side, up to the rounding of the narrower."""
+    (name, one), (other_name, other) = mine, theirs
     if one.dtype.kind != "f" or other.dtype.kind != "f":
         return one.shape == other.shape and bool(np.array_equal(one, other))
-    u = max(np.finfo(array.dtype).eps for array in (one, other)) if one.dtype != other.dtype else 0.0
+    kinds = a.types.get(name, one.dtype.name), b.types.get(other_name, other.dtype.name)
+    narrow = _narrowest(kinds) if kinds[0] != kinds[1] else ""
     return any(
-        turned.shape == other.shape and np.allclose(turned, other, rtol=float(u), atol=0.0)
+        turned.shape == other.shape and _rounded(turned, other, narrow)
         for turned in _turned(a.kind, b.kind, one, other)
     )
+
+
+def _rounded(one: np.ndarray, other: np.ndarray, narrow: str) -> bool:
+    """Whether two arrays of one shape are equal, but for right rounding to a narrower type, if there is one."""
+    if not narrow or not np.isfinite(one).all():
+        return bool(np.array_equal(one, other))
+    allowed = noise.narrowing(np.minimum(np.abs(one), np.abs(other)), narrow)
+    return bool(np.all(np.abs(one.astype(np.float64) - other) <= allowed))
 
 
 def _turned(kind: str, other_kind: str, one: np.ndarray, other: np.ndarray) -> Iterator[np.ndarray]:

@@ -193,6 +193,14 @@ class Adapter(ABC):
     def dtype(self, layer: Any) -> str:
         """The float type of its weights and arithmetic."""
 
+    def types(self, layer: Any) -> tuple[str, str]:
+        """The float types of its weights and of its arithmetic: one, but where a framework has layers that mix two.
+
+        Those are read and compared by their numbers, and not run, moved or copied by themselves.
+        """
+        dtype = self.dtype(layer)
+        return dtype, dtype
+
     @abstractmethod
     def clone(self, layer: Any, dtype: str) -> Any:
         """An independent layer with the same configuration and weights in another float type.
@@ -316,7 +324,7 @@ class Adapter(ABC):
         from xframe.packing import unpack
 
         spec = self.bare(layer)
-        self.dtype(layer)  # refuses what NumPy has no type for
+        self.types(layer)  # refuses what NumPy has no type for
         return unpack(self.packing_of(layer), spec, self.read(layer))
 
     def load(self, layer: Any, blocks: Mapping[Any, np.ndarray]) -> None:

@@ -738,9 +738,21 @@ class KerasAdapter(Adapter):
     # ---- Weights.
 
     def dtype(self, layer: Any) -> str:
+        return one_dtype({str(policy.name) for policy in self._policies(layer)}, _label(layer))
+
+    def types(self, layer: Any) -> tuple[str, str]:
+        """See `Adapter.types`. A mixed policy casts weights to 16 bits as it computes with them."""
+        policies = self._policies(layer)
+        if all(policy.variable_dtype == policy.compute_dtype for policy in policies):
+            return super().types(layer)
+        kinds = ({str(getattr(p, which)) for p in policies} for which in ("variable_dtype", "compute_dtype"))
+        weights, arithmetic = (one_dtype(each, _label(layer)) for each in kinds)
+        return weights, arithmetic
+
+    def _policies(self, layer: Any) -> list[Any]:
         chain = self._chain(layer)
         holders = [*chain.all, *(part for one in chain.layers for half in _halves(one) for part in _holders(half))]
-        return one_dtype({str(one.dtype_policy.name) for one in holders}, _label(layer))
+        return [one.dtype_policy for one in holders]
 
     def clone(self, layer: Any, dtype: str) -> Any:
         """See `Adapter.clone`. A stateful layer's clone begins with zero states."""

@@ -186,6 +186,9 @@ def _check_native(path: Path, baseline: Baseline, layer: Any) -> Checking:
     found = _checked(path, baseline, [adapter], {}, [(judged_on, *one) for one in natives.items()])
     own = tuple(_differences(spec, params, recorded, kind))
     found = replace(found, notes=(*found.notes, *without.values(), *uncalled(own_layer, held)))
+    if given is not recorded.inputs and not differ:
+        note = f"Its parameters are the recorded ones rounded to {kind}; it is held to what the reference computes with them."
+        found = replace(found, notes=(*found.notes, note))
     if not differ:
         return replace(found, notes=(*found.notes, *own))
     if found.status != "different":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from xframe.chain._keras_options import check_options, refused
+from xframe.adapters.base import FLOATS
+from xframe.chain._keras_options import WORDS, check_options, refused
 from xframe.chain._keras_path import Place, input_shape, path
 from xframe.chain._keras_plain import PLAIN
 from xframe.chain._keras_weighted import WEIGHTED
@@ -14,12 +16,12 @@ from xframe.chain.base import Chain, Step
 from xframe.chain.kind import Shape
 from xframe.chain.kinds import KINDS, shapes
 from xframe.errors import SpecError, UnsupportedError
-from xframe.recognition import Findings
+from xframe.recognition import Findings, computes
 from xframe.spec import Recurrent
 
 __all__ = ["chain_of"]
 
-_INPUT_TYPES = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16")
+_INPUT_TYPES = (*FLOATS, *WORDS)
 
 
 def chain_of(findings: Findings) -> Chain:
@@ -56,7 +58,7 @@ def _chain(config: Mapping[str, Any], findings: Findings) -> Chain:
     masked, steps = False, list[Step]()
     for place in places:
         for step in _steps(place, shape, masked, weights):
-            steps.append(step)
+            steps.append(replace(step, dtype=computes(place.options)))
             shape = KINDS[step.kind].output_shape(step, shape)
             masked = KINDS[step.kind].masks(step, masked)
     if not steps:

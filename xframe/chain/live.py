@@ -71,9 +71,11 @@ def _single(adapter: Adapter, layer: Any) -> Chain:
     if isinstance(spec, Recurrent):
         if spec.form == "cell":
             raise UnsupportedError("A bare cell computes one time step and is no chain; give it a layer that runs it.")
-        step = Step("layer", "recurrent", {"sequence": True}, spec, lambda: adapter.parameters(layer))
+        options = {"sequence": True}
+        step = Step("layer", "recurrent", options, spec, lambda: adapter.parameters(layer), dtype=adapter.dtype(layer))
         return Chain((step,), (None, spec.input_size))
-    return Chain((Step("layer", "dense", {}, spec, lambda: adapter.parameters(layer)),), (spec.input_size,))
+    step = Step("layer", "dense", {}, spec, lambda: adapter.parameters(layer), dtype=adapter.dtype(layer))
+    return Chain((step,), (spec.input_size,))
 
 
 def _keras(model: Any) -> Chain:

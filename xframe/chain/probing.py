@@ -15,6 +15,7 @@ from xframe.chain import reference
 from xframe.chain.base import Chain, Step
 from xframe.errors import SpecError
 from xframe.layout import block_shape, keys
+from xframe.probe import rounded
 
 __all__ = ["LIGHT", "PROBES", "held", "numbers", "probed", "sizes"]
 
@@ -47,8 +48,8 @@ def probed(
 
     def drawn(steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         x = reference.probe(chain, size[0], steps, seed)
-        if dtype == "float16" and x.dtype.kind == "f":
-            x = x.astype("float16").astype("float32")
+        if dtype in ("float16", "bfloat16") and x.dtype.kind == "f":
+            x = rounded(x, dtype).astype("float32")
         return x, *reference.noise(chain, x, dtype)
 
     for steps in (size[1] or 1, *_LONGER[:-1]):

@@ -143,7 +143,7 @@ def noise(
     `xframe.noise` says how; the steps that are not recurrent round what they compute likewise.
     """
     u = noises.ROUNDOFF["float32" if dtype == "float64" and _single(chain) else dtype]
-    clean, deviation = _spread(chain, x, mask, max(u, _FINEST), seed)
+    clean, deviation = _spread(chain, x, mask, max(u, _FINEST), seed, noises.underflow(dtype))
     if u < _FINEST:
         chaotic = np.any(deviation > _SMALL * np.abs(clean).max())
         deviation = deviation * u / _FINEST
@@ -163,10 +163,12 @@ def _single(chain: Chain) -> bool:
     return any(ACTIVATIONS[name].single for name in names if name)
 
 
-def _spread(chain: Chain, x: np.ndarray, mask: np.ndarray | None, u: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The output, and how far replicas with unit roundoff ``u`` spread around it."""
+def _spread(
+    chain: Chain, x: np.ndarray, mask: np.ndarray | None, u: float, seed: int, least: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The output, and how far replicas with unit roundoff ``u`` spread around it; ``least`` as in `xframe.noise.Perturbed`."""
     x, copies = _checked(chain, x), 1 + noises.REPLICAS
-    ops = Rounding(len(x), u, seed)
+    ops = Rounding(len(x), u, seed, least)
     tiled = np.tile(x, (copies, *[1] * (x.ndim - 1)))
     y, _ = _through(chain, tiled, None if mask is None else np.tile(mask, (copies, 1)), "float64", ops)
     clean, *others = np.split(y, copies)

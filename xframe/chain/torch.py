@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from xframe.adapters.base import Adapter
@@ -56,14 +57,14 @@ def chain_of_sequential(adapter: Adapter, model: Any) -> Chain:
         raise UnsupportedError(
             "This torch.nn.Sequential has no Linear and no Embedding and does not tell what it reads."
         )
-    shape, steps = start, list[Step]()
+    shape, steps, dtype = start, list[Step](), adapter.model_dtype(model)
     for name, module in modules:
         step = _step(adapter, name, module, shape)
         try:
             shape = KINDS[step.kind].output_shape(step, shape)
         except SpecError as error:
             raise UnsupportedError(f"The model is no chain that is modelled: {error}") from None
-        steps.append(step)
+        steps.append(replace(step, dtype=dtype))
     return Chain(tuple(steps), start)
 
 

@@ -7,16 +7,18 @@ it, and the user settles it with a choice. No tensor is read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from xframe.errors import UnsupportedError
 from xframe.files.base import ModelFile, StoredLayer
 from xframe.recognition import bare, keras, names, onnx
 from xframe.recognition.choices import Choices, opened, settled
 from xframe.recognition.findings import Findings, FoundLayer, Other, Reading
+from xframe.recognition.policies import computes, policy
 from xframe.recognition.tables import file_packings
 
-__all__ = ["Choices", "Findings", "FoundLayer", "Other", "Reading", "recognise"]
+__all__ = ["Choices", "Findings", "FoundLayer", "Other", "Reading", "computes", "policy", "recognise"]
 
 
 def recognise(file: ModelFile, choices: Choices | None = None) -> Findings:
@@ -90,8 +92,8 @@ class _Search:
             warnings.append("It keeps its states between calls, for a batch of a size that the file does not tell.")
         if activation := keras.dense_activation(cells):
             warnings.append(f"Its activation {activation} is not part of the dense layer that is described.")
-        found = keras.readings(self._file, layer, cells)
-        self._add(FoundLayer(layer.name, tuple(found), tuple(layer.tensors.values()), tuple(warnings)))
+        type_, found = computes(layer.options), keras.readings(self._file, layer, cells)
+        self._add(FoundLayer(layer.name, tuple(found), tuple(layer.tensors.values()), tuple(warnings), computes=type_))
 
     def _node(self, layer: StoredLayer) -> None:
         if layer.kind in onnx.CELLS:
@@ -110,7 +112,7 @@ class _Search:
         self.taken |= set(layer.tensors.values())
 
     def _add(self, layer: FoundLayer) -> None:
-        self._found.append(layer)
+        self._found.append(replace(layer, warnings=(*layer.warnings, *_of_narrow_types(self._file, layer))))
         self.taken |= set(layer.tensors)
 
     def bare(self) -> None:
@@ -127,6 +129,15 @@ class _Search:
         for (path, kind), tensors in rest.items():
             self.others.append(Other(_name(self._file, path, next(iter(tensors.values()))), kind, tensors))
             self.taken |= set(tensors.values())
+
+
+def _of_narrow_types(file: ModelFile, layer: FoundLayer) -> Iterator[str]:
+    """What is to be said of a layer that is not of float32 or wider."""
+    kinds = sorted({file.tensors[name].dtype for name in layer.tensors})
+    if layer.computes.endswith("16") and kinds != [layer.computes]:
+        yield f"It computes in {layer.computes}, by its dtype policy, on weights of {' and '.join(kinds)}."
+    elif any(kind in ("float16", "bfloat16") for kind in kinds):
+        yield f"Its numbers are {' and '.join(kinds)}."
 
 
 def _named(file: ModelFile) -> list[str]:

@@ -81,6 +81,7 @@ class FoundLayer:
         tensors: the names of all tensors that it takes.
         warnings: sentences on what the user should know before he uses it.
         refused: why it cannot be understood as a layer that is modelled, in one sentence; else empty.
+        computes: the float type in which it computes, where the file says that; else empty, and it is that of its tensors.
     """
 
     name: str
@@ -88,6 +89,7 @@ class FoundLayer:
     tensors: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     refused: str = ""
+    computes: str = ""
 
     @property
     def undecided(self) -> tuple[str, ...]:
