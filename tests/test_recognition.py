@@ -64,7 +64,7 @@ def arrays_of(shapes: Mapping[str, tuple[int, ...]]) -> Arrays:
 def accounted(found: Findings) -> None:
     """Every tensor of the file is in one place, and in one only."""
     places = [t for layer in found.layers for t in layer.tensors]
-    places += [t for other in found.others for t in other.tensors.values()] + list(found.unconsumed)
+    places += [t for other in found.others for t in other.tensors.values()] + [*found.unconsumed, *found.settings]
     assert sorted(places) == sorted(found.file.tensors)
     for layer in found.layers:
         assert bool(layer.refused) != bool(layer.readings), layer

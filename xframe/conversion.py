@@ -231,6 +231,7 @@ def _chains(found: Findings, layers_only: bool) -> tuple[list[tuple[Chain, str]]
         raise UnsupportedError(f"{found.file.path} holds no recurrent or dense layer that could be converted: {why}.")
     left = [f"{layer.name}: {layer.refused.rstrip('.')}" for layer in found.layers if layer.refused]
     left += [f"{other.name}, of kind {other.kind}" for other in found.others]
+    left += found.opaque
     if len(chains) == 1 and not left and found.file.config is None:
         return [(chains[0][0], "")], []
     return chains, [*left, f"how the layers are connected: {why}"]

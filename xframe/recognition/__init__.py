@@ -8,12 +8,14 @@ it, and the user settles it with a choice. No tensor is read.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from xframe.errors import UnsupportedError
 from xframe.files.base import ModelFile, StoredLayer
 from xframe.recognition import bare, keras, names, onnx
 from xframe.recognition.choices import Choices, opened, settled
 from xframe.recognition.findings import Findings, FoundLayer, Other, Reading
+from xframe.recognition.flow import flow_of
 from xframe.recognition.tables import file_packings
 
 __all__ = ["Choices", "Findings", "FoundLayer", "Other", "Reading", "recognise"]
@@ -34,13 +36,15 @@ def recognise(file: ModelFile, choices: Choices | None = None) -> Findings:
         search.stored(layer)
     search.bare()
     layers = settled(search.layers(), choices or Choices())
-    taken = search.taken
+    taken = search.taken.union(search.settings)
     return Findings(
         file,
         tuple(layers),
         tuple(search.others),
         tuple(name for name in file.tensors if name not in taken),
         tuple(search.warnings),
+        search.opaque(),
+        tuple(name for name in search.settings if name not in search.taken),
     )
 
 
@@ -50,6 +54,9 @@ class _Search:
     def __init__(self, file: ModelFile) -> None:
         self._file = file
         self._frozen = onnx.frozen(file)
+        self._flow = flow_of(file, onnx.dense_layers(file, self._frozen))
+        self._again: list[StoredLayer] = []
+        self.settings: dict[str, None] = {}
         self._found: list[FoundLayer] = []
         self.others: list[Other] = []
         self.warnings: list[str] = []
@@ -62,17 +69,31 @@ class _Search:
 
     def stored(self, layer: StoredLayer) -> None:
         """A layer that the file names."""
+        if self._file.graphs and layer.kind not in (*onnx.CELLS, *onnx.DENSE):
+            layer = self._weighted(layer)
         if not layer.kind or not layer.tensors or any(name in self._frozen for name in layer.tensors.values()):
             return
-        if shared := [name for name in layer.tensors.values() if name in self.taken]:
+        if shared := [name for name in onnx.own(self._file, layer) if name in self.taken]:
             self.warnings.append(
                 f"The layer {layer.name!r} has the tensor {shared[0]!r} of a layer before it; it is counted there."
             )
+            self._again.append(layer)
             return
         try:
             self._kind(layer)
         except UnsupportedError as error:
             self._add(FoundLayer(layer.name, (), tuple(layer.tensors.values()), refused=str(error)))
+
+    def _weighted(self, layer: StoredLayer) -> StoredLayer:
+        """A node that is no layer, without what is no weight of its own: axes, sizes and zeros, and what others hold."""
+        settings = {
+            label: name
+            for label, name in layer.tensors.items()
+            if layer.name in self._flow.plumbing or onnx.is_setting(self._file.tensors[name])
+        }
+        self.settings |= dict.fromkeys(settings.values())
+        gone = {*settings.values(), *self._frozen, *self.taken}
+        return replace(layer, tensors={label: name for label, name in layer.tensors.items() if name not in gone})
 
     def _kind(self, layer: StoredLayer) -> None:
         if self._file.format == "onnx":
@@ -95,7 +116,7 @@ class _Search:
 
     def _node(self, layer: StoredLayer) -> None:
         if layer.kind in onnx.CELLS:
-            reading: Reading | None = onnx.node(self._file, layer)
+            reading: Reading | None = onnx.node(self._file, layer, self._flow.starts.get(layer.name))
         else:
             reading = onnx.dense(self._file, layer) if layer.kind in onnx.DENSE else None
         if reading is None:
@@ -113,9 +134,22 @@ class _Search:
         self._found.append(layer)
         self.taken |= set(layer.tensors)
 
+    def opaque(self) -> tuple[str, ...]:
+        """What the file runs besides its layers, and the others that are named by their weights."""
+        named = {layer.name for layer in self._found} | {other.name for other in self.others}
+        phrases = [
+            f"{node.kind} (node {node.name}){f', which {why}' if why else ''}"
+            for node, why in self._flow.opaque
+            if why or not named.intersection((node.name, node.layer))
+        ]
+        if not self._file.graphs:
+            return ()
+        again = [f"{layer.kind} (node {layer.name}), with the weights of a layer before it" for layer in self._again]
+        return (*phrases, *again)
+
     def bare(self) -> None:
         """All tensors that no layer of a known kind has taken."""
-        entries = bare.entries_of(self._file, self.taken, self._frozen)
+        entries = bare.entries_of(self._file, self.taken.union(self.settings), self._frozen)
         for unit in bare.found(entries, file_packings(self._file)):
             readings = tuple(one for reading in unit.readings for one in opened(self._file, reading))
             self._add(FoundLayer(_name(self._file, unit.path, unit.tensors[0]), readings, unit.tensors))

@@ -16,7 +16,7 @@ from xframe.layout import ANY, Layout, Leaf, Node, Packing, Tensor, gates
 __all__ = ["KERAS1", "KERAS1_GPU", "file_packings", "onnx_arrays", "onnx_nodes"]
 
 _OPTIONS = {"activation": ANY, "recurrent_activation": ANY, "merge_mode": ANY, "go_backwards": ANY, "proj_size": (0,)}
-_ONLY_PLAIN = {"activation": ANY, "recurrent_activation": ANY, "proj_size": (0,)}
+_ONLY_PLAIN = {"activation": ANY, "recurrent_activation": ANY, "go_backwards": ANY, "proj_size": (0,)}
 _ALWAYS_BIAS = {**_OPTIONS, "bias": (True,)}
 
 
