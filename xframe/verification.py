@@ -23,6 +23,7 @@ from xframe.chain import Chain, chain_of, chain_of_model
 from xframe.drawing import inputs
 from xframe.errors import SpecError, UnsupportedError, XframeError
 from xframe.files import load
+from xframe.folding import Normalisation, folded, normalisations
 from xframe.judging import LIMIT, difference
 from xframe.layout import keys
 from xframe.packing import Parameters
@@ -46,6 +47,8 @@ _EXCHANGED = (
     "hold the same numbers in another order than those of their shape before them, and their names do not tell which belongs to "
     "which: the same in a file that keeps no order, or swapped"
 )
+# Layers of which a matrix is a table that is looked up: the operator of ONNX picks rows of it.
+_TABLES = ("Embedding", "Gather")
 # Of how many layers that differ reports say why: in most models it is the same mistake in all.
 _TOLD = 3
 # Options in which two layers may differ and still be the same at inference, or that only the caller decides.
@@ -154,6 +157,7 @@ def verify(a: Any, b: Any, *, subset: bool = False, choices: Choices | None = No
         UnsupportedError: a side is neither a path nor a model of a known framework.
     """
     first, second = sides(a, b, choices)
+    first, second = _tables_told(first, second), _tables_told(second, first)
     for side in (first, second):
         if not side.units:
             raise SpecError(f"{side.name} has no recurrent or dense layer that could be compared{side.why}.")
@@ -262,10 +266,14 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Unit:
-    """One layer of one side, that is not made of several."""
+    """One layer of one side, that is not made of several.
+
+    ``table`` has its one tensor by name, and what gives its numbers, if that may be a table that is looked up.
+    """
 
     name: str
     readings: tuple[_Reading, ...]
+    table: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
 
     @property
     def shapes(self) -> set[tuple[Any, ...]]:
@@ -277,7 +285,8 @@ class _Side:
     """One of the two models: its units, and by name what gives the numbers of its other tensors.
 
     ``kind`` is ``keras`` or ``torch``, whose order of axes it has, or empty where that is not known; ``chain`` gives all that it
-    runs, or an error that says why that is not known; ``alone`` says that it is one layer and no model.
+    runs, or an error that says why that is not known; ``alone`` says that it is one layer and no model. ``tables`` are those of
+    the others that are looked up, and have their axes in one order everywhere; ``norms`` are normalisations among them.
     """
 
     name: str
@@ -288,6 +297,8 @@ class _Side:
     alone: bool
     kind: str = ""
     why: str = ""
+    tables: frozenset[str] = frozenset()
+    norms: tuple[Normalisation, ...] = ()
 
 
 def sides(a: Any, b: Any, choices: Choices | None) -> list[_Side]:
@@ -321,7 +332,8 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
             dtype = _narrowest(file.tensors[name].dtype for name in reading.tensors.values())
             params = _Lazy(partial(reading.parameters, file))
             split.append(list(_apart(reading.spec, params, reading.open, dtype)))
-        units += _units(layer.name, split)
+        table = {name: file.tensors[name].read for name in layer.tensors if layer.table}
+        units += (replace(unit, table=table) for unit in _units(layer.name, split))
     others = {
         name: file.tensors[name].read
         for name in [*(t for other in found.others for t in other.tensors.values()), *found.unconsumed]
@@ -329,10 +341,12 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
     }
     others |= {name: file.tensors[name].read for layer in found.layers if layer.refused for name in layer.tensors}
     kind = _KINDS.get(file.format, "")
-    alone = len(found.layers) == 1 and not others and file.config is None
+    alone = len(found.layers) == 1 and not (others or found.opaque) and file.config is None
     notes = [*found.warnings, *refused]
     why = f" ({refused[0]})" if refused else ""
-    return _Side(str(path), units, others, notes, partial(chain_of, found), alone, kind, why)
+    tables = frozenset(t for other in found.others if other.kind in _TABLES for t in other.tensors.values())
+    norms = tuple(normalisations(found))
+    return _Side(str(path), units, others, notes, partial(chain_of, found), alone, kind, why, tables, norms)
 
 
 def _model_side(model: Any) -> _Side:
@@ -341,18 +355,35 @@ def _model_side(model: Any) -> _Side:
     adapter = adapter_of(model)
     units: list[_Unit] = []
     others: dict[str, Any] = {}
+    tables: set[str] = set()
     for name, layer in adapter.layers(model):
         try:
             spec = adapter.spec(layer)
         except UnsupportedError:
-            others |= {f"{name}/{own}": array for own, array in adapter.tensors(layer).items()}
+            own = {f"{name}/{own}": array for own, array in adapter.tensors(layer).items()}
+            others |= own
+            tables |= set(own) if type(layer).__name__ in ("Embedding", "Embed") else set()
             continue
         params = _Lazy(partial(adapter.parameters, layer))
         units += _units(name or type(layer).__name__, [list(_apart(spec, params, (), adapter.dtype(layer)))])
     alone = [name for name, _ in adapter.layers(model)] == [""]
-    return _Side(
-        f"{adapter.title} {type(model).__name__}", units, others, [], partial(_understood, model), alone, adapter.name
-    )
+    title = f"{adapter.title} {type(model).__name__}"
+    chain = partial(_understood, model)
+    return _Side(title, units, others, [], chain, alone, adapter.name, tables=frozenset(tables))
+
+
+def _tables_told(side: _Side, other: _Side) -> _Side:
+    """A side of which a matrix that may be a table is one, where the other has a table of these numbers."""
+    open_ = [unit for unit in side.units if unit.table]
+    theirs = [np.asarray(other.others[name]()) for name in other.tables if open_ and name in other.others]
+    told = {
+        name: read
+        for unit in open_
+        for name, read in unit.table.items()
+        if any(_equal(side, other, np.asarray(read()), array, fixed=True) for array in theirs)
+    }
+    units = [unit for unit in side.units if not told.keys() & unit.table.keys()]
+    return replace(side, units=units, others={**side.others, **told}, tables=side.tables.union(told))
 
 
 def _understood(model: Any) -> Chain:
@@ -591,7 +622,11 @@ def _same_numbers(a: _Side, b: _Side) -> _Others:
         if array.size == 1:
             continue
         role = _role(name)
-        fits = (n for n, other in rest.items() if _may_be(role, _role(n)) and _equal(a, b, array, other))
+        fits = (
+            n
+            for n, other in rest.items()
+            if _may_be(role, _role(n)) and _equal(a, b, array, other, fixed=name in a.tables or n in b.tables)
+        )
         match = next(fits, None)
         if match is None:
             alone.append(name)
@@ -602,7 +637,23 @@ def _same_numbers(a: _Side, b: _Side) -> _Others:
         if places[match] < last.get(group, 0) and _words(name) != _words(match):
             exchanged = exchanged or (name, match)
         last[group] = max(places[match], last.get(group, 0))
-    return _Others(tuple(pairs), tuple(alone), tuple(rest), tuple(constants), exchanged)
+    left = {name: mine[name] for name in alone}
+    pairs += _folded(a, left, rest)
+    pairs += [(ours, theirs_) for theirs_, ours in _folded(b, rest, left)]
+    return _Others(tuple(pairs), tuple(left), tuple(rest), tuple(constants), exchanged)
+
+
+def _folded(side: _Side, own: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> Iterator[tuple[str, str]]:
+    """The normalisations of a side that the other has as a scale and an offset; their tensors are taken out of what is left."""
+    for norm in side.norms:
+        names = set(norm.tensors.values())
+        match = folded(norm, own, others) if names <= set(own) else None
+        if match is not None:
+            yield f"{norm.name} (folded: its scale)", match[0]
+            yield f"{norm.name} (folded: its offset)", match[1]
+            for left, gone in ((own, names), (others, set(match))):
+                for name in gone:
+                    del left[name]
 
 
 def _role(name: str) -> str:
@@ -614,12 +665,13 @@ def _may_be(role: str, other: str) -> bool:
     return not role or not other or role == other
 
 
-def _equal(a: _Side, b: _Side, one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two arrays hold the same numbers, in the order of axes of each side, up to the rounding of the narrower."""
+def _equal(a: _Side, b: _Side, one: np.ndarray, other: np.ndarray, fixed: bool = False) -> bool:
+    """Whether two arrays hold the same numbers, up to the rounding of the narrower: in the order of axes of each side, or as they
+    are where that is ``fixed``."""
     u = max(np.finfo(array.dtype).eps for array in (one, other)) if one.dtype != other.dtype else 0.0
     return any(
         turned.shape == other.shape and np.allclose(turned, other, rtol=float(u), atol=0.0)
-        for turned in _turned(a.kind, b.kind, one, other)
+        for turned in ([one] if fixed else _turned(a.kind, b.kind, one, other))
     )
 
 
@@ -629,8 +681,11 @@ def _turned(kind: str, other_kind: str, one: np.ndarray, other: np.ndarray) -> I
     Kernels of convolutions are (..., in, out) in Keras and (out, in, ...) in PyTorch and ONNX; tables are the same in all. Where
     a file's framework is not known, axes are turned only if the shapes say so: what has the same shape has the same order.
     """
-    if one.ndim != other.ndim:
-        yield np.squeeze(one).reshape(other.shape) if np.squeeze(one).shape == np.squeeze(other).shape else one
+    if one.ndim != other.ndim:  # axes of size 1 that only one has
+        bare, wanted = np.squeeze(one), np.squeeze(other)
+        if bare.ndim == wanted.ndim:
+            for turned in _turned(kind, other_kind, bare, wanted):
+                yield turned.reshape(other.shape) if turned.shape == wanted.shape else one
         return
     known = bool(kind and other_kind)
     if not (known and kind != other_kind and one.ndim > 2):

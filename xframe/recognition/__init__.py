@@ -7,7 +7,7 @@ it, and the user settles it with a choice. No tensor is read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from xframe.errors import UnsupportedError
@@ -150,17 +150,36 @@ class _Search:
     def bare(self) -> None:
         """All tensors that no layer of a known kind has taken."""
         entries = bare.entries_of(self._file, self.taken.union(self.settings), self._frozen)
-        for unit in bare.found(entries, file_packings(self._file)):
-            readings = tuple(one for reading in unit.readings for one in opened(self._file, reading))
-            self._add(FoundLayer(_name(self._file, unit.path, unit.tensors[0]), readings, unit.tensors))
-        rest: dict[tuple[tuple[str, ...], str], dict[str, str]] = {}
+        units = bare.found(entries, file_packings(self._file))
+        tables = bare.tables(units, [reading.spec for layer in self._found for reading in layer.readings[:1]])
+        strange = bare.strangers(units, entries)
+        for unit in units:
+            name = _name(self._file, unit.path, unit.tensors[0])
+            if tables.get(unit.path):
+                self.others.append(Other(name, "Embedding", {"weight": unit.tensors[0]}))
+                self.taken |= set(unit.tensors)
+            elif more := strange.get(unit.path):
+                self._add(FoundLayer(name, (), (*unit.tensors, *more), refused=_strange(name, more)))
+            else:
+                readings = tuple(one for reading in unit.readings for one in opened(self._file, reading))
+                warnings = (bare.MAY_BE_A_TABLE,) if unit.path in tables else ()
+                self._add(FoundLayer(name, readings, unit.tensors, warnings, table=unit.path in tables))
+        rest: dict[tuple[str, ...], dict[str, bare.Entry]] = {}
         for entry in entries:
-            kind = names.other_kind(entry.path, len(entry.shape))
-            if entry.tensor not in self.taken and kind:
-                rest.setdefault((entry.path[:-1] or entry.path, kind), {})[entry.path[-1]] = entry.tensor
-        for (path, kind), tensors in rest.items():
-            self.others.append(Other(_name(self._file, path, next(iter(tensors.values()))), kind, tensors))
-            self.taken |= set(tensors.values())
+            if entry.tensor not in self.taken:
+                rest.setdefault(entry.path[:-1] or entry.path, {})[entry.path[-1]] = entry
+        for path, found in rest.items():
+            if kind := names.other_kind(path, {local: len(entry.shape) for local, entry in found.items()}):
+                tensors = {local: entry.tensor for local, entry in found.items()}
+                self.others.append(Other(_name(self._file, path, next(iter(tensors.values()))), kind, tensors))
+                self.taken |= set(tensors.values())
+
+
+def _strange(name: str, tensors: Sequence[str]) -> str:
+    return (
+        f"The layer {name!r} is not modelled: it has {', '.join(map(repr, tensors))} inside it, which may change what it "
+        "computes, as peepholes, dropped weights and norms inside a layer do."
+    )
 
 
 def _named(file: ModelFile) -> list[str]:

@@ -81,6 +81,7 @@ class FoundLayer:
         tensors: the names of all tensors that it takes.
         warnings: sentences on what the user should know before he uses it.
         refused: why it cannot be understood as a layer that is modelled, in one sentence; else empty.
+        table: whether its one matrix may as well be a table that is looked up, that of an Embedding.
     """
 
     name: str
@@ -88,6 +89,7 @@ class FoundLayer:
     tensors: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     refused: str = ""
+    table: bool = False
 
     @property
     def undecided(self) -> tuple[str, ...]:
