@@ -11,7 +11,7 @@ from xframe.adapters import known_packings
 from xframe.errors import SpecError, UnsupportedError
 from xframe.files.base import ModelFile
 from xframe.recognition.findings import FoundLayer, Reading
-from xframe.recognition.tables import KERAS1, KERAS1_GPU, onnx_arrays
+from xframe.recognition.tables import KERAS1, KERAS1_GPU, KERAS_APART, onnx_arrays
 from xframe.spec import Recurrent
 
 __all__ = ["Choices", "era", "opened", "settled"]
@@ -88,7 +88,7 @@ def opened(file: ModelFile, reading: Reading) -> list[Reading]:
     free = ["go_backwards"] if packing.startswith("keras") and spec.form == "layer" else []
     if spec.bidirectional and packing.startswith("keras"):
         free.append("merge_mode")
-    if packing in ("keras", KERAS1.name, KERAS1_GPU.name):
+    if packing in ("keras", KERAS1.name, KERAS1_GPU.name, KERAS_APART.name):
         return _keras(file, replace(reading, open=("activation", *free)))
     reading = replace(reading, open=tuple(free))
     if packing == "torch" and spec.cell == "rnn":
@@ -104,7 +104,7 @@ def _keras(file: ModelFile, reading: Reading) -> list[Reading]:
     if reading.spec.cell not in _GATED and not getattr(reading.spec, "backward", None):
         return [reading]
     likely, why = era(file)
-    if reading.packing.name != "keras":
+    if reading.packing.name in (KERAS1.name, KERAS1_GPU.name):
         likely, why = ("hard_sigmoid_keras2", "sigmoid"), "The default of Keras 1 was hard_sigmoid, today's is sigmoid."
     opens = replace(reading, open=("recurrent_activation", *reading.open))
     return _each(opens, "recurrent_activation", likely, why)

@@ -55,7 +55,7 @@ class Start:
 
     Attributes:
         reversed: whether it reads its input from the last step on, and puts out in that order.
-        aligned: whether a node with ``direction="reverse"`` is that, all that its output is used for considered.
+        aligned: whether all that its output is used for takes it as a layer with these options puts it out.
         states: by input, ``zero``, ``constant``, ``given`` by who runs the model, or ``computed``.
         lengths: likewise; ``full`` where each sequence is as long as the input; empty where there are none.
     """
@@ -121,6 +121,7 @@ class _Source:
         kind: ``input`` of the graph, ``sequence`` or ``state`` of a recurrent node, ``dense``, or ``computed`` by anything else.
         axes: those of its array, or None where their number is not known.
         directions: the axis of directions, if it has two; time: that of steps, if a recurrent node made them.
+        node: the name of that node.
     """
 
     def __init__(
@@ -129,8 +130,9 @@ class _Source:
         axes: tuple[_Axis, ...] | None = None,
         directions: _Atom | None = None,
         time: _Atom | None = None,
+        node: str = "",
     ) -> None:
-        self.kind, self.axes, self.directions, self.time = kind, axes, directions, time
+        self.kind, self.axes, self.directions, self.time, self.node = kind, axes, directions, time, node
         self._atoms: dict[int, _Atom] = {}
 
     def atom(self, index: int) -> _Atom:
@@ -224,6 +226,7 @@ class _Walk:
         self._graph, self._dense = graph, dense
         self._values: dict[str, _Value] = {}
         self._moves: set[str] = set()
+        self._halved: set[str] = set()
         self._wrong: set[str] = set()  # dense layers of which what comes out is not used as rows
         self._time: set[_Atom] = set()
         self._batch: set[_Atom] = set()
@@ -284,7 +287,7 @@ class _Walk:
         way: _Axis = (directions,) if directions is not None else ()
         rows: tuple[_Axis, ...] = ((batch,), (steps,)) if batch_first else ((steps,), way, (batch,))
         axes = (*rows, way, (hidden,)) if batch_first else (*rows, (hidden,))
-        sequence = _Source("sequence", axes, directions, steps)
+        sequence = _Source("sequence", axes, directions, steps, node.name)
         last = ((batch,), way, (hidden,)) if batch_first else (way, (batch,), (hidden,))
         ends = [_Moved(_Source("state", last, directions), last) for _ in _STATES[node.kind]]
         return [_Moved(sequence, axes, frozenset({steps}) if back else frozenset()), *ends]
@@ -438,6 +441,8 @@ class _Walk:
                 continue
             for index, name in enumerate((*node.inputs, *node.captured)):
                 users.setdefault(name, []).append((node, index))
+            for name, user, _ in uses:
+                self._note_halves(self._value(name), user)
             right = all(self._right(self._value(name), user, index) for name, user, index in uses)
             if node.name in self.starts:
                 self.starts[node.name] = replace(self.starts[node.name], aligned=right)
@@ -447,6 +452,8 @@ class _Walk:
                 self.plumbing.add(node.name)
             else:
                 found.append((node, ""))
+        for name in self._halved:
+            self.starts[name] = replace(self.starts[name], aligned=False)
         for node in self._graph.nodes:
             start = self.starts.get(node.name)
             for label, told in ({**start.states, "sequence_lens": start.lengths} if start else {}).items():
@@ -454,6 +461,15 @@ class _Walk:
                     found.append((node, f"takes {label}, {told} when the model runs"))
         place = {node.name: i for i, node in enumerate(self._graph.nodes)}
         self.opaque = sorted(found, key=lambda one: place[one[0].name])
+
+    def _note_halves(self, value: _Value, user: StoredNode | None) -> None:
+        """Remember of which node the two directions are used one by one."""
+        apart = isinstance(value, _Moved) and value.source.directions is not None and value.axes is not None
+        if apart and not (user is not None and user.name in self.plumbing):
+            assert isinstance(value, _Moved)
+            assert value.axes is not None
+            if value.source.node and value.axes[-1:] != (value.source.feature,):
+                self._halved.add(value.source.node)
 
     def _right(self, value: _Value, user: StoredNode | None, index: int) -> bool:
         """Whether a value is what its user may have it as."""

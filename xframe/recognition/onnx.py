@@ -36,6 +36,7 @@ _FROZEN = (
 )
 _FUNCTION = re.compile(r"Func/(.+)/PartitionedCall/input/_(\d{1,9}):0")
 _ROLES = ("kernel", "recurrent_kernel", "bias")
+_BIASES = re.compile(r"ConstantFolding/(.+)/PartitionedCall/unstack-folded-([01]):0")
 
 
 def frozen(file: ModelFile) -> dict[str, tuple[str, ...]]:
@@ -45,12 +46,14 @@ def frozen(file: ModelFile) -> dict[str, tuple[str, ...]]:
     for name in file.tensors if file.format == "onnx" else ():
         if match := _FUNCTION.fullmatch(name):
             functions.setdefault(match[1], {})[int(match[2])] = name
+        if match := _BIASES.fullmatch(name):
+            layers.setdefault(match[1], {})[("bias", "recurrent_bias")[int(match[2])]] = name
         for pattern, role in _FROZEN:
             if match := pattern.fullmatch(name):
                 layers.setdefault(match[1], {})[role] = name
     for layer, numbered in functions.items():
-        if len(numbered) == len(_ROLES):
-            layers[layer] = dict(zip(_ROLES, (numbered[i] for i in sorted(numbered)), strict=True))
+        if len(numbered) <= len(_ROLES):
+            layers.setdefault(layer, {}).update(zip(_ROLES, (numbered[i] for i in sorted(numbered)), strict=False))
     return {
         tensor: (*names.normal(layer), role)
         for layer, tensors in layers.items()

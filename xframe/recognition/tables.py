@@ -13,7 +13,7 @@ from xframe.adapters import known_packings
 from xframe.files.base import ModelFile
 from xframe.layout import ANY, Layout, Leaf, Node, Packing, Tensor, gates
 
-__all__ = ["KERAS1", "KERAS1_GPU", "file_packings", "onnx_arrays", "onnx_nodes"]
+__all__ = ["KERAS1", "KERAS1_GPU", "KERAS_APART", "file_packings", "onnx_arrays", "onnx_nodes"]
 
 _OPTIONS = {"activation": ANY, "recurrent_activation": ANY, "merge_mode": ANY, "go_backwards": ANY, "proj_size": (0,)}
 _ONLY_PLAIN = {"activation": ANY, "recurrent_activation": ANY, "go_backwards": ANY, "proj_size": (0,)}
@@ -68,6 +68,25 @@ KERAS1_GPU = Packing(
     },
 )
 
+# TensorFlow takes the two biases of a GRU apart when it folds the constants of a graph.
+KERAS_APART = Packing(
+    "keras-apart",
+    "Keras, its biases apart",
+    {
+        "gru": Layout(
+            (
+                Tensor("kernel", gates(1, "kernel", "zrn")),
+                Tensor("recurrent_kernel", gates(1, "recurrent_kernel", "zrn")),
+                Tensor("bias", gates(0, "bias", "zrn")),
+                Tensor("recurrent_bias", gates(0, "recurrent_bias", "zrn")),
+            ),
+            options=_ALWAYS_BIAS,
+            labels={"n": "h"},
+            layer="keras.layers.GRU",
+        )
+    },
+)
+
 
 @cache
 def onnx_arrays() -> Packing:
@@ -106,7 +125,8 @@ def file_packings(file: ModelFile) -> list[Packing]:
     if format_ in ("keras", "keras-weights"):
         return [known["keras"]]
     first = {"torch": "torch", "safetensors": "torch", "npz": "torch", "tensorflow": "keras", "onnx": "onnx"}[format_]
-    return [known[first], *(packing for name, packing in known.items() if name != first), onnx_arrays()]
+    apart = [KERAS_APART] if format_ == "onnx" else []
+    return [known[first], *(packing for name, packing in known.items() if name != first), onnx_arrays(), *apart]
 
 
 def leaves(node: Node) -> Iterator[Leaf]:
