@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ class _Model:
                 if name in made_by or scopes[0].get(name):
                     raise unreadable(self._path, f"the name {quoted(name)} is given twice")
                 made_by[name] = index
-        before = {i: {made_by[name] for name in node.inputs if name in made_by} for i, node in enumerate(nodes)}
+        before = {i: {made_by[name] for name in node.reads() if name in made_by} for i, node in enumerate(nodes)}
         try:
             order = list(TopologicalSorter(before).static_order())
         except CycleError as error:
@@ -227,7 +228,7 @@ class _Model:
 
     def _operand(self, node: Node, label: str, constant: Constant | None, given: bool) -> Operand:
         """One input of a node that may be a layer; its tensor is entered among those of the file."""
-        weight = node.kind in (*RECURRENT, "MatMul", "Gemm")
+        weight = node.kind in (*RECURRENT, "MatMul", "Gemm") or (constant is not None and _is_weight(node, constant))
         if constant is None or not (weight or any(name in self._tensors for name in constant.sources)):
             return Operand(label, given)
         for name in constant.sources:
@@ -266,6 +267,12 @@ def _graphs(graph: Any) -> Iterator[Any]:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 yield from _graphs(attribute.g)
+
+
+def _is_weight(node: Node, constant: Constant) -> bool:
+    """Whether a constant that is a node of the graph is a weight of another one: a list of floats that this computes with."""
+    floats = constant.dtype in ("float16", "bfloat16", "float32", "float64")
+    return floats and prod(constant.shape) > 1 and node.kind not in (*FOLDS, "Expand", "Tile")
 
 
 def _found(scopes: list[Scope], name: str) -> Constant | None:
