@@ -969,3 +969,116 @@ def test_table_of_the_order_without_directions() -> None:
     assert np.array_equal(onnx["B"][0], np.concatenate([arrays["Wb[0]"], arrays["Rb[0]"]]))
     with pytest.raises(UnsupportedError):
         onnx_arrays().natives(Recurrent("lstm", 5, 3, proj_size=2))
+
+
+# ---- Kinds of layers, by their own names and their shapes.
+
+
+def test_a_linear_layer_below_what_sounds_like_convolutions() -> None:
+    shapes = {
+        "en_convs.0.0.weight": (4, 3, 2),
+        "en_convs.0.0.bias": (4,),
+        "en_convs.0.1.weight": (6, 4),
+        "en_convs.0.1.bias": (6,),
+        "en_convs.0.2.weight": (6,),
+        "en_convs.0.2.bias": (6,),
+        "embed_net.3.weight": (9, 6),
+        "embed_net.3.bias": (9,),
+    }
+    found = look(file_of(arrays_of(shapes), "torch"))
+    assert [(o.name, o.kind) for o in found.others] == [
+        ("en_convs.0.0", "Convolution"),
+        ("en_convs.0.2", "Normalization"),
+    ]
+    assert [(layer.name, told(layer)) for layer in found.layers] == [
+        ("en_convs.0.1", [("torch", Dense(4, 6))]),
+        ("embed_net.3", [("torch", Dense(6, 9))]),
+    ]
+
+
+@pytest.mark.parametrize("name", ["embedding", "encoder", "word_embeds", "lookup"])
+def test_a_table_of_any_name(name: str) -> None:
+    """Six numbers a row are what the GRU reads, and nothing puts out as many."""
+    file = file_of(arrays_of({f"{name}.weight": (20, 6)}) | torch_gru("rnn.", d=6, n=5), "torch")
+    found = look(file)
+    assert [(o.name, o.kind) for o in found.others] == [(name, "Embedding")]
+    assert [layer.name for layer in found.layers] == ["rnn"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "n", "table"),
+    [
+        ("decoder", (20, 5), 5, False),  # what the GRU puts out, and not what it reads
+        ("fc", (20, 6), 5, False),  # its name tells
+        ("lookup", (20, 6), 6, True),  # what it reads and what it puts out
+    ],
+)
+def test_a_matrix_that_may_be_no_table(name: str, shape: tuple[int, int], n: int, table: bool) -> None:
+    found = look(file_of(arrays_of({f"{name}.weight": shape}) | torch_gru("rnn.", d=6, n=n), "torch"))
+    dense = next(layer for layer in found.layers if layer.name == name)
+    assert told(dense) == [("torch", Dense(shape[1], shape[0], bias=False))]
+    assert dense.table == table == any("table" in warning for warning in dense.warnings)
+
+
+def test_cells_of_tensorflow_1_by_names_of_ones_own() -> None:
+    """Only a recurrent layer has directions."""
+    shapes = {f"rnn/{d}/{k}": s for d in ("bw", "fw") for k, s in (("kernel", (8, 12)), ("bias", (12,)))}
+    for choices in ({}, {"packing": "tf1", "cell": "lstm"}):
+        layer = only(file_of(arrays_of(shapes)), **choices)
+        assert told(layer) == [("tf1", Recurrent("lstm", 5, 3, bidirectional=True))]
+
+
+def test_a_stack_in_each_direction_is_no_layer_of_two() -> None:
+    """The second cell of each direction reads the first of that direction alone: 3 numbers, not 6."""
+    shapes = {
+        f"bidirectional_rnn/{d}/multi_rnn_cell/cell_{i}/lstm_cell/{k}": s
+        for d in ("bw", "fw")
+        for i, rows in ((0, 8), (1, 6))
+        for k, s in (("kernel", (rows, 12)), ("bias", (12,)))
+    }
+    found = look(file_of(arrays_of(shapes), "tensorflow"))
+    assert [(layer.name.split("/")[1], told(layer)) for layer in found.layers] == [
+        (d, [("tf1", Recurrent("lstm", size, 3))]) for d in ("bw", "fw") for size in (5, 3)
+    ]
+    alone = {name: shape for name, shape in shapes.items() if "cell_0" in name}
+    assert told(only(file_of(arrays_of(alone), "tensorflow"))) == [("tf1", Recurrent("lstm", 5, 3, bidirectional=True))]
+
+
+def test_numbered_tensors_are_cut_so_that_none_is_left() -> None:
+    """A dense layer and a GRU: the first three look like a SimpleRNN, which would leave two that are nothing."""
+    shapes = [(7, 9), (9,), (9, 9), (3, 9), (2, 9)]
+    file = file_of(arrays_of({f"all/{i}": shape for i, shape in enumerate(shapes)}), "tensorflow")
+    found = look(file)
+    assert not found.unconsumed
+    assert ("keras", Dense(7, 9)) in told(found.layers[0])
+    assert ("keras", Recurrent("gru", 9, 3)) in told(found.layers[1])
+    assert all(reading.packing.name != "flax" for layer in found.layers for reading in layer.readings)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("rnn/lstm_cell/kernel", {"rnn/lstm_cell/w_f_diag": (3,), "rnn/lstm_cell/w_i_diag": (3,)}),
+        ("rnn/lstm_cell/kernel", {"rnn/lstm_cell/norm/gamma": (12,)}),
+        ("drop.module.weight_ih_l0", {"drop.weight_hh_l0_raw": (9, 3)}),
+        ("drop.weight_ih_l0", {"drop.weight_hh_l0_raw": (9, 3)}),
+    ],
+)
+def test_what_is_inside_a_layer_may_change_what_it_computes(name: str, more: dict[str, tuple[int, ...]]) -> None:
+    """Peepholes, norms and dropped weights: the layer without them is another one."""
+    tf1 = name.endswith("kernel")
+    own = arrays_of({name: (8, 12), name.replace("kernel", "bias"): (12,)}) if tf1 else torch_gru(name[:-12])
+    format_ = "tensorflow" if tf1 else "torch"
+    assert only(file_of(own, format_)).readings
+    layer = only(file_of(own | arrays_of(more), format_))
+    assert not layer.readings
+    assert all(repr(tensor) in layer.refused for tensor in more)
+
+
+def test_what_an_optimiser_keeps_for_a_weight_is_not_inside_the_layer() -> None:
+    arrays = arrays_of(
+        {"rnn/lstm_cell/kernel": (8, 12), "rnn/lstm_cell/bias": (12,), "rnn/lstm_cell/kernel/Adam": (8, 12)}
+    )
+    found = look(file_of(arrays, "tensorflow"))
+    assert told(found.layers[0]) == [("tf1", Recurrent("lstm", 5, 3))]
+    assert found.unconsumed == ("rnn/lstm_cell/kernel/Adam",)
