@@ -23,7 +23,7 @@ __all__ = [
 # What people call the weights of a layer in their own programs, in lower case, and what it means if it means that.
 ROLES = {
     **dict.fromkeys("kernel w wx w_x wxh w_xh w_ih wih weight_ih".split(), "kernel"),
-    **dict.fromkeys("recurrent_kernel u r wh w_h whh w_hh weight_hh".split(), "recurrent_kernel"),
+    **dict.fromkeys("recurrent_kernel rec_kernel u r wh w_h whh w_hh weight_hh".split(), "recurrent_kernel"),
     **dict.fromkeys("bias b bh b_h bx b_x b_ih bih bias_ih".split(), "bias"),
     **dict.fromkeys("b_hh bhh bias_hh".split(), "recurrent_bias"),
 }
