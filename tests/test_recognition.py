@@ -25,7 +25,7 @@ from xframe.files.base import ModelFile, StoredLayer, StoredTensor
 from xframe.layout import Key
 from xframe.packing import Parameters, pack
 from xframe.recognition import Choices, Findings, FoundLayer, Reading, recognise
-from xframe.recognition.tables import KERAS1, KERAS1_GPU, onnx_arrays
+from xframe.recognition.tables import KERAS1, KERAS1_GPU, THEANO, by_gate, onnx_arrays
 from xframe.spec import Dense, Layer, Recurrent
 
 PACKINGS = known_packings()
@@ -1082,3 +1082,38 @@ def test_what_an_optimiser_keeps_for_a_weight_is_not_inside_the_layer() -> None:
     found = look(file_of(arrays, "tensorflow"))
     assert told(found.layers[0]) == [("tf1", Recurrent("lstm", 5, 3))]
     assert found.unconsumed == ("rnn/lstm_cell/kernel/Adam",)
+
+
+# ---- Arrays of programs without a framework.
+
+
+def test_names_of_theano_s_tutorial_leave_the_order_open() -> None:
+    """The tutorial has i f o c, and who took over its names may have Keras's i f c o."""
+    spec = Recurrent("lstm", 5, 3)
+    blocks = weights("theano", "lstm", spec)
+    file = file_of({f"lstm_{k}": a for k, a in pack(THEANO, spec, blocks)})
+    layer = only(file, recurrent_activation="sigmoid")
+    assert told(layer) == [("keras", spec), ("theano", spec)]
+    assert layer.undecided == ("packing",)
+    assert is_true(one(file, packing="theano"), file, spec, blocks)
+    elsewhere = file_of(arrays_of({"rnn_W": (5, 12), "rnn_U": (3, 12), "rnn_b": (12,)}))
+    assert one(elsewhere, recurrent_activation="sigmoid").packing.name == "keras"
+
+
+@pytest.mark.parametrize("packing", by_gate(), ids=lambda packing: packing.name)
+@pytest.mark.parametrize("row", ["lstm", "gru", "gru/reset_before"])
+def test_a_tensor_for_each_gate(packing: Any, row: str) -> None:
+    options = {"reset_after": row == "gru"} if row != "lstm" else {}
+    spec = Recurrent(row.split("/")[0], 5, 3, **options)
+    blocks = weights("gates", row, spec)
+    if row == "gru":  # it has one bias, added before the reset
+        blocks |= {k: np.zeros_like(v) for k, v in blocks.items() if k.role == "recurrent_bias"}
+    file = file_of(dict(pack(packing, spec, blocks)))
+    reading = one(file, **options)
+    assert reading.packing.name == packing.name
+    assert is_true(reading, file, spec, blocks)
+
+
+def test_another_name_of_a_recurrent_kernel() -> None:
+    shapes = {"gru1_kernel": (5, 9), "gru1_rec_kernel": (3, 9), "gru1_bias": (2, 9)}
+    assert one(file_of(arrays_of(shapes)), recurrent_activation="sigmoid").spec == Recurrent("gru", 5, 3)

@@ -14,6 +14,7 @@ from xframe.layout import Packing
 from xframe.recognition import names
 from xframe.recognition.findings import Reading
 from xframe.recognition.forms import Fit, Form, composed, forms, merged
+from xframe.recognition.tables import THEANO
 from xframe.spec import Dense, Layer, Recurrent
 
 __all__ = ["MAY_BE_A_TABLE", "Entry", "Unit", "entries_of", "found", "strangers", "tables"]
@@ -134,13 +135,15 @@ def _fits(members: Mapping[str, Entry], table: list[Form]) -> list[Fit]:
     found = []
     for form in table:
         exact = _used_up(_exact(form, members), tensors)
-        chosen = exact or _used_up(_meant(form, members), tensors)
+        # Programs took over its names with an order of their own: they do not tell, but no others are meant.
+        alone = form.packing is THEANO
+        chosen = exact or (None if alone else _used_up(_meant(form, members), tensors))
         spec = form.fit([entry.shape for entry in chosen]) if chosen else None
         if chosen and spec is not None:
             mapping = {ours: entry.tensor for ours, entry in zip(form.names, chosen, strict=True)}
             what = "the names and the shapes" if exact else "names that people use, and the shapes,"
             how = f"Its tensors have {what} of {form.packing.layout(spec).layer}, as {form.packing.title} packs them."
-            found.append(Fit(form, spec, mapping, how, bool(exact)))
+            found.append(Fit(form, spec, mapping, how, bool(exact) and not alone))
     return [fit for fit in found if fit.certain] or found
 
 
@@ -168,6 +171,7 @@ def _told(path: Path, fits: list[Fit]) -> list[Fit]:
 
     One kernel with the input above the state looks like that of a dense layer: only a name tells them apart.
     """
+    fits = [fit for fit in fits if fit.form.packing is not THEANO or path[-1:] == ("lstm",)]
     both = [fit for fit in fits if any("kernel+recurrent" in role for role in fit.form.roles)]
     rest = [fit for fit in fits if fit not in both]
     said = names.is_cell(path)

@@ -11,7 +11,7 @@ from xframe.adapters import known_packings
 from xframe.errors import SpecError, UnsupportedError
 from xframe.files.base import ModelFile
 from xframe.recognition.findings import FoundLayer, Reading
-from xframe.recognition.tables import KERAS1, KERAS1_GPU, KERAS_APART, onnx_arrays
+from xframe.recognition.tables import KERAS1, KERAS1_GPU, KERAS_APART, THEANO, by_gate, onnx_arrays
 from xframe.spec import Recurrent
 
 __all__ = ["Choices", "era", "opened", "settled"]
@@ -27,7 +27,8 @@ class Choices:
     """What the user says of the layers of a file; None where he says nothing.
 
     Args:
-        packing: a name of `xframe.adapters.known_packings`, or ``keras1``, ``keras1-gpu`` or ``onnx-arrays``.
+        packing: a name of `xframe.adapters.known_packings`, or ``keras1``, ``keras1-gpu``, ``onnx-arrays``, ``theano``,
+            ``gates`` or ``gates-rows``.
         cell, activation, recurrent_activation, reset_after, go_backwards: as of `xframe.Recurrent`.
         merge_mode: likewise; ``"none"`` for outputs that are not merged.
         forget_bias: what TensorFlow 1 added to the forget gate's bias.
@@ -43,7 +44,8 @@ class Choices:
     forget_bias: float | None = None
 
     def __post_init__(self) -> None:
-        known = [*known_packings(), KERAS1.name, KERAS1_GPU.name, onnx_arrays().name]
+        own = (KERAS1, KERAS1_GPU, onnx_arrays(), THEANO, *by_gate())
+        known = [*known_packings(), *(packing.name for packing in own)]
         if self.packing is not None and self.packing not in known:
             raise SpecError(f"packing must be one of {', '.join(known)}, not {self.packing!r}.")
 
