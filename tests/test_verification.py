@@ -511,3 +511,64 @@ def test_names_from_a_file_do_not_reach_the_terminal_raw(tmp_path: Path, capsys:
     assert status == 0
     assert "\x1b" not in out
     assert "\\x1b[31mred\\nline" in out
+
+
+# ---- Tables.
+
+
+def _with_a_table(table: np.ndarray, name: str, units: int) -> tuple[Any, dict[str, torch.Tensor]]:
+    """A Keras model of an Embedding and an LSTM, and the same as a state_dict of PyTorch, the table by that name."""
+    rows, width = table.shape
+    layers = [keras.layers.Embedding(rows, width), keras.layers.LSTM(units)]
+    model = keras.Sequential([keras.Input((None,), dtype="int32"), *layers])
+    layers[0].set_weights([table])
+    lstm = torch.nn.LSTM(width, units, batch_first=True)
+    xframe.transfer(layers[1], lstm)
+    state = {f"lstm.{own}": tensor for own, tensor in lstm.state_dict().items()}
+    return model, {f"{name}.weight": torch.tensor(table), **state}
+
+
+@pytest.mark.parametrize("units", [5, 6])
+@pytest.mark.parametrize("name", ["embedding", "encoder", "lookup"])
+def test_a_table_of_any_name_has_its_partner(name: str, units: int, tmp_path: Path) -> None:
+    """With 6 units the file of PyTorch does not tell a table of 6 columns from a dense layer: the other side does."""
+    table = np.random.default_rng(1).normal(size=(20, 6)).astype("float32")
+    model, state = _with_a_table(table, name, units)
+    model.save(tmp_path / "a.keras")
+    torch.save(state, tmp_path / "b.pt")
+    for pair in (("a.keras", "b.pt"), ("b.pt", "a.keras")):
+        verification = verify(*(tmp_path / file for file in pair))
+        assert len(verification.others) == 1, verification.reason
+        assert not (verification.only_a + verification.only_b)
+    state[f"{name}.weight"][3, 2] += 1
+    torch.save(state, tmp_path / "b.pt")
+    assert verify(tmp_path / "a.keras", tmp_path / "b.pt").status == "different"
+
+
+@pytest.mark.parametrize("name", ["embedding", "lookup"])
+def test_a_square_table_that_was_transposed_is_seen(name: str, tmp_path: Path) -> None:
+    table = np.random.default_rng(1).normal(size=(6, 6)).astype("float32")
+    model, state = _with_a_table(table, name, 4)
+    state[f"{name}.weight"] = state[f"{name}.weight"].T.contiguous()
+    model.save(tmp_path / "a.keras")
+    torch.save(state, tmp_path / "b.pt")
+    assert verify(tmp_path / "a.keras", tmp_path / "b.pt").status == "different"
+    module = torch.nn.ModuleDict({name: torch.nn.Embedding(6, 6), "lstm": torch.nn.LSTM(6, 4, batch_first=True)})
+    module.load_state_dict(state)
+    assert verify(tmp_path / "a.keras", module).status == "different"
+
+
+@pytest.mark.parametrize("axes", [(2, 1, 0), (1, 2, 0)])
+def test_a_kernel_with_one_axis_more_has_a_partner(axes: tuple[int, ...], tmp_path: Path) -> None:
+    """An exporter writes a convolution over one axis as one over two, the first of size 1; only its own order is right."""
+    kernel = np.random.default_rng(1).normal(size=(3, 4, 4)).astype("float32")
+    gru = torch.nn.GRU(5, 2)
+    state = {f"gru.{own}": tensor for own, tensor in gru.state_dict().items()}
+    torch.save(state | {"conv.weight": torch.tensor(kernel.transpose(axes)[:, :, None])}, tmp_path / "b.pt")
+    inputs = keras.Input((None, 4))
+    layers = [keras.layers.Conv1D(4, 3, use_bias=False), keras.layers.Dense(5), keras.layers.GRU(2)]
+    model = keras.Sequential([inputs, *layers])
+    layers[0].set_weights([kernel])
+    model.save(tmp_path / "a.keras")
+    others = verify(tmp_path / "a.keras", tmp_path / "b.pt").others
+    assert len(others) == (1 if axes == (2, 1, 0) else 0)

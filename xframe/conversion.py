@@ -229,9 +229,13 @@ def _chains(found: Findings, layers_only: bool) -> tuple[list[tuple[Chain, str]]
             taken.append(identifier(layer.name, taken))
             chains.append((one_layer(found, layer), taken[-1]))
     if not chains:
-        raise UnsupportedError(f"{found.file.path} holds no recurrent or dense layer that could be converted: {why}.")
+        refused = "; ".join(layer.refused.rstrip(".") for layer in found.layers if layer.refused)
+        raise UnsupportedError(
+            f"{found.file.path} holds no recurrent or dense layer that could be converted: {refused or why}."
+        )
     left = [f"{layer.name}: {layer.refused.rstrip('.')}" for layer in found.layers if layer.refused]
     left += [f"{other.name}, of kind {other.kind}" for other in found.others]
+    left += found.opaque
     if len(chains) == 1 and not left and found.file.config is None:
         return [(chains[0][0], "")], []
     return chains, [*left, f"how the layers are connected: {why}"]

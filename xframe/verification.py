@@ -32,6 +32,7 @@ from xframe.drawing import inputs
 from xframe.errors import SpecError, UnsupportedError, XframeError
 from xframe.files import FORMATS, load
 from xframe.files.base import ModelFile
+from xframe.folding import Normalisation, folded, normalisations
 from xframe.judging import LIMIT, Input, Subject, difference, judge
 from xframe.layout import keys
 from xframe.packing import Parameters
@@ -58,6 +59,8 @@ _EXCHANGED = (
     "hold the same numbers in another order than those of their shape before them, and their names do not tell which belongs to "
     "which: the same in a file that keeps no order, or swapped"
 )
+# Layers of which a matrix is a table that is looked up: the operator of ONNX picks rows of it.
+_TABLES = ("Embedding", "Gather")
 # Of how many layers that differ reports say why: in most models it is the same mistake in all.
 _TOLD = 3
 # Outputs of other shapes; JSON has no infinity.
@@ -462,13 +465,15 @@ class _Unit:
     """One layer of one side, that is not made of several.
 
     ``stack`` is the layer of several that it is of, or empty; ``live`` runs it, where it is a native layer, and says how that is
-    not what its parameters say (`_amiss`).
+    not what its parameters say (`_amiss`); ``table`` has its one tensor by name, and what gives its numbers, if that may be a
+    table that is looked up.
     """
 
     name: str
     readings: tuple[_Reading, ...]
     stack: str = ""
     live: Callable[[int], tuple[str, str] | None] | None = field(default=None, repr=False, compare=False)
+    table: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
 
     @property
     def shapes(self) -> set[tuple[Any, ...]]:
@@ -495,7 +500,8 @@ class _Side:
     ``program`` what can be run though it is not understood, or an error; ``alone`` says that it is one layer and no model;
     ``graph`` that single numbers and whole numbers may be constants of what it runs, such as shapes, and no weights; ``native``
     is what is live; ``types`` are the float types of ``others`` as they are stored, where that is known: NumPy reads bfloat16 as
-    float32.
+    float32; ``tables`` are those of the others that are looked up, and have their axes in one order everywhere; ``norms`` are
+    normalisations among them.
     """
 
     name: str
@@ -511,6 +517,8 @@ class _Side:
     graph: bool = False
     native: Any = field(default=None, repr=False)
     types: Mapping[str, str] = field(default_factory=dict)
+    tables: frozenset[str] = frozenset()
+    norms: tuple[Normalisation, ...] = ()
 
 
 def sides(a: Any, b: Any, choices: Choices | None) -> tuple[_Side, _Side]:
@@ -526,7 +534,7 @@ def sides(a: Any, b: Any, choices: Choices | None) -> tuple[_Side, _Side]:
             found.append(_side(given, None))
     if wrong and len(wrong) == files:
         raise wrong[0]
-    first, second = found
+    first, second = _tables_told(found[0], found[1]), _tables_told(found[1], found[0])
     if first.name == second.name:
         return replace(first, name=f"{first.name} (a)"), replace(second, name=f"{second.name} (b)")
     return first, second
@@ -548,21 +556,33 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
             params = _Lazy(partial(reading.parameters, file))
             whole = _Reading(reading.spec, params, dtype, reading.open, layer.undecided, computes=layer.computes)
             split.append(list(_split(replace(whole, assumed=tuple(_assumed(layer, reading, choices))))))
-        units += _units(layer.name, split)
+        table = {name: file.tensors[name].read for name in layer.tensors if layer.table}
+        units += (replace(unit, table=table) for unit in _units(layer.name, split))
     others = {
         name: file.tensors[name].read
         for name in [*(t for other in found.others for t in other.tensors.values()), *found.unconsumed]
     }
     others |= {name: file.tensors[name].read for layer in found.layers if layer.refused for name in layer.tensors}
     kind = _KINDS.get(file.format, "")
-    alone = len(found.layers) == 1 and not others and file.config is None
+    alone = len(found.layers) == 1 and not (others or found.opaque) and file.config is None
     notes = [*found.warnings, *refused]
     why = f" ({refused[0]})" if refused else ""
-    extent = "model" if file.format == "onnx" or file.config is not None else "weights"
-    program = partial(_file_program, file)
-    chain, graph = partial(chain_of, found), file.format == "onnx"
-    types = {name: file.tensors[name].dtype for name in others}
-    return _Side(str(path), units, others, notes, extent, chain, program, alone, kind, why, graph, types)
+    return _Side(
+        str(path),
+        units,
+        others,
+        notes,
+        "model" if file.format == "onnx" or file.config is not None else "weights",
+        partial(chain_of, found),
+        partial(_file_program, file),
+        alone,
+        kind,
+        why,
+        graph=file.format == "onnx",
+        types={name: file.tensors[name].dtype for name in others},
+        tables=frozenset(t for other in found.others if other.kind in _TABLES for t in other.tensors.values()),
+        norms=tuple(normalisations(found)),
+    )
 
 
 def _file_program(file: ModelFile) -> Program:
@@ -576,11 +596,14 @@ def _model_side(model: Any) -> _Side:
     units: list[_Unit] = []
     others: dict[str, Any] = {}
     notes: list[str] = []
+    tables: set[str] = set()
     for name, layer in adapter.layers(model):
         try:
             spec = adapter.bare(layer)
         except UnsupportedError:
-            others |= {f"{name}/{own}": array for own, array in adapter.tensors(layer).items()}
+            own = {f"{name}/{own}": array for own, array in adapter.tensors(layer).items()}
+            others |= own
+            tables |= set(own) if type(layer).__name__ in ("Embedding", "Embed") else set()
             continue
         called = name or type(layer).__name__
         params = _Lazy(partial(adapter.parameters, layer))
@@ -604,7 +627,22 @@ def _model_side(model: Any) -> _Side:
         alone,
         adapter.name,
         native=model,
+        tables=frozenset(tables),
     )
+
+
+def _tables_told(side: _Side, other: _Side) -> _Side:
+    """A side of which a matrix that may be a table is one, where the other has a table of these numbers."""
+    open_ = [unit for unit in side.units if unit.table]
+    theirs = [(name, np.asarray(other.others[name]())) for name in other.tables if open_ and name in other.others]
+    told = {
+        name: read
+        for unit in open_
+        for name, read in unit.table.items()
+        if any(_equal(side, other, (name, np.asarray(read())), table) for table in theirs)
+    }
+    units = [unit for unit in side.units if not told.keys() & unit.table.keys()]
+    return replace(side, units=units, others={**side.others, **told}, tables=side.tables.union(told))
 
 
 def _activation(adapter: Adapter, layer: Any, spec: Layer) -> str:
@@ -949,7 +987,10 @@ def _same_numbers(a: _Side, b: _Side) -> _Others:
         if not _plain(array) and places[match] < last.get(group, 0) and _words(name) != _words(match):
             exchanged = exchanged or (name, match)
         last[group] = max(places[match], last.get(group, 0))
-    lone = [[n for n in names if _plain(of[n])] for names, of in ((alone, mine), (list(rest), theirs))]
+    left = {name: mine[name] for name in alone}
+    pairs += _folded(a, left, rest)
+    pairs += [(ours, theirs_) for theirs_, ours in _folded(b, rest, left)]
+    lone = [[name for name, array in names.items() if _plain(array)] for names in (left, rest)]
     notes = [f"Without effect at inference, and not compared: {', '.join(unused)}."] if unused else []
     notes += [
         f"{plural(len(names), 'constant')} of the graph of {side.name} were not compared: they belong to what it runs."
@@ -958,7 +999,7 @@ def _same_numbers(a: _Side, b: _Side) -> _Others:
     ]
     return _Others(
         tuple(pairs),
-        tuple(name for name in alone if not _plain(mine[name])),
+        tuple(name for name, array in left.items() if not _plain(array)),
         tuple(name for name, array in rest.items() if not _plain(array)),
         tuple(name for side, names in zip((a, b), lone, strict=True) for name in names if not side.graph),
         tuple(differing),
@@ -981,6 +1022,19 @@ def _last(name: str) -> str:
     return re.split(r"[/.]", name.removesuffix(":0"))[-1]
 
 
+def _folded(side: _Side, own: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> Iterator[tuple[str, str]]:
+    """The normalisations of a side that the other has as a scale and an offset; their tensors are taken out of what is left."""
+    for norm in side.norms:
+        names = set(norm.tensors.values())
+        match = folded(norm, own, others) if names <= set(own) else None
+        if match is not None:
+            yield f"{norm.name} (folded: its scale)", match[0]
+            yield f"{norm.name} (folded: its offset)", match[1]
+            for left, gone in ((own, names), (others, set(match))):
+                for name in gone:
+                    del left[name]
+
+
 def _role(name: str) -> str:
     return _ROLES.get(_last(name), "")
 
@@ -991,7 +1045,8 @@ def _may_be(role: str, other: str) -> bool:
 
 
 def _equal(a: _Side, b: _Side, mine: tuple[str, np.ndarray], theirs: tuple[str, np.ndarray]) -> bool:
-    """Whether two arrays hold the same numbers, in the order of axes of each side, up to the rounding of the narrower."""
+    """Whether two arrays hold the same numbers, up to the rounding of the narrower: in the order of axes of each side, or as they
+    are where one is a table."""
     (name, one), (other_name, other) = mine, theirs
     if one.dtype.kind != "f" or other.dtype.kind != "f":
         return one.shape == other.shape and bool(np.array_equal(one, other))
@@ -999,7 +1054,7 @@ def _equal(a: _Side, b: _Side, mine: tuple[str, np.ndarray], theirs: tuple[str, 
     narrow = _narrowest(kinds) if kinds[0] != kinds[1] else ""
     return any(
         turned.shape == other.shape and _rounded(turned, other, narrow)
-        for turned in _turned(a.kind, b.kind, one, other)
+        for turned in ([one] if name in a.tables or other_name in b.tables else _turned(a.kind, b.kind, one, other))
     )
 
 
@@ -1017,8 +1072,11 @@ def _turned(kind: str, other_kind: str, one: np.ndarray, other: np.ndarray) -> I
     Kernels of convolutions are (..., in, out) in Keras and (out, in, ...) in PyTorch and ONNX; tables are the same in all. Where
     a file's framework is not known, axes are turned only if the shapes say so: what has the same shape has the same order.
     """
-    if one.ndim != other.ndim:
-        yield np.squeeze(one).reshape(other.shape) if np.squeeze(one).shape == np.squeeze(other).shape else one
+    if one.ndim != other.ndim:  # axes of size 1 that only one has
+        bare, wanted = np.squeeze(one), np.squeeze(other)
+        if bare.ndim == wanted.ndim:
+            for turned in _turned(kind, other_kind, bare, wanted):
+                yield turned.reshape(other.shape) if turned.shape == wanted.shape else one
         return
     known = bool(kind and other_kind)
     if not (known and kind != other_kind and one.ndim > 2):

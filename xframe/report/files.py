@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["conversion", "inspection", "verification"]
 
+# A layer that an exporter took apart is dozens of operations. JSON has all.
+_MOST_OPAQUE = 10
+
 
 def inspection(f: Findings) -> Iterator[Block]:
     from xframe.files import FORMATS
@@ -42,6 +45,10 @@ def inspection(f: Findings) -> Iterator[Block]:
             for i, (name, tensor) in enumerate(other.tensors.items())
         ]
         yield Table(("layer", "kind", "tensor", "holds"), tuple(rows))
+    if f.opaque:
+        yield Heading("Runs also")
+        more = len(f.opaque) - _MOST_OPAQUE
+        yield Items((*f.opaque[:_MOST_OPAQUE], *([f"and {more} more"] if more > 0 else [])))
     if f.unconsumed:
         yield Heading("Tensors that nothing explains")
         yield Table(("tensor", "holds"), tuple((name, _stored(f.file.tensors[name])) for name in f.unconsumed))

@@ -238,6 +238,8 @@ def _findings(f: Findings) -> dict[str, Any]:
         ],
         "others": [{"name": o.name, "kind": o.kind, "tensors": dict(o.tensors)} for o in f.others],
         "unconsumed": list(f.unconsumed),
+        "opaque": list(f.opaque),
+        "settings": list(f.settings),
         "warnings": list(f.warnings),
     }
 
