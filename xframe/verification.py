@@ -398,7 +398,7 @@ def _activation(adapter: Adapter, layer: Any, spec: Layer) -> str:
     if not isinstance(spec, Dense):
         return "linear"
     try:
-        return adapter.spec(layer).activation  # type: ignore[return-value, union-attr]
+        return adapter.spec(layer).activation  # type: ignore[return-value]
     except UnsupportedError:
         return "a function of its own"
 
