@@ -198,12 +198,20 @@ def test_parts_of_the_users_own_that_do_nothing_at_inference_are_left_out_of_a_c
         def __call__(self, x: Any) -> Any:
             return keras.ops.sum(x) * 1e-4
 
+        def get_config(self) -> dict[str, Any]:
+            return {}
+
     options = {"kernel_regularizer": Own(), "bias_initializer": lambda shape, dtype: keras.ops.ones(shape, dtype)}
     a = built(L.GRU(5, **options))
     b = built(L.GRU(5))
     verdict = xframe.compare(a, b)
     assert verdict.status == "equivalent", verdict.reason
     assert {check.dtype for check in verdict.checks if check.weights == "a"} == {"float64", "float32"}
+    del Own.get_config
+    with pytest.raises(
+        UnsupportedError, match=r"^The Keras layer '.*' gives no configuration \(NotImplementedError: .*get_config"
+    ):
+        xframe.compare(a, b)
 
 
 def test_an_object_that_cannot_be_called_as_layers_are_is_refused_in_one_sentence() -> None:
