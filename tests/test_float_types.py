@@ -16,10 +16,12 @@ from xframe.adapters import get_adapter
 from xframe.conversion import convert_file
 from xframe.diagnosis import diagnose
 from xframe.errors import LayoutError, UnsupportedError
+from xframe.files import load
 from xframe.judging import difference
 from xframe.layout import Key
 from xframe.packing import Parameters
 from xframe.probe import rounded
+from xframe.recognition import computes, recognise
 from xframe.verification import verify
 
 NARROW = ("float16", "bfloat16")
@@ -276,3 +278,116 @@ def test_a_live_model_of_bfloat16_is_not_converted_into_float32() -> None:
     for one in (model, torch.nn.LSTM(4, 3, batch_first=True).bfloat16()):
         with pytest.raises(UnsupportedError, match=r"computes in bfloat16.*model\.to\(torch\.float32\)"):
             xframe.convert(one, "torch")
+
+
+# ---- What files say.
+
+
+def with_options(path: Path, kind: str, **options: Any) -> None:
+    """Change the configuration of each layer of a kind in a Keras HDF5 file."""
+    import json
+
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        changed = [one["config"] for one in config["config"]["layers"] if one["class_name"] == kind]
+        assert changed
+        for one in changed:
+            one.update(options)
+        file.attrs["model_config"] = json.dumps(config)
+        file.attrs["keras_version"] = "2.0.2"
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of an Embedding, an LSTM and a Dense, as HDF5."""
+    import keras
+
+    path, layers = tmp_path_factory.mktemp("words") / "words.h5", keras.layers
+    model = keras.Sequential([keras.Input((7,)), layers.Embedding(20, 6), layers.LSTM(5), layers.Dense(1)])
+    model.save(path)
+    return path
+
+
+@pytest.mark.needs("keras", "torch")
+@pytest.mark.parametrize("kind", ["int32", "int64", "uint8"])
+def test_an_embedding_of_keras_2_reads_whole_numbers(kind: str, words: Path, tmp_path: Path) -> None:
+    """What its dtype says is the type of its input; its table is of floats, and the model is converted whole."""
+    import keras
+    import torch
+
+    from xframe.writers.base import module_of
+
+    path = tmp_path / "old.h5"
+    path.write_bytes(words.read_bytes())
+    with_options(path, "Embedding", dtype=kind)
+    assert convert_file(path, tmp_path / "made", "torch").not_converted == ()
+    x = np.random.default_rng(0).integers(0, 20, (3, 7))
+    got = module_of(tmp_path / "made")["load"](tmp_path / "made")(torch.tensor(x)).detach().numpy()
+    wanted = np.asarray(keras.ops.convert_to_numpy(keras.models.load_model(words)(x)))
+    assert np.abs(got - wanted).max() < 1e-6 * np.abs(wanted).max()
+    # Of any other layer it is not.
+    with_options(path, "LSTM", dtype=kind)
+    assert f"has dtype='{kind}'" in " ".join(convert_file(path, tmp_path / "parts", "torch").not_converted)
+
+
+@pytest.mark.needs("keras")
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "mixed_float16",
+        {"class_name": "Policy", "config": {"name": "mixed_float16"}},
+        {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "mixed_float16"}, "registered_name": None},
+    ],
+    ids=["a name", "Keras 2", "Keras 3"],
+)
+def test_every_way_to_write_a_policy(policy: Any, words: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mixed.h5"
+    path.write_bytes(words.read_bytes())
+    with_options(path, "LSTM", dtype=policy)
+    found = {layer.kind: computes(layer.options) for layer in load(path).layers if layer.tensors}
+    assert found == {"Embedding": "float32", "LSTM": "float16", "Dense": "float32"}
+    told = {warning for layer in recognise(load(path)).layers for warning in layer.warnings}
+    assert told == {"It computes in float16, by its dtype policy, on weights of float32."}
+    inside = {"layer": {"class_name": "LSTM", "config": {"dtype": policy}}, "dtype": "float32"}
+    assert computes(inside) == computes({"cell": {"config": {"cells": [{"config": inside}]}}}) == "float16"
+    with pytest.raises(UnsupportedError, match="computes in float16"):
+        convert_file(path, tmp_path / "made", "torch")
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize("dtype", NARROW)
+def test_a_file_of_16_bits_is_named(dtype: str, tmp_path: Path) -> None:
+    import torch
+
+    layer = torch_layer("gru", 5, 0).to(getattr(torch, dtype))
+    torch.save(layer.state_dict(), tmp_path / "narrow.pt")
+    (found,) = recognise(load(tmp_path / "narrow.pt")).layers
+    assert found.warnings == (f"Its numbers are {dtype}.",)
+    converted = convert_file(tmp_path / "narrow.pt", tmp_path / "made", "torch")
+    assert any(f"Its numbers are {dtype}." in warning for warning in converted.warnings)
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize("dtype", NARROW)
+def test_other_tensors_up_to_right_rounding(dtype: str, tmp_path: Path) -> None:
+    """Of a normalisation, of which some are too small for full precision; one that is a step off is another number."""
+    import torch
+
+    torch.manual_seed(3)
+    wide = torch.nn.ModuleDict({"rnn": torch_layer("gru", 4, 1), "norm": torch.nn.LayerNorm(50)})
+    with torch.no_grad():
+        wide["norm"].weight.uniform_(-1, 1)
+        wide["norm"].bias.uniform_(-(2.0**-15), 2.0**-15)
+    narrow = copy.deepcopy(wide).to(getattr(torch, dtype))
+    for name, model in (("wide", wide), ("narrow", narrow)):
+        torch.save(model.state_dict(), tmp_path / f"{name}.pt")
+    assert verify(tmp_path / "wide.pt", tmp_path / "narrow.pt").status == "equivalent"
+    with torch.no_grad():
+        before = narrow["norm"].weight[3].clone()
+        narrow["norm"].weight[3] += torch.copysign(
+            2 * torch.finfo(before.dtype).eps * before.abs(), before - wide["norm"].weight[3]
+        )
+    torch.save(narrow.state_dict(), tmp_path / "narrow.pt")
+    assert verify(tmp_path / "wide.pt", tmp_path / "narrow.pt").status == "different"
