@@ -13,7 +13,7 @@ from xframe import noise
 from xframe.comparison import misfit
 from xframe.diagnosis import tensors
 from xframe.diagnosis.search import Attempt, Candidate
-from xframe.diagnosis.tensors import Changed, Told
+from xframe.diagnosis.tensors import TENSOR_CHANGED, Changed, Told
 from xframe.errors import XframeError
 from xframe.layout import Key, block_shape, folds
 from xframe.mistakes import Case, Mistake, Variation
@@ -203,9 +203,20 @@ def _reaches(attempt: Attempt, target: Target) -> bool:
 
 
 def _pairs(root: Attempt, target: Target, every: Sequence[Candidate]) -> Iterator[tuple[Candidate, ...]]:
-    """Two mistakes; first those of which one mends most, then what is wrong with one tensor and no known mistake."""
-    wrong = target.wrong(root.case(0))
+    """What the numbers of tensors show, else two mistakes; first those of which one mends most, then what is wrong with one tensor.
+
+    Where one tensor alone differs, mistakes that touch others are none.
+    """
+    case = root.case(0)
+    odd = _odd(case, target) if target.is_like(case.spec) else None
+    if odd is not None and odd.mistake.name == TENSOR_CHANGED:
+        yield (odd,)
+        return
+    wrong = target.wrong(case)
     touched = {candidate.number: _touched(root, candidate) for candidate in every}
+    if odd is not None:
+        places = {key[:2] for key in wrong}, {role for key in wrong for role in _together(key.role)}
+        every = [c for c in every if all(k[:2] in places[0] and k.role in places[1] for k in touched[c.number])]
     left = {candidate.number: _left(root.then(candidate), target) for candidate in every}
     order = sorted(every, key=lambda one: left[one.number])
     tried = 0
