@@ -16,7 +16,7 @@ from xframe.chain.probing import held, numbers
 from xframe.errors import FileError, SpecError, UnsupportedError, XframeError
 from xframe.files import load
 from xframe.judging import LIMIT
-from xframe.proof import Trial, check_understood, power, trials
+from xframe.proof import Trial, check_understood, resting, tried
 from xframe.recognition import Choices, Findings, FoundLayer, recognise
 from xframe.spec import Recurrent, plural
 from xframe.writers import TARGETS, Written, get_target, write
@@ -53,6 +53,20 @@ class Piece:
     fates: Mapping[str, str]
     trials: tuple[Trial, ...]
     power: tuple[str, float] | None
+
+    @property
+    def weak(self) -> str:
+        """What the runs have not shown, as the end of a sentence; nothing where they have shown all."""
+        shown: dict[str, bool] = {}
+        for trial in self.trials:
+            shown[trial.layer] = trial.shows or shown.get(trial.layer, False)
+        if not shown.pop("") and not (shown and all(shown.values())):
+            layer = next((name for name, shows in shown.items() if not shows), self.name)
+            reason = next(trial.reason for trial in self.trials if trial.layer in (layer, "") and not trial.shows)
+            return f"{layer}: {reason}, which proves nothing"
+        if self.power is not None and self.power[1] <= 1:
+            return f"{self.name}: the mistake {self.power[0]!r} would not have shown on any input that was tried"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -107,13 +121,13 @@ def convert(model: Any, to: str) -> Any:
         SpecError: ``to`` is unknown, or the proof failed; the sentence says by how much.
     """
     _check_target(to)
-    chain = chain_of_model(model)
+    chain = held(chain_of_model(model))
     check_understood(model, chain)
     with _temporary("xframe-") as folder:
         piece = _piece(chain, folder, "", to, numbers(chain))
-        wrong = next((trial for trial in piece.trials if trial.status != "equivalent"), None)
-        if wrong is not None:
-            raise SpecError(f"The converted model could not be proven to be the same: {wrong.reason}.")
+        wrong = next((trial.reason for trial in piece.trials if trial.status != "equivalent"), piece.weak)
+        if wrong:
+            raise SpecError(f"The converted model could not be proven to be the same: {wrong}.")
         return _native(folder, to)
 
 
@@ -273,6 +287,15 @@ def _piece(chain: Chain, folder: Path, name: str, to: str, before: int) -> Piece
     chain = held(chain)
     written = write(chain, folder, to)
     dtype = "float32" if to == "onnx" else plan(chain).dtype
+    whole = tried(chain, folder, to, dtype)
+    trials, margins = list(whole.trials), dict(whole.margins)
+    for one in resting(chain, whole):
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            write(one, Path(place), to)
+            alone = tried(one, Path(place), to, dtype, one.name)
+        trials += alone.trials
+        margins |= {mistake: max(margin, margins.get(mistake, 0.0)) for mistake, margin in alone.margins.items()}
+    weakest = min(margins.items(), key=lambda item: item[1]) if margins else None
     return Piece(
         chain.name,
         name,
@@ -282,8 +305,8 @@ def _piece(chain: Chain, folder: Path, name: str, to: str, before: int) -> Piece
         dtype,
         written.notes,
         written.fates,
-        tuple(trials(chain, folder, to, dtype)),
-        power(chain, dtype),
+        tuple(trials),
+        None if weakest is None else (": ".join(weakest[0]), weakest[1]),
     )
 
 
@@ -292,18 +315,16 @@ def _concluded(
 ) -> Conversion:
     trials = [(piece, trial) for piece in pieces for trial in piece.trials]
     wrong = next(((p, t) for p, t in trials if t.status != "equivalent"), None)
-    weak = next((p for p in pieces if p.power is not None and p.power[1] <= 1), None)
+    weak = next((piece.weak for piece in pieces if piece.weak), "")
     worst = max(trial.noise_ratio for _, trial in trials)
     if wrong is not None:
         piece, trial = wrong
         size = plural(trial.batch, "sample" if trial.steps is None else "sequence")
         size += "" if trial.steps is None else f" of {plural(trial.steps, 'time step')}"
-        status, reason = trial.status, f"{piece.name}, on {size}: {trial.reason}. Nothing was written."
-    elif weak is not None and weak.power is not None:
-        status, reason = (
-            "inconclusive",
-            (f"{weak.name}: the mistake {weak.power[0]!r} would not have shown on these inputs. Nothing was written."),
-        )
+        name = f"{piece.name}, {trial.layer} alone" if trial.layer else piece.name
+        status, reason = trial.status, f"{name}, on {size}: {trial.reason}. Nothing was written."
+    elif weak:
+        status, reason = "inconclusive", f"{weak}. Nothing was written."
     else:
         status, reason = (
             "equivalent",

@@ -186,15 +186,18 @@ def _fates(piece: Piece) -> Iterator[str]:
 
 
 def _trials(piece: Piece) -> Table:
-    headers = ("batch", "time steps", "off by", "x noise", "status")
+    headers = ("run", "batch", "time steps", "off by", "x noise", "status")
     rows = tuple(
         (
+            f"{t.layer} alone" if t.layer else "whole",
             str(t.batch),
             "-" if t.steps is None else str(t.steps),
             f"{t.max_abs:.1e}",
             ratio_text(t.noise_ratio),
-            t.status,
+            t.status if t.shows else f"{t.status} ({t.reason})",
         )
         for t in piece.trials
     )
-    return Table(headers, rows, frozenset(headers[:-1]))
+    # Which run it is needs no word where all are of the whole.
+    first = 0 if any(t.layer for t in piece.trials) else 1
+    return Table(headers[first:], tuple(row[first:] for row in rows), frozenset(headers[1:-1]))

@@ -311,6 +311,7 @@ def _conversion(c: Conversion) -> dict[str, Any]:
                 "tensors": dict(piece.fates),
                 "trials": [
                     {
+                        "layer": trial.layer,
                         "batch": trial.batch,
                         "steps": trial.steps,
                         "status": trial.status,

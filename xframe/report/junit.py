@@ -135,7 +135,8 @@ def _converted(content: Mapping[str, Any]) -> tuple[str, list[_Case]]:
         for trial in piece["trials"]:
             steps = "" if trial["steps"] is None else f", {trial['steps']} time steps"
             name = f"batch {trial['batch']}{steps}, {piece['dtype']}"
-            classname = f"{piece['name']}/{content['to']}"
+            part = f"{piece['name']}/{trial['layer']}" if trial["layer"] else piece["name"]
+            classname = f"{part}/{content['to']}"
             cases.append(_Case(classname, name, trial["status"], trial["reason"], _figures(trial)))
     left = [_Case("not converted", text, "skipped", "not converted") for text in content["not_converted"]]
     return f"{content['source']} to {content['to']}", cases + left
