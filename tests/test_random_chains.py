@@ -1,12 +1,11 @@
 """Right Keras models of any kind are converted, every one; what a wrong writer writes is found on the same probes.
 
-The models are drawn: recurrent layers in all options, dense and normalising ones between them, one time step, a last relu, weights
-so large that the source itself overflows. What they are converted to is held against Keras as well.
+The models are drawn: recurrent layers in all options, dense and normalising ones between them, one time step, a last relu,
+weights so large that the source itself overflows. What they are converted to is held against Keras as well.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,6 @@ from xframe.files import load
 from xframe.judging import LIMIT
 from xframe.layout import Key
 from xframe.recognition import recognise
-from xframe.spec import Recurrent
 
 pytestmark = pytest.mark.needs("keras", "torch")
 
@@ -181,7 +179,12 @@ def last_relu(m: Any) -> list[Any]:
 def overflowing(m: Any) -> list[Any]:
     """In float32, on a dozen time steps."""
     given = {"activation": "relu", "return_sequences": True}
-    return [keras.Input((12, 3)), m.SimpleRNN(4, name="first", **given), m.SimpleRNN(3, name="second", **given), m.Dense(2)]
+    return [
+        keras.Input((12, 3)),
+        m.SimpleRNN(4, name="first", **given),
+        m.SimpleRNN(3, name="second", **given),
+        m.Dense(2),
+    ]
 
 
 def weights(model: Any, largest: float, head: float) -> Any:

@@ -56,7 +56,7 @@ class Trial:
 
 
 class Proof(NamedTuple):
-    """The runs of a chain, and by step and known mistake how many times over the limit it would have been, where it shows best."""
+    """The runs of a chain; and by step and mistake, how many times over the limit it would have been where it shows best."""
 
     trials: list[Trial]
     margins: Mapping[tuple[str, str], float]

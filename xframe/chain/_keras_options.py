@@ -46,7 +46,7 @@ def check_options(place: Place, known: Iterable[str], options: Mapping[str, Any]
     The same for float types that are not plain: quantised layers compute otherwise.
     """
     options = place.options if options is None else options
-    known = set(known)
+    known, wrong = set(known), list[str]()
     for name, value in options.items():
         if name == "dtype":
             if isinstance(value, Mapping):
@@ -56,7 +56,10 @@ def check_options(place: Place, known: Iterable[str], options: Mapping[str, Any]
         elif value is None or value is False or name in known or name in _FREE or name.endswith(_FREE_ENDS):
             continue
         else:
-            raise refused(place, f"has {name}={value!r}, which is not modelled; build it without this option")
+            wrong.append(f"{name}={value!r}")
+    if wrong:
+        are, these = ("is", "this option") if len(wrong) == 1 else ("are", "these options")
+        raise refused(place, f"has {' and '.join(wrong)}, which {are} not modelled; build it without {these}")
 
 
 def option(place: Place, *names: str) -> Any:

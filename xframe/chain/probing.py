@@ -1,9 +1,9 @@
 """On which inputs a chain is tried, and what the reference makes of them.
 
-Inputs are chosen so that something shows: the first draw nearly always does, but behind a last relu all outputs may be zero, and
-large weights may overflow. Then smaller and larger inputs and further draws are tried. Of a step of which a mistake would not show
-on these, as of a recurrent one that is given one time step, more is seen alone (`alone`), on inputs of other sizes and lengths
-(`further`).
+Inputs are chosen so that something shows: the first draw nearly always does, but behind a last relu all outputs may be zero,
+and large weights may overflow. Then smaller and larger inputs and further draws are tried. Of a step of which a mistake would
+not show on these, as of a recurrent one that is given one time step, more is seen alone (`alone`), on inputs of other sizes and
+lengths (`further`).
 """
 
 from __future__ import annotations

@@ -46,6 +46,16 @@ def inspection(f: Findings) -> Iterator[Block]:
         yield Heading("Tensors that nothing explains")
         yield Table(("tensor", "holds"), tuple((name, _stored(f.file.tensors[name])) for name in f.unconsumed))
     yield Items(f.warnings)
+    yield Paragraph(_converts(f))
+
+
+def _converts(f: Findings) -> str:
+    """Whether the file converts whole."""
+    why = f.obstacles
+    if not why:
+        return "Converts whole: yes."
+    stand = "thing stands" if len(why) == 1 else "things stand"
+    return f"Converts whole: no; {len(why)} {stand} in the way: {'; '.join(why)}."
 
 
 def _stored(tensor: StoredTensor) -> str:
@@ -171,10 +181,15 @@ def conversion(c: Conversion) -> Iterator[Block]:
                 "limit."
             )
     yield Items(tuple(f"Not converted: {text}." for text in c.not_converted))
+    yield Items(tuple(f"In the way of the whole model: {text}." for text in c.why))
     yield Items(tuple(f"Left out, as you said: {name}." for name in c.left_out))
     yield Items(c.warnings)
     yield Paragraph(f"Environment: {', '.join(f'{name} {text}' for name, text in c.environment.items())}.")
-    yield Paragraph(f"VERDICT: {c.status}. {c.reason}", strong=True)
+    yield Paragraph(f"VERDICT: {c.status}. {c.reason}{_SCOPES[c.scope]}", strong=True)
+
+
+# What was judged, where something was written.
+_SCOPES = {"model": " The whole model was run.", "layers": " Its layers were run, each by itself."}
 
 
 def _fates(piece: Piece) -> Iterator[str]:

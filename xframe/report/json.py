@@ -236,6 +236,7 @@ def _findings(f: Findings) -> dict[str, Any]:
         "others": [{"name": o.name, "kind": o.kind, "tensors": dict(o.tensors)} for o in f.others],
         "unconsumed": list(f.unconsumed),
         "warnings": list(f.warnings),
+        "converts": {"whole": not f.obstacles, "why": list(f.obstacles)},
     }
 
 
@@ -295,6 +296,7 @@ def _whole(w: Whole, between: Diagnosis | None) -> dict[str, Any]:
 def _conversion(c: Conversion) -> dict[str, Any]:
     return {
         **_head("convert", c.status, c.environment),
+        "scope": c.scope,
         "reason": c.reason,
         "source": c.source,
         "destination": c.destination,
@@ -326,6 +328,7 @@ def _conversion(c: Conversion) -> dict[str, Any]:
             for piece in c.pieces
         ],
         "not_converted": list(c.not_converted),
+        "why": list(c.why),
         "left_out": list(c.left_out),
         "warnings": list(c.warnings),
         "limit": c.limit,

@@ -1,0 +1,43 @@
+"""Whether a model file converts whole, and all that stands in the way: `inspect` says it beforehand, and `convert` does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xframe.chain import Chain, chain_of
+from xframe.errors import ObstaclesError, UnsupportedError
+from xframe.recognition import Findings
+
+__all__ = ["whole_chain"]
+
+
+def whole_chain(found: Findings) -> tuple[Chain | None, tuple[str, ...]]:
+    """The chain that the file describes, if it describes one that is modelled; and all that stands in the way of it, a sentence
+    each without its full stop.
+
+    A file that holds one layer and nothing else describes no chain, and nothing stands in the way.
+    """
+    chain, reasons = None, list[str]()
+    if found.file.config is not None:
+        try:
+            chain = chain_of(found)
+        except UnsupportedError as error:
+            reasons += error.reasons if isinstance(error, ObstaclesError) else [str(error)]
+    else:
+        reasons += _apart(found)
+    reasons += [layer.refused for layer in found.layers if layer.refused and layer.refused not in reasons]
+    if found.unconsumed:
+        names = ", ".join(map(repr, found.unconsumed))
+        reasons.append(f"Nothing explains the {'tensor' if len(found.unconsumed) == 1 else 'tensors'} {names}.")
+    return chain, tuple(dict.fromkeys(reason.rstrip(".") for reason in reasons))
+
+
+def _apart(found: Findings) -> Iterator[str]:
+    """What stands in the way where a file holds weights only."""
+    for layer in found.layers:
+        if len(layer.readings) > 1:
+            yield f"The layer {layer.name!r} may be one of {len(layer.readings)}, which the file does not decide; {layer.choose}"
+    if len(found.layers) + len(found.others) != 1:
+        yield "The file holds weights only, and does not say how its layers are connected"
+    for other in found.others:
+        yield f"The layer {other.name!r} ({other.kind}) is neither recurrent nor dense"
