@@ -14,7 +14,9 @@ from xframe.chain._keras_weights import Weights
 from xframe.chain.base import Chain, Step
 from xframe.chain.kind import Shape
 from xframe.chain.kinds import KINDS, shapes
+from xframe.chain.told import chain_told
 from xframe.errors import ObstaclesError, SpecError, UnsupportedError
+from xframe.files.told import is_told
 from xframe.recognition import Findings
 from xframe.spec import Recurrent
 
@@ -24,7 +26,7 @@ _INPUT_TYPES = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "i
 
 
 def chain_of(findings: Findings) -> Chain:
-    """The chain that a Keras file describes.
+    """The chain that a file describes: one of Keras, or one in which xframe says what it wrote.
 
     Args:
         findings: what `xframe.recognition.recognise` made of the file, in which every recurrent layer is settled.
@@ -34,6 +36,8 @@ def chain_of(findings: Findings) -> Chain:
             modelled; the sentence names all that stands in the way.
     """
     config = findings.file.config
+    if is_told(config):
+        return chain_told(findings)
     if config is None:
         raise UnsupportedError(
             f"{findings.file.path} says nothing of what runs after what; give a file of a whole model, as model.save writes it."
