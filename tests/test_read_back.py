@@ -37,9 +37,7 @@ def unequal() -> Any:
 
 
 def stacked() -> Any:
-    return k3.RNN(
-        [k3.GRUCell(4, reset_after=False), k3.LSTMCell(5, activation="softsign"), k3.SimpleRNNCell(3, "relu")]
-    )
+    return k3.RNN([k3.GRUCell(4, reset_after=False), k3.LSTMCell(5, activation="softsign"), k3.SimpleRNNCell(3, "elu")])
 
 
 # The shape of a sample, and the layers.
@@ -129,3 +127,139 @@ def test_what_is_converted_to_keras_and_on_is_the_same(name: str, tmp_path: Path
         at = tmp_path / str(i) / FILES[to]
         found = verify(source, at)
         assert found.status == "equivalent", f"{to}: {found.reason}"
+
+
+# ---- What somebody else wrote there.
+
+
+def said(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return dict(json.loads(header["__metadata__"]["xframe"]))
+
+
+def saying(path: Path, text: str, to: Path) -> Path:
+    """The same tensors with another text."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"]["xframe"] = text
+    new = json.dumps(header).encode()
+    to.write_bytes(len(new).to_bytes(8, "little") + new + data[8 + length :])
+    return to
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that xframe wrote: of a GRU, a normalisation and a dense layer."""
+    folder = tmp_path_factory.mktemp("written")
+    layers = [keras.Input((None, 3)), k3.GRU(4, activation="relu"), k3.LayerNormalization(), k3.Dense(2, "elu")]
+    names = ("gru", "norm", "head")
+    for layer, name in zip(layers[1:], names, strict=True):
+        layer.name = name
+    model = keras.Sequential(layers)
+    random = np.random.default_rng(3)
+    model.set_weights([away_from_zero(random, tuple(w.shape), 0.7) for w in model.weights])
+    model.save(folder / "source.keras")
+    assert convert_file(folder / "source.keras", folder / "made", "torch")
+    return folder / "made/weights.safetensors"
+
+
+def put(place: tuple[Any, ...], value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(config: dict[str, Any]) -> None:
+        at: Any = config
+        for name in place[:-1]:
+            at = at[name]
+        at[place[-1]] = value
+
+    return change
+
+
+def swap_norm(config: dict[str, Any]) -> None:
+    config["steps"][1]["tensors"]["beta"] = config["steps"][0]["tensors"]["bias_ih_l0"]
+
+
+def rename_kernel(config: dict[str, Any]) -> None:
+    tensors = config["steps"][0]["tensors"]
+    tensors["kernel"] = tensors.pop("weight_ih_l0")
+
+
+WRONG: list[tuple[Callable[[dict[str, Any]], None], str]] = [
+    (
+        put(("steps", 0, "spec", "hidden_size"), 5),
+        "weight_ih_l0 is (15, 3), and 'gru.layers.0.0.0.weight_ih' is (12, 3)",
+    ),
+    (put(("steps", 0, "spec", "cell"), "lstm"), "reset_after is not an option of the lstm"),
+    (put(("steps", 0, "spec", "activation"), "os.system"), "describes 'gru' as a layer that cannot be"),
+    (put(("steps", 0, "spec", "activation"), ["relu"]), "describes 'gru' as a layer that cannot be"),
+    (put(("steps", 0, "spec", "colour"), "red"), "describes 'gru' as a layer that cannot be"),
+    (put(("steps", 0, "spec", "stacked"), [{"cell": "dense", "input_size": 4, "units": 3}]), "cannot be"),
+    (put(("steps", 0, "spec"), None), "describes 'gru' as a layer that cannot be"),
+    (put(("steps", 0, "packing"), "pickle"), "packs 'gru' in a way that is not known ('pickle')"),
+    (put(("steps", 0, "tensors", "weight_ih_l0"), "nowhere"), "the tensor 'nowhere', which is not there"),
+    (rename_kernel, "gives 'gru' the tensors weight_hh_l0, bias_ih_l0, bias_hh_l0, kernel, and"),
+    (put(("steps", 0, "code"), "import os"), "has a step with fields that are not known"),
+    (put(("steps",), []), "lists no steps"),
+    (put(("steps", 0), "gru"), "has a step with fields that are not known"),
+    (put(("steps", 1, "tensors"), {"gamma": "norm.weight"}), "says nothing of the tensor 'norm.bias'"),
+    (put(("steps", 1, "kind"), "lambda"), "is of the kind 'lambda', which is not known"),
+    (
+        put(("steps", 1, "options", "epsilon"), "__import__('os')"),
+        "has epsilon=\"__import__('os')\", which makes no sense",
+    ),
+    (put(("steps", 1, "options", "epsilon"), float("inf")), "has epsilon=inf, which makes no sense"),
+    (put(("steps", 1, "options"), {}), "has the options none, as no layer_norm has"),
+    (put(("steps", 3, "options", "name"), "exec"), "has name='exec', which makes no sense"),
+    (put(("steps", 3, "options", "negative_slope"), 0.1), "has parameters that elu does not have"),
+    (put(("input_shape",), [None, 7]), "cannot read samples of the shape (None, 7)"),
+    (put(("input_shape",), "long"), "its input has the shape 'long', which is none"),
+    (swap_norm, "says nothing of the tensor 'norm.bias'"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), WRONG)
+def test_what_contradicts_the_tensors_or_makes_no_sense_is_refused(
+    change: Callable[[dict[str, Any]], None], words: str, written: Path, tmp_path: Path
+) -> None:
+    config = said(written)
+    change(config)
+    path = saying(written, json.dumps(config), tmp_path / "other.safetensors")
+    with pytest.raises(XframeError) as refused:
+        chain_of(recognise(load(path)))
+    assert words in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", '"xframe"', '{"format": "xframe/model/2"}', "[" * 90_000, '{"a": "\\ud800"}']
+)
+def test_what_is_not_of_this_format_is_read_by_its_tensors(text: str, written: Path, tmp_path: Path) -> None:
+    file = load(saying(written, text, tmp_path / "other.safetensors"))
+    assert file.config is None
+    assert recognise(file).layers
+
+
+def test_what_it_says_is_not_among_the_words_that_reports_print(written: Path) -> None:
+    assert load(written).metadata == {}
+
+
+def test_tensors_that_are_saved_again_say_nothing(written: Path, tmp_path: Path) -> None:
+    """As before: by their names, and what they do not say is open."""
+    from safetensors.torch import load_file, save_file
+
+    save_file(load_file(written), tmp_path / "again.safetensors")
+    assert load(tmp_path / "again.safetensors").config is None
+    torch.save(load_file(written), tmp_path / "again.pt")
+    assert load(tmp_path / "again.pt").config is None
+
+
+def test_a_long_text_is_left_out_of_a_zip(tmp_path: Path) -> None:
+    """Which holds a comment of 65,535 bytes at most; the numbers are all there."""
+    layers = [k3.Dense(2, name=f"{'long' * 50}{i}") for i in range(160)]
+    model = keras.Sequential([keras.Input((2,)), *layers])
+    model.set_weights([np.eye(2) * 1.1 if w.ndim == 2 else np.full(2, 0.1) for w in model.get_weights()])
+    model.save(tmp_path / "source.keras")
+    assert convert_file(tmp_path / "source.keras", tmp_path / "made", "npz")
+    with zipfile.ZipFile(tmp_path / "made/weights.npz") as archive:
+        assert archive.comment == b""
+    assert len(load(tmp_path / "made/weights.npz").tensors) == 320

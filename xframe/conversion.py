@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xframe.chain import Chain, Step, chain_of_model
-from xframe.chain.probing import held, numbers
+from xframe.chain.probing import held, numbers, redrawn
 from xframe.convertible import whole_chain
 from xframe.errors import FileError, SpecError, UnsupportedError, XframeError
 from xframe.files import load
 from xframe.judging import LIMIT
-from xframe.proof import Trial, check_understood, resting, tried
+from xframe.proof import Proof, Trial, check_understood, resting, tried
 from xframe.recognition import Choices, Findings, FoundLayer, recognise
 from xframe.spec import Recurrent, plural
 from xframe.writers import TARGETS, Written, get_target, write
@@ -336,11 +336,9 @@ def _piece(chain: Chain, folder: Path, name: str, to: str, before: int) -> Piece
     whole = tried(chain, folder, to, dtype)
     trials, margins = list(whole.trials), dict(whole.margins)
     for one in resting(chain, whole):
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            write(one, Path(place), to)
-            alone = tried(one, Path(place), to, dtype, one.name)
-        trials += alone.trials
-        margins |= {mistake: max(margin, margins.get(mistake, 0.0)) for mistake, margin in alone.margins.items()}
+        for proof in _alone(one, folder, to, dtype):
+            trials += proof.trials
+            margins |= {mistake: max(margin, margins.get(mistake, 0.0)) for mistake, margin in proof.margins.items()}
     weakest = min(margins.items(), key=lambda item: item[1]) if margins else None
     return Piece(
         chain.name,
@@ -354,6 +352,17 @@ def _piece(chain: Chain, folder: Path, name: str, to: str, before: int) -> Piece
         tuple(trials),
         None if weakest is None else (": ".join(weakest[0]), weakest[1]),
     )
+
+
+def _alone(step: Chain, folder: Path, to: str, dtype: str) -> Iterator[Proof]:
+    """The proof of one step that is written by itself; and with other numbers too, where its own let nothing through."""
+    for i, one in enumerate((step, *redrawn(step, dtype))):
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            write(one, Path(place), to)
+            found = tried(one, Path(place), to, dtype, one.name)
+        yield found._replace(trials=[replace(trial, drawn=i > 0) for trial in found.trials])
+        if found.complete:
+            return
 
 
 def _concluded(

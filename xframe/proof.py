@@ -42,6 +42,7 @@ class Trial:
         noise_ratio: the same in units of rounding noise.
         reason: why it is not equivalent, or why it is, and shows nothing; or empty.
         layer: the step that was written and run alone; empty for the whole.
+        drawn: whether that was done with other numbers, because its own show nothing.
         shows: whether there was a number that is finite and not zero.
     """
 
@@ -52,6 +53,7 @@ class Trial:
     noise_ratio: float
     reason: str = ""
     layer: str = ""
+    drawn: bool = False
     shows: bool = True
 
 
@@ -65,6 +67,11 @@ class Proof(NamedTuple):
     def shows(self) -> bool:
         """Whether any run showed something."""
         return any(trial.shows for trial in self.trials)
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing more to be shown, by these numbers or others."""
+        return self.shows and not _missed(self.margins)
 
 
 def check_understood(model: Any, chain: Chain) -> None:
@@ -121,10 +128,8 @@ def resting(chain: Chain, proof: Proof) -> Iterator[Chain]:
     """The steps that are to be proven alone: those with mistakes that did not show in the chain; all, where nothing did."""
     missed = {step for step, _ in _missed(proof.margins)}
     for i, step in enumerate(chain.steps):
-        one = alone(chain, i)
-        more = len(chain.steps) > 1 or one.input_shape != chain.input_shape
-        if more and (step.name in missed or (not proof.shows and step.kind != "dropout")):
-            yield one
+        if step.name in missed or (not proof.shows and step.kind != "dropout"):
+            yield alone(chain, i)
 
 
 def _runner(chain: Chain, folder: Path, to: str) -> Callable[[np.ndarray], np.ndarray]:

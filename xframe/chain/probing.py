@@ -3,12 +3,12 @@
 Inputs are chosen so that something shows: the first draw nearly always does, but behind a last relu all outputs may be zero,
 and large weights may overflow. Then smaller and larger inputs and further draws are tried. Of a step of which a mistake would
 not show on these, as of a recurrent one that is given one time step, more is seen alone (`alone`), on inputs of other sizes and
-lengths (`further`).
+lengths (`further`); and of one whose own numbers let nothing through, with others (`redrawn`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
@@ -23,8 +23,10 @@ from xframe.chain.base import Chain, Step
 from xframe.chain.kinds import masked, shapes
 from xframe.errors import SpecError
 from xframe.layout import block_shape, keys
+from xframe.probe import draw_parameters
+from xframe.spec import Layer
 
-__all__ = ["LIGHT", "PROBES", "Probed", "alone", "further", "held", "numbers", "probed", "sizes"]
+__all__ = ["LIGHT", "PROBES", "Probed", "alone", "further", "held", "numbers", "probed", "redrawn", "sizes"]
 
 # Batch sizes and lengths at which a chain is run, and those for chains of more numbers than the next line says.
 PROBES = ((2, 5), (1, 1), (3, 12))
@@ -37,6 +39,8 @@ _LONGER = (12, 48, 192, 768, 3072)
 _CHOICES = tuple(product(range(3), (1.0, 0.125, 8.0, 1 / 64)))
 # The same for the inputs on which mistakes may show that do not show elsewhere, and the lengths of these.
 _SCALES, _LENGTHS = (1.0, 0.125, 8.0, 1 / 64, 64.0), (12, 48, 5)
+# How often other numbers are drawn.
+_REDRAWS = 6
 # The kinds of steps that do something else where a mask reaches them.
 _MASKED = ("recurrent", "pool")
 
@@ -97,6 +101,20 @@ def alone(chain: Chain, at: int) -> Chain:
         shape = (None, *shape[1:])
     before = (Step("mask", "masking", {"value": 0.0}),) if masked(chain)[at] and step.kind in _MASKED else ()
     return Chain((*before, step), shape, step.name)
+
+
+def redrawn(chain: Chain, dtype: str) -> Iterator[Chain]:
+    """The chain with other numbers in its recurrent and dense layers, drawn anew each time."""
+    for seed in range(_REDRAWS if any(step.spec for step in chain.steps) else 0):
+        steps = [
+            step if step.spec is None else replace(step, params=_drawn_for(step.spec, seed, dtype))
+            for step in chain.steps
+        ]
+        yield held(replace(chain, steps=tuple(steps)))
+
+
+def _drawn_for(spec: Layer, seed: int, dtype: str) -> Callable[[], dict[Any, np.ndarray]]:
+    return lambda: {key: block.astype(dtype) for key, block in draw_parameters(spec, seed, dtype).items()}
 
 
 def _allows(chain: Chain, batch: int, steps: int) -> bool:

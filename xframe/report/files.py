@@ -12,6 +12,7 @@ from xframe.spec import plural
 if TYPE_CHECKING:
     from xframe.conversion import Conversion, Piece
     from xframe.files import StoredTensor
+    from xframe.proof import Trial
     from xframe.recognition import Findings, FoundLayer, Reading
     from xframe.verification import Pair, Verification
     from xframe.whole import Whole
@@ -200,11 +201,16 @@ def _fates(piece: Piece) -> Iterator[str]:
     yield from (f"{', '.join(sources)} became {fate}." for fate, sources in groups.items())
 
 
+def _run(trial: Trial) -> str:
+    """What was run."""
+    return f"{trial.layer} alone{', other numbers' if trial.drawn else ''}" if trial.layer else "whole"
+
+
 def _trials(piece: Piece) -> Table:
     headers = ("run", "batch", "time steps", "off by", "x noise", "status")
     rows = tuple(
         (
-            f"{t.layer} alone" if t.layer else "whole",
+            _run(t),
             str(t.batch),
             "-" if t.steps is None else str(t.steps),
             f"{t.max_abs:.1e}",

@@ -314,6 +314,7 @@ def _conversion(c: Conversion) -> dict[str, Any]:
                 "trials": [
                     {
                         "layer": trial.layer,
+                        "drawn": trial.drawn,
                         "batch": trial.batch,
                         "steps": trial.steps,
                         "status": trial.status,
