@@ -54,7 +54,7 @@ def _converts(f: Findings) -> str:
     """Whether the file converts whole."""
     why = f.obstacles
     if not why:
-        return "Converts whole: yes."
+        return f"Converts whole: yes{'' if f.file.config else '; it is one layer'}."
     stand = "thing stands" if len(why) == 1 else "things stand"
     return f"Converts whole: no; {len(why)} {stand} in the way: {'; '.join(why)}."
 
