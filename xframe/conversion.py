@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xframe.chain import Chain, Step, chain_of_model
+from xframe.chain.kinds import promised
 from xframe.chain.probing import held, numbers, redrawn
-from xframe.convertible import whole_chain
+from xframe.convertible import listed, whole_chain
 from xframe.errors import FileError, SpecError, UnsupportedError, XframeError
 from xframe.files import load
 from xframe.judging import LIMIT
@@ -24,7 +25,7 @@ from xframe.spec import Recurrent, plural
 from xframe.writers import TARGETS, Written, get_target, write
 from xframe.writers.base import identifier, module_of, plan
 
-__all__ = ["Conversion", "Piece", "convert", "convert_file", "one_layer", "promised"]
+__all__ = ["Conversion", "Piece", "convert", "convert_file", "one_layer"]
 
 _WEIGHTS = ("weights.safetensors", "model.weights.h5", "model.keras", "model.onnx", "weights.npz")
 
@@ -286,25 +287,16 @@ def _task(found: Findings, layers_only: bool, left_out: Sequence[str]) -> _Task:
             taken.append(identifier(layer.name, taken))
             chains.append((one_layer(found, layer), taken[-1]))
     if not chains:
-        more = f": {'; '.join(why)}" if why else ""
+        reasons = why or [layer.refused.rstrip(".") for layer in found.layers if layer.refused]
+        more = f": {'; '.join(reasons)}" if reasons else ""
         raise UnsupportedError(f"{found.file.path} holds no recurrent or dense layer that could be converted{more}.")
     left = [f"{layer.name}: {layer.refused.rstrip('.')}" for layer in found.layers if layer.refused]
     left += [f"{other.name}, of kind {other.kind}" for other in found.others]
+    left += found.opaque
     left += [f"the tensor {name}, which nothing explains" for name in found.unconsumed if name not in left_out]
     if len(chains) == 1 and not left and found.file.config is None:
         chains = [(chains[0][0], "")]
     return _Task("layers", chains, left, why)
-
-
-def promised(chain: Chain) -> Chain:
-    """The chain for masks that are padding on the right."""
-    steps = []
-    for step in chain.steps:
-        masked = isinstance(step.spec, Recurrent) and step.spec.mask == "any"
-        steps.append(replace(step, spec=replace(step.spec, mask="right")) if masked else step)  # type: ignore[type-var]
-    if steps == list(chain.steps):
-        raise SpecError("No mask reaches a recurrent layer of this model; leave --right-padded out.")
-    return replace(chain, steps=tuple(steps))
 
 
 def one_layer(found: Findings, layer: FoundLayer) -> Chain:
@@ -321,6 +313,7 @@ def one_layer(found: Findings, layer: FoundLayer) -> Chain:
         spec,
         partial(reading.blocks, file),
         layer.tensors,
+        dtype=layer.computes,
     )
     time = (None,) if recurrent else ()
     return Chain((step,), (*time, reading.spec.input_size), layer.name)
@@ -394,7 +387,7 @@ def _missing(found: Findings, task: _Task, left_out: Sequence[str]) -> str:
     why = task.why or tuple(layer.refused.rstrip(".") for layer in found.layers if layer.refused)
     if not why:
         return ""
-    things = f"{plural(len(why), 'thing')} {'stands' if len(why) == 1 else 'stand'} in the way: {'; '.join(why)}"
+    things = listed(why)
     if task.scope == "model":
         return f"the whole model, without {plural(len(left_out), 'tensor')}; {things}"
     return f"{len(task.chains)} of {plural(len(found.layers) + len(found.others), 'layer')}, no whole model; {things}"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from xframe.chain import Chain, chain_of
 from xframe.errors import ObstaclesError, UnsupportedError
 from xframe.recognition import Findings
+from xframe.spec import plural
 
-__all__ = ["whole_chain"]
+__all__ = ["listed", "whole_chain"]
+
+# A reason that lists more than a sentence can hold is cut there; reports list the whole of it elsewhere.
+_LONGEST = 300
 
 
 def whole_chain(found: Findings) -> tuple[Chain | None, tuple[str, ...]]:
@@ -26,10 +30,18 @@ def whole_chain(found: Findings) -> tuple[Chain | None, tuple[str, ...]]:
     else:
         reasons += _apart(found)
     reasons += [layer.refused for layer in found.layers if layer.refused and layer.refused not in reasons]
+    if found.opaque:
+        reasons.append(f"The file runs more than its layers: {', '.join(found.opaque)}")
     if found.unconsumed:
         names = ", ".join(map(repr, found.unconsumed))
         reasons.append(f"Nothing explains the {'tensor' if len(found.unconsumed) == 1 else 'tensors'} {names}.")
     return chain, tuple(dict.fromkeys(reason.rstrip(".") for reason in reasons))
+
+
+def listed(why: Sequence[str]) -> str:
+    """What stands in the way as a clause, with its number."""
+    cut = (reason if len(reason) <= _LONGEST else f"{reason[:_LONGEST]}..." for reason in why)
+    return f"{plural(len(why), 'thing')} {'stands' if len(why) == 1 else 'stand'} in the way: {'; '.join(cut)}"
 
 
 def _apart(found: Findings) -> Iterator[str]:

@@ -23,7 +23,7 @@ from xframe.judging import LIMIT
 from xframe.mistakes import parameter_mistakes
 from xframe.packing import Parameters
 from xframe.writers import opened
-from xframe.writers.base import plan
+from xframe.writers.base import computed_in
 
 __all__ = ["Proof", "Trial", "check_understood", "resting", "tried"]
 
@@ -81,10 +81,10 @@ def check_understood(model: Any, chain: Chain) -> None:
     """
     if any(getattr(step.spec, "stateful", False) for step in chain.steps):
         return
-    dtype = plan(chain).dtype
+    dtype = computed_in(chain)
     for size in sizes(chain):
         given = probed(chain, size, dtype)
-        x = given.x.astype(dtype) if given.x.dtype.kind == "f" else given.x
+        x = given.x.astype(dtype) if dtype != "bfloat16" and given.x.dtype.kind == "f" else given.x
         trial = _judged(chain, given, run_model(model, x), dtype)
         if trial.status != "equivalent":
             raise UnsupportedError(
@@ -149,8 +149,9 @@ def _judged(chain: Chain, given: Probed, got: np.ndarray, dtype: str) -> Trial:
     finite = np.isfinite(clean) & np.isfinite(deviation) & np.isfinite(got)
     if not finite.all():
         # A number that the source, computed in this type, puts out has to be one here, too.
-        own, _ = reference.run(chain, x, dtype=dtype)
-        if np.any(~np.isfinite(got) & (np.abs(own) < np.finfo(dtype).max / 2)):
+        narrow = "float32" if dtype == "bfloat16" else dtype  # NumPy has no bfloat16; the range is the same
+        own, _ = reference.run(chain, x, dtype=narrow)
+        if np.any(~np.isfinite(got) & (np.abs(own) < np.finfo(narrow).max / 2)):
             return Trial(*size, "different", np.inf, np.inf, "its output is not finite")
     if not finite.any():
         return Trial(*size, "equivalent", 0.0, 0.0, f"in {dtype} it overflows, as the source does", shows=False)

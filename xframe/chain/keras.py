@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from xframe.chain._keras_options import check_options, refused
+from xframe.adapters.base import FLOATS
+from xframe.chain._keras_options import WORDS, check_options, refused
 from xframe.chain._keras_path import Place, everywhere, input_shape, path
 from xframe.chain._keras_plain import PLAIN
 from xframe.chain._keras_weighted import WEIGHTED
@@ -17,12 +19,12 @@ from xframe.chain.kinds import KINDS, shapes
 from xframe.chain.told import chain_told
 from xframe.errors import ObstaclesError, SpecError, UnsupportedError
 from xframe.files.told import is_told
-from xframe.recognition import Findings
+from xframe.recognition import Findings, computes
 from xframe.spec import Recurrent
 
 __all__ = ["chain_of"]
 
-_INPUT_TYPES = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16")
+_INPUT_TYPES = (*FLOATS, *WORDS)
 
 
 def chain_of(findings: Findings) -> Chain:
@@ -90,7 +92,7 @@ def _walked(
                 _check_anyhow(place, weights)
                 continue
             for step in _steps(place, shape, masked, weights):
-                steps.append(step)
+                steps.append(replace(step, dtype=computes(place.options)))
                 shape = KINDS[step.kind].output_shape(step, shape)
                 masked = KINDS[step.kind].masks(step, masked)
         except (SpecError, UnsupportedError) as error:

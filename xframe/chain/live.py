@@ -66,13 +66,17 @@ def run_model(model: Any, x: np.ndarray) -> np.ndarray:
 
 
 def _single(adapter: Adapter, layer: Any) -> Chain:
+    if adapter.is_model(layer) and [name for name, _ in adapter.layers(layer)] != [""]:
+        raise UnsupportedError(f"{type(layer).__name__} is code of its author's own, which is not read yet.")
     spec = adapter.spec(layer)
     if isinstance(spec, Recurrent):
         if spec.form == "cell":
             raise UnsupportedError("A bare cell computes one time step and is no chain; give it a layer that runs it.")
-        step = Step("layer", "recurrent", {"sequence": True}, spec, lambda: adapter.parameters(layer))
+        options = {"sequence": True}
+        step = Step("layer", "recurrent", options, spec, lambda: adapter.parameters(layer), dtype=adapter.dtype(layer))
         return Chain((step,), (None, spec.input_size))
-    return Chain((Step("layer", "dense", {}, spec, lambda: adapter.parameters(layer)),), (spec.input_size,))
+    step = Step("layer", "dense", {}, spec, lambda: adapter.parameters(layer), dtype=adapter.dtype(layer))
+    return Chain((step,), (spec.input_size,))
 
 
 def _keras(model: Any) -> Chain:

@@ -23,7 +23,7 @@ from xframe.chain.base import Chain, Step
 from xframe.chain.kinds import masked, shapes
 from xframe.errors import SpecError
 from xframe.layout import block_shape, keys
-from xframe.probe import draw_parameters
+from xframe.probe import draw_parameters, rounded
 from xframe.spec import Layer
 
 __all__ = ["LIGHT", "PROBES", "Probed", "alone", "further", "held", "numbers", "probed", "redrawn", "sizes"]
@@ -128,7 +128,7 @@ def _allows(chain: Chain, batch: int, steps: int) -> bool:
 
 def _drawn(chain: Chain, batch: int, steps: int, dtype: str, seed: int, scale: float) -> np.ndarray:
     x = reference.probe(chain, batch, steps, seed, scale)
-    return x.astype("float16").astype("float32") if dtype == "float16" and x.dtype.kind == "f" else x
+    return rounded(x, dtype).astype("float32") if dtype in ("float16", "bfloat16") and x.dtype.kind == "f" else x
 
 
 def _awake(chain: Chain, x: np.ndarray, dtype: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from xframe.adapters.base import Adapter
@@ -57,12 +58,12 @@ def chain_of_sequential(adapter: Adapter, model: Any) -> Chain:
             "This torch.nn.Sequential has no Linear and no Embedding and does not tell what it reads."
         )
     # Behind the first module that is not modelled nobody knows what shape reaches the next one.
-    shape, steps, reasons = start, list[Step](), list[str]()
+    shape, steps, reasons, dtype = start, list[Step](), list[str](), adapter.model_dtype(model)
     for name, module in modules:
         try:
             step = _step(adapter, name, module, shape) if not reasons else _step_anyhow(adapter, name, module)
             shape = shape if reasons else KINDS[step.kind].output_shape(step, shape)
-            steps.append(step)
+            steps.append(replace(step, dtype=dtype))
         except (SpecError, UnsupportedError) as error:
             reasons.append(
                 f"The model is no chain that is modelled: {error}" if isinstance(error, SpecError) else str(error)

@@ -49,6 +49,10 @@ def _inspected(file: str, choices: dict[str, Any]) -> Any:
 @click.argument("a")
 @click.argument("b")
 @click.option("--subset", is_flag=True, help="B may hold more layers and tensors than A.")
+@click.option(
+    "--scope", metavar="S", help="Judge weights, layers or the whole model.  [default: the most of what both sides are]"
+)
+@click.option("--right-padded", is_flag=True, help="Masked steps are padding after the end only.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Seed of the inputs.")
 @choice_options
 @output_options
@@ -56,21 +60,28 @@ def verify(
     a: str,
     b: str,
     subset: bool,
+    scope: str | None,
+    right_padded: bool,
     seed: int,
     format_: str,
     output: str | None,
     quiet: bool,
     **choices: Any,
 ) -> None:
-    """Compare two model files layer by layer.
+    """Compare two model files: their weights, their layers, and the whole models where both files say what runs.
 
     Layers are paired by name, order and shape. Their parameters must be equal but for rounding, however the frameworks pack
-    them, and so must what the NumPy reference makes of them. Tensors of other layers must hold the same numbers. Where both files
-    say what runs between the layers (activations, masks, epsilon), as Keras's do, that is compared, and the whole models are run.
+    them, and so must what the NumPy reference makes of them. Tensors of other layers must hold the same numbers. A whole model of
+    Keras that is a chain of layers is run in NumPy, an ONNX file in ONNX Runtime, within bounds of time and memory.
+
+    The verdict has a scope. Where one file holds weights only it is weights: nothing more can be judged. Where both files are
+    whole models it is model, and they are equivalent only if both were run; where that cannot be done, the status is 2, and
+    --scope layers or --scope weights asks for less.
 
     \b
     Examples:
       xframe verify model.h5 model.pth
+      xframe verify model.keras model.onnx
       xframe verify part.onnx model.h5 --subset
     """
     check_output(output)
@@ -80,7 +91,9 @@ def verify(
     from xframe.verification import verify as verify_files
 
     with silenced():
-        result = verify_files(a, b, subset=subset, choices=Choices(**choices), seed=seed)
+        result = verify_files(
+            a, b, subset=subset, scope=scope, right_padded=right_padded, choices=Choices(**choices), seed=seed
+        )
     deliver(result, format_, output, quiet)
     sys.exit(STATUS[result.status])
 

@@ -82,6 +82,8 @@ class FoundLayer:
         tensors: the names of all tensors that it takes.
         warnings: sentences on what the user should know before he uses it.
         refused: why it cannot be understood as a layer that is modelled, in one sentence; else empty.
+        computes: the float type in which it computes, where the file says that; else empty, and it is that of its tensors.
+        table: whether its one matrix may as well be a table that is looked up, that of an Embedding.
     """
 
     name: str
@@ -89,6 +91,8 @@ class FoundLayer:
     tensors: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     refused: str = ""
+    computes: str = ""
+    table: bool = False
 
     @property
     def undecided(self) -> tuple[str, ...]:
@@ -133,7 +137,9 @@ class Other:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that was recognised in a file. Each tensor is in one layer, in one of the others, or unconsumed.
+    """All that was recognised in a file.
+
+    Each tensor is in a layer, in one of the others, among the settings, or unconsumed; only layers may share one.
 
     Attributes:
         file: the file.
@@ -141,6 +147,9 @@ class Findings:
         others: layers that are recognised by their kind.
         unconsumed: names of tensors that nothing explains.
         warnings: sentences on the file as a whole.
+        opaque: what the file runs besides its layers, one phrase each: operations that compute something and are no part of a
+            layer that was recognised. Empty where the file does not say what it runs.
+        settings: names of tensors that only tell a graph how to hand the numbers of its layers on, as axes and sizes do.
     """
 
     file: ModelFile
@@ -148,6 +157,8 @@ class Findings:
     others: tuple[Other, ...] = ()
     unconsumed: tuple[str, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    opaque: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
 
     @cached_property
     def obstacles(self) -> tuple[str, ...]:

@@ -15,10 +15,20 @@ from xframe.cells import get_cell
 from xframe.files.base import ModelFile
 from xframe.layout import ANY, Layout, Leaf, Node, Packing, Tensor, gates
 
-__all__ = ["KERAS1", "KERAS1_GPU", "canonical", "file_packings", "onnx_arrays", "onnx_nodes"]
+__all__ = [
+    "KERAS1",
+    "KERAS1_GPU",
+    "KERAS_APART",
+    "THEANO",
+    "by_gate",
+    "canonical",
+    "file_packings",
+    "onnx_arrays",
+    "onnx_nodes",
+]
 
 _OPTIONS = {"activation": ANY, "recurrent_activation": ANY, "merge_mode": ANY, "go_backwards": ANY, "proj_size": (0,)}
-_ONLY_PLAIN = {"activation": ANY, "recurrent_activation": ANY, "proj_size": (0,)}
+_ONLY_PLAIN = {"activation": ANY, "recurrent_activation": ANY, "go_backwards": ANY, "proj_size": (0,)}
 _ALWAYS_BIAS = {**_OPTIONS, "bias": (True,)}
 
 
@@ -67,6 +77,73 @@ KERAS1_GPU = Packing(
     {
         "lstm": _joined("ifgo", {"g": "c"}, "keras.layers.LSTM (Keras 1)"),
         "gru/reset_before": _joined("zrn", {"n": "h"}, "keras.layers.GRU (Keras 1)"),
+    },
+)
+
+# Source: lstm.py of the deep learning tutorials of the LISA lab: lstm_W, lstm_U and lstm_b.
+THEANO = Packing(
+    "theano",
+    "Theano's LSTM tutorial",
+    {
+        "lstm": Layout(
+            (
+                Tensor("W", gates(1, "kernel", "ifog")),
+                Tensor("U", gates(1, "recurrent_kernel", "ifog")),
+                Tensor("b", gates(0, "bias", "ifog")),
+            ),
+            options=_ONLY_PLAIN,
+            labels={"g": "c"},
+            layer="LSTM",
+        )
+    },
+)
+
+
+@cache
+def by_gate() -> list[Packing]:
+    """A tensor for each gate, as programs without a framework have them: W for the input, U for the state, b; x W or W x."""
+    found = []
+    for form, name, title in (
+        ("plain", "gates", "a tensor a gate, x W"),
+        ("transposed", "gates-rows", "a tensor a gate, W x"),
+    ):
+        rows = {
+            row: Layout(
+                tuple(
+                    Tensor(f"{letter}{labels.get(gate, gate)}", Leaf(role, gate, form if letter != "b" else "plain"))
+                    for gate in order
+                    for letter, role in (("W", "kernel"), ("U", "recurrent_kernel"), ("b", "bias"))
+                ),
+                options=_ONLY_PLAIN,
+                labels=labels,
+                layer=layer,
+            )
+            for row, order, labels, layer in (
+                ("lstm", "ifgo", {"g": "c"}, "LSTM"),
+                ("gru/reset_before", "zrn", {"n": "h"}, "GRU"),
+                ("gru", "zrn", {"n": "h"}, "GRU"),
+            )
+        }
+        found.append(Packing(name, title, rows))
+    return found
+
+
+# TensorFlow takes the two biases of a GRU apart when it folds the constants of a graph.
+KERAS_APART = Packing(
+    "keras-apart",
+    "Keras, its biases apart",
+    {
+        "gru": Layout(
+            (
+                Tensor("kernel", gates(1, "kernel", "zrn")),
+                Tensor("recurrent_kernel", gates(1, "recurrent_kernel", "zrn")),
+                Tensor("bias", gates(0, "bias", "zrn")),
+                Tensor("recurrent_bias", gates(0, "recurrent_bias", "zrn")),
+            ),
+            options=_ALWAYS_BIAS,
+            labels={"n": "h"},
+            layer="keras.layers.GRU",
+        )
     },
 )
 
@@ -129,7 +206,8 @@ def file_packings(file: ModelFile) -> list[Packing]:
     if format_ in ("keras", "keras-weights"):
         return [known["keras"]]
     first = {"torch": "torch", "safetensors": "torch", "npz": "torch", "tensorflow": "keras", "onnx": "onnx"}[format_]
-    return [known[first], *(packing for name, packing in known.items() if name != first), onnx_arrays()]
+    more = {"onnx": [KERAS_APART], "npz": [THEANO, *by_gate()]}.get(format_, [])
+    return [known[first], *(packing for name, packing in known.items() if name != first), onnx_arrays(), *more]
 
 
 def leaves(node: Node) -> Iterator[Leaf]:

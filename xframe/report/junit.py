@@ -182,13 +182,8 @@ def _suite_element(suite: _Suite, name: str, number: int) -> ET.Element:
         hostname="localhost",
     )
     properties = ET.SubElement(element, "properties")
-    scope = {"scope": suite.content["scope"]} if "scope" in suite.content else {}
-    about = {
-        "xframe": suite.content["version"],
-        **scope,
-        **suite.content["environment"],
-        **suite.content.get("probe", {}),
-    }
+    about = {"xframe": suite.content["version"], **suite.content["environment"], **suite.content.get("probe", {})}
+    about |= {name: suite.content[name] for name in ("scope",) if name in suite.content}
     properties.extend(_element("property", name=key, value=value) for key, value in about.items())
     keys = [f"{case.classname}, {case.name}" for case in suite.cases]
     for case, key, unique in zip(suite.cases, keys, numbered(keys), strict=True):
