@@ -34,6 +34,7 @@ __all__ = [
     "last_output",
     "run",
     "run_given",
+    "run_on",
     "trajectory",
 ]
 
@@ -132,6 +133,15 @@ def run(
     if isinstance(spec, Recurrent):
         _check_mask(spec, mask, x)
     return computed(spec, params, x, given, ops, mask)  # type: ignore[arg-type]
+
+
+def run_on(
+    spec: Layer, params: Mapping[Key, np.ndarray], x: np.ndarray, ops: Arithmetic, mask: np.ndarray | None
+) -> Outputs:
+    """`run` on what a step before the layer has put out: it fits the layer, and may have overflowed."""
+    if isinstance(spec, Recurrent):
+        _check_mask(spec, mask, x)
+    return computed(spec, params, x, None, ops, mask)
 
 
 def computed(

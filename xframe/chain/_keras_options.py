@@ -49,7 +49,7 @@ def check_options(place: Place, known: Iterable[str], options: Mapping[str, Any]
     The same for float types that are not plain: quantised layers compute otherwise.
     """
     options = place.options if options is None else options
-    known = set(known)
+    known, wrong = set(known), list[str]()
     for name, value in options.items():
         if name == "dtype":
             value = policy(options) if isinstance(value, Mapping) else value
@@ -59,7 +59,10 @@ def check_options(place: Place, known: Iterable[str], options: Mapping[str, Any]
         elif value is None or value is False or name in known or name in _FREE or name.endswith(_FREE_ENDS):
             continue
         else:
-            raise refused(place, f"has {name}={value!r}, which is not modelled; build it without this option")
+            wrong.append(f"{name}={value!r}")
+    if wrong:
+        are, these = ("is", "this option") if len(wrong) == 1 else ("are", "these options")
+        raise refused(place, f"has {' and '.join(wrong)}, which {are} not modelled; build it without {these}")
 
 
 def option(place: Place, *names: str) -> Any:

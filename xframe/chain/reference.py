@@ -85,13 +85,14 @@ def _params(step: Step, dtype: str) -> Mapping[Any, np.ndarray]:
 # ---- What it is run on.
 
 
-def probe(chain: Chain, batch: int, steps: int, seed: int = 0) -> np.ndarray:
+def probe(chain: Chain, batch: int, steps: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
     """An input that shows mistakes: every number distinct and away from zero; masked time steps, if the chain makes masks.
 
     Args:
         chain: the chain.
         batch, steps: the size of the input; an axis whose length the chain fixes has that length instead of ``steps``.
         seed: of the random generator.
+        scale: by how much the numbers are larger; best a power of two. It is nothing to whole numbers.
 
     Raises:
         SpecError: the batch is not that of a stateful layer.
@@ -104,7 +105,7 @@ def probe(chain: Chain, batch: int, steps: int, seed: int = 0) -> np.ndarray:
     if maker is not None and maker.kind == "embedding":
         return _words(maker, shape, seed, _valid(chain, shape))
     random = np.random.default_rng([seed, _NUMBERS])
-    x = probes.rounded(random.choice([-1.0, 1.0], shape) * random.uniform(0.2, 1.0, shape) * 1.5, "float32")
+    x = scale * probes.rounded(random.choice([-1.0, 1.0], shape) * random.uniform(0.2, 1.0, shape) * 1.5, "float32")
     if maker is not None and maker.kind == "masking":
         x[~_valid(chain, shape)] = maker.options["value"]
     return x.astype(np.float32)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from xframe.cli.options import STATUS, check_output, choice_options, deliver, output_options
+from xframe.report import printable
 
 __all__ = ["convert", "inspect", "verify"]
 
@@ -104,7 +105,9 @@ def verify(
 @click.option("--force", is_flag=True, help="Replace DESTINATION if it exists.")
 @click.option("--layers-only", is_flag=True, help="Recurrent and dense layers one by one; leave the rest.")
 @click.option("--right-padded", is_flag=True, help="Masked steps are padding after the end only, as ONNX needs it.")
-@click.option("--ignore", multiple=True, metavar="TENSOR", help="Leave out this tensor, which nothing explains.")
+@click.option(
+    "--ignore", multiple=True, metavar="TENSOR", help="Leave out what nothing explains: a name, or like head.*."
+)
 @choice_options
 @output_options
 def convert(
@@ -125,7 +128,8 @@ def convert(
     DESTINATION becomes a folder with the weights, a short model.py that builds the model and loads them without xframe, and
     the proof (proof.json, proof.md). What was written is run and judged against a NumPy reference with the source's numbers;
     if it is not the same, nothing is written. A whole-model file of Keras that is a chain of layers is converted whole; of
-    any other file the recurrent and dense layers are, one by one, with status 2 unless --layers-only.
+    any other file the recurrent and dense layers are, one by one: that is partial, with status 2 and all that stands in the
+    way, unless --layers-only asks for no more.
 
     \b
     Examples:
@@ -150,4 +154,6 @@ def convert(
             ignore=ignore,
         )
     deliver(result, format_, output, quiet)
-    sys.exit(STATUS["error"] if result and result.not_converted and not layers_only else STATUS[result.status])
+    if result.status == "partial":
+        click.echo(f"xframe: warning: {printable(result.reason[0].lower() + result.reason[1:])}", err=True)
+    sys.exit(STATUS[result.status])

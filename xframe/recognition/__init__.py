@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from xframe.errors import UnsupportedError
 from xframe.files.base import ModelFile, StoredLayer
-from xframe.recognition import bare, keras, names, onnx
+from xframe.files.told import is_told
+from xframe.recognition import bare, keras, names, onnx, told
 from xframe.recognition.choices import Choices, opened, settled
 from xframe.recognition.findings import Findings, FoundLayer, Other, Reading
 from xframe.recognition.flow import flow_of
@@ -31,11 +32,15 @@ def recognise(file: ModelFile, choices: Choices | None = None) -> Findings:
 
     Raises:
         SpecError: a choice makes no sense, or contradicts the file.
+        FileError: what xframe said in the file when it wrote it contradicts the tensors.
     """
     search = _Search(file)
-    for layer in file.layers:
-        search.stored(layer)
-    search.bare()
+    if is_told(file.config):
+        search.told()
+    else:
+        for layer in file.layers:
+            search.stored(layer)
+        search.bare()
     layers = settled(search.layers(), choices or Choices())
     taken = search.taken.union(search.settings)
     return Findings(
@@ -67,6 +72,13 @@ class _Search:
     def layers(self) -> list[FoundLayer]:
         """The layers in the order of the file."""
         return sorted(self._found, key=lambda layer: min((self._order[t] for t in layer.tensors), default=0))
+
+    def told(self) -> None:
+        """The layers of a file in which xframe says what it wrote; they are all that it holds."""
+        layers, self.others = told.found(self._file)
+        for layer in layers:
+            self._add(layer)
+        self.taken |= set(self._file.tensors)
 
     def stored(self, layer: StoredLayer) -> None:
         """A layer that the file names."""

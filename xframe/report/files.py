@@ -12,6 +12,7 @@ from xframe.spec import plural
 if TYPE_CHECKING:
     from xframe.conversion import Conversion, Piece
     from xframe.files import StoredTensor
+    from xframe.proof import Trial
     from xframe.recognition import Findings, FoundLayer, Reading
     from xframe.verification import Pair, Verification
     from xframe.whole import Whole
@@ -53,6 +54,17 @@ def inspection(f: Findings) -> Iterator[Block]:
         yield Heading("Tensors that nothing explains")
         yield Table(("tensor", "holds"), tuple((name, _stored(f.file.tensors[name])) for name in f.unconsumed))
     yield Items(f.warnings)
+    yield Paragraph(_converts(f))
+
+
+def _converts(f: Findings) -> str:
+    """Whether the file converts whole."""
+    why = f.obstacles
+    if not why:
+        return f"Converts whole: yes{'' if f.file.config else '; it is one layer'}."
+    from xframe.convertible import listed  # which needs NumPy
+
+    return f"Converts whole: no; {listed(why)}."
 
 
 def _stored(tensor: StoredTensor) -> str:
@@ -177,10 +189,11 @@ def conversion(c: Conversion) -> Iterator[Block]:
                 "limit."
             )
     yield Items(tuple(f"Not converted: {text}." for text in c.not_converted))
+    yield Items(tuple(f"In the way of the whole model: {text}." for text in c.why))
     yield Items(tuple(f"Left out, as you said: {name}." for name in c.left_out))
     yield Items(c.warnings)
     yield Paragraph(f"Environment: {', '.join(f'{name} {text}' for name, text in c.environment.items())}.")
-    yield conclusion(c.status, c.reason)
+    yield conclusion(c.status, c.reason, c.scope)
 
 
 def _fates(piece: Piece) -> Iterator[str]:
@@ -191,16 +204,24 @@ def _fates(piece: Piece) -> Iterator[str]:
     yield from (f"{', '.join(sources)} became {fate}." for fate, sources in groups.items())
 
 
+def _run(trial: Trial) -> str:
+    """What was run."""
+    return f"{trial.layer} alone{', other numbers' if trial.drawn else ''}" if trial.layer else "whole"
+
+
 def _trials(piece: Piece) -> Table:
-    headers = ("batch", "time steps", "off by", "x noise", "status")
+    headers = ("run", "batch", "time steps", "off by", "x noise", "status")
     rows = tuple(
         (
+            _run(t),
             str(t.batch),
             "-" if t.steps is None else str(t.steps),
             f"{t.max_abs:.1e}",
             ratio_text(t.noise_ratio),
-            t.status,
+            t.status if t.shows else f"{t.status} ({t.reason})",
         )
         for t in piece.trials
     )
-    return Table(headers, rows, frozenset(headers[:-1]))
+    # Which run it is needs no word where all are of the whole.
+    first = 0 if any(t.layer for t in piece.trials) else 1
+    return Table(headers[first:], tuple(row[first:] for row in rows), frozenset(headers[1:-1]))

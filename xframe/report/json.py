@@ -241,6 +241,7 @@ def _findings(f: Findings) -> dict[str, Any]:
         "opaque": list(f.opaque),
         "settings": list(f.settings),
         "warnings": list(f.warnings),
+        "converts": {"whole": not f.obstacles, "why": list(f.obstacles)},
     }
 
 
@@ -301,7 +302,7 @@ def _whole(w: Whole, between: Diagnosis | None) -> dict[str, Any]:
 
 def _conversion(c: Conversion) -> dict[str, Any]:
     return {
-        **_head("convert", c.status, c.environment),
+        **_head("convert", c.status, c.environment, c.scope),
         "reason": c.reason,
         "source": c.source,
         "destination": c.destination,
@@ -318,6 +319,8 @@ def _conversion(c: Conversion) -> dict[str, Any]:
                 "tensors": dict(piece.fates),
                 "trials": [
                     {
+                        "layer": trial.layer,
+                        "drawn": trial.drawn,
                         "batch": trial.batch,
                         "steps": trial.steps,
                         "status": trial.status,
@@ -332,6 +335,7 @@ def _conversion(c: Conversion) -> dict[str, Any]:
             for piece in c.pieces
         ],
         "not_converted": list(c.not_converted),
+        "why": list(c.why),
         "left_out": list(c.left_out),
         "warnings": list(c.warnings),
         "limit": c.limit,
