@@ -203,7 +203,7 @@ def _reaches(attempt: Attempt, target: Target) -> bool:
 
 
 def _pairs(root: Attempt, target: Target, every: Sequence[Candidate]) -> Iterator[tuple[Candidate, ...]]:
-    """What the numbers of tensors show, else two mistakes; first those of which one mends most, then what is wrong with one tensor.
+    """What the numbers of tensors show, else two mistakes; first those of which one mends most, then those in one tensor.
 
     Where one tensor alone differs, mistakes that touch others are none.
     """
