@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import xframe
-from xframe import Recurrent, baseline, noise
+from xframe import Dense, Recurrent, baseline, noise
 from xframe.adapters import get_adapter
 from xframe.conversion import convert_file
 from xframe.diagnosis import diagnose
@@ -33,6 +33,15 @@ def around_zero(spec: Recurrent, seed: int, scale: float = 0.5) -> Parameters:
     random = np.random.default_rng(seed)
     return Parameters(
         spec, {key: random.uniform(-scale, scale, block.shape) for key, block in helpers.weights(spec, seed).items()}
+    )
+
+
+def step(number: float, dtype: str) -> float:
+    """How far the next number of the type is."""
+    return (
+        float(np.spacing(np.float16(abs(number))))
+        if dtype == "float16"
+        else float(np.spacing(np.float32(abs(number)))) * 2**16
     )
 
 
@@ -87,12 +96,28 @@ def test_one_number_off(cell: str, dtype: str) -> None:
     for key, block in narrow.items():
         place = tuple(int(random.integers(size)) for size in block.shape)
         # One step of the type; of two biases, of which only the sum counts, either may be rounded, and the sum of them.
-        step = 2 * noise.rounding(block[place] if "kernel" in key.role else 2 * np.ones(()), dtype)
+        off = step(block[place] if "kernel" in key.role else 1.0, dtype)
         wrong = block.copy()
-        wrong[place] += np.copysign(step, block[place] - wide[key][place])
+        wrong[place] += np.copysign(off, block[place] - wide[key][place])
         tried += 1
         assert not difference(wide, Parameters(spec, {**narrow, key: wrong}), dtype, narrowed=True)[2], (key, place)
     assert tried == len(narrow) > 3
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+def test_a_power_of_two_that_is_not_the_nearest(dtype: str) -> None:
+    """Above it numbers are twice as far apart as below it, where the right one is."""
+    below = step(1.0, dtype)
+
+    def dense(number: float) -> Parameters:
+        return Parameters(
+            Dense(1, 1), {Key(0, 0, "kernel", ""): np.full((1, 1), number), Key(0, 0, "bias", ""): np.ones(1)}
+        )
+
+    wide = dense(2 - 0.9 * below)
+    assert difference(wide, dense(2 - below), dtype, narrowed=True)[2]
+    assert not difference(wide, dense(2.0), dtype, narrowed=True)[2]
+    assert difference(dense(2 - 0.1 * below), dense(2.0), dtype, narrowed=True)[2]
 
 
 @pytest.mark.parametrize("first", ["float32", "float16"])
