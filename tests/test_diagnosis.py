@@ -462,7 +462,11 @@ TENSORS: dict[str, tuple[Break, str]] = {
 
 
 @pytest.mark.parametrize("what", TENSORS)
-@pytest.mark.parametrize("first", [None, ordered("iofg", "ifgo")], ids=["alone", "and the order"])
+@pytest.mark.parametrize(
+    "first",
+    [None, pytest.param(ordered("iofg", "ifgo"), marks=pytest.mark.slow)],
+    ids=["alone", "and the order"],
+)
 def test_a_tensor_of_other_numbers_is_told(what: str, first: Break | None) -> None:
     change, words = TENSORS[what]
     layer = lstm()
