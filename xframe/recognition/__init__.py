@@ -15,7 +15,7 @@ from xframe.files.base import ModelFile, StoredLayer
 from xframe.recognition import bare, keras, names, onnx
 from xframe.recognition.choices import Choices, opened, settled
 from xframe.recognition.findings import Findings, FoundLayer, Other, Reading
-from xframe.recognition.flow import flow_of
+from xframe.recognition.flow import flow_of, is_zero
 from xframe.recognition.tables import file_packings
 
 __all__ = ["Choices", "Findings", "FoundLayer", "Other", "Reading", "recognise"]
@@ -86,10 +86,11 @@ class _Search:
 
     def _weighted(self, layer: StoredLayer) -> StoredLayer:
         """A node that is no layer, without what is no weight of its own: axes, sizes and zeros, and what others hold."""
+        plumbing = layer.name in self._flow.plumbing
         settings = {
             label: name
             for label, name in layer.tensors.items()
-            if layer.name in self._flow.plumbing or onnx.is_setting(self._file.tensors[name])
+            if onnx.is_setting(self._file.tensors[name]) or (plumbing and is_zero(self._file.tensors[name]))
         }
         self.settings |= dict.fromkeys(settings.values())
         gone = {*settings.values(), *self._frozen, *self.taken}
