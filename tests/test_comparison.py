@@ -5,6 +5,7 @@ The mutation tests break a real layer with the framework's own means, written ou
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -354,6 +355,36 @@ def test_float32_that_is_secretly_less_is_different(monkeypatch: pytest.MonkeyPa
     assert verdict.status == "different"
     assert "The function is the same; its numerics are not." in verdict.reason
     assert {c.dtype for c in verdict.checks if c.status == "different"} == {"float32"}
+
+
+def doubled(layer: Any) -> None:
+    forward = layer.forward
+    layer.forward = lambda *given: (lambda out: (out[0] * 2, out[1]))(forward(*given))
+
+
+def rectified(layer: Any) -> None:
+    layer.mode = "RNN_RELU"
+
+
+@pytest.mark.parametrize("change", [doubled, rectified])
+def test_a_copy_that_is_another_function_says_nothing_of_the_layer(change: Callable[[Any], None]) -> None:
+    """What runs in float64 is a copy, in which nothing of this was done."""
+    layer = torch.nn.RNN(3, 4, batch_first=True)
+    other = copy.deepcopy(layer)
+    change(other)
+    verdict = xframe.compare(layer, other)
+    assert verdict.status == "different"
+    assert "The function is the same" not in verdict.reason
+
+
+def test_a_function_that_was_not_judged_is_not_said_to_be_the_same() -> None:
+    """ONNX Runtime has no such layer in float64."""
+    layer, adapter = torch.nn.RNN(3, 4, batch_first=True), get_adapter("onnx")
+    params = get_adapter("torch").parameters(layer)
+    other = adapter.build_loaded(xframe.Recurrent("rnn", 3, 4, activation="softsign"), params, "float32")
+    verdict = xframe.compare(layer, other)
+    assert verdict.status == "different"
+    assert "The function is the same" not in verdict.reason
 
 
 def test_outputs_that_are_all_zero_prove_nothing() -> None:

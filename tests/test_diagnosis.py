@@ -16,7 +16,7 @@ import pytest
 import torch
 from helpers import signal, start, weights
 
-from xframe import Recurrent, noise, reference
+from xframe import Recurrent, compare, noise, reference
 from xframe.adapters import get_adapter
 from xframe.diagnosis import Diagnoses, Diagnosis, Evidence, diagnose
 from xframe.diagnosis.evidence import computed
@@ -394,8 +394,38 @@ def scaled(layer: Any) -> None:
     layer.weight_ih_l0.mul_(0.7)
 
 
-def one_number(layer: Any) -> None:
-    layer.weight_hh_l0[-1, -1] += 0.01
+def glorot(layer: Any) -> None:
+    bound = (6 / sum(layer.weight_ih_l0.shape)) ** 0.5
+    torch.nn.init.uniform_(layer.weight_ih_l0, -bound, bound, generator=torch.Generator().manual_seed(1))
+
+
+def normal(layer: Any) -> None:
+    torch.nn.init.normal_(layer.weight_hh_l0, 0, 0.3, generator=torch.Generator().manual_seed(1))
+
+
+def three_numbers(layer: Any) -> None:
+    layer.weight_ih_l0[[1, 8, 20], [0, 2, 3]] += 0.01
+
+
+def quantised(tensor: str, axis: int | None) -> Break:
+    def change(layer: Any) -> None:
+        weight = getattr(layer, tensor)
+        scale = (weight.abs().max() if axis is None else weight.abs().amax(axis, keepdim=True)) / 127
+        weight.copy_((weight / scale).round() * scale)
+
+    return change
+
+
+def narrowed(tensor: str, dtype: Any) -> Break:
+    return lambda layer: getattr(layer, tensor).copy_(getattr(layer, tensor).to(dtype))
+
+
+def in_decimals(tensor: str, decimals: int) -> Break:
+    return lambda layer: getattr(layer, tensor).copy_(torch.round(getattr(layer, tensor), decimals=decimals))
+
+
+def negated(tensor: str) -> Break:
+    return lambda layer: getattr(layer, tensor).neg_()
 
 
 def shuffled(layer: Any) -> None:
@@ -405,10 +435,29 @@ def shuffled(layer: Any) -> None:
 
 TENSORS: dict[str, tuple[Break, str]] = {
     "orthogonal": (orthogonal, "the recurrent kernel (layer 0, forward) not loaded (its rows are orthogonal"),
-    "uniform": (uniform, "the kernel (layer 0, forward) not loaded (its numbers lie within ±1/sqrt(hidden_size)"),
+    "uniform": (
+        uniform,
+        "the kernel (layer 0, forward) not loaded (its numbers are uniform within ±1/sqrt(hidden_size)",
+    ),
+    "glorot": (glorot, "the kernel (layer 0, forward) not loaded (its numbers are uniform within Glorot's"),
+    "zeros": (zeroed("weight_hh_l0"), "the recurrent term left out"),
+    "normal": (normal, "the recurrent kernel (layer 0, forward) holding other numbers"),
     "scaled": (scaled, "the kernel (layer 0, forward) scaled by 0.7"),
-    "one number": (one_number, "1 of 144 numbers of the recurrent kernel (layer 0, forward) changed, by up to 0.01"),
-    "shuffled": (shuffled, "the numbers of the kernel (layer 0, forward) in another order"),
+    "shuffled": (shuffled, "the kernel (layer 0, forward) holding its numbers in another order"),
+    "three numbers": (three_numbers, "the kernel (layer 0, forward) changed in 3 of 96 numbers, by up to 0.01"),
+    "int8, by tensor": (
+        quantised("weight_hh_l0", None),
+        "the recurrent kernel (layer 0, forward) rounded to int8, one scale for the tensor",
+    ),
+    "int8, by unit": (
+        quantised("weight_ih_l0", 1),
+        "the kernel (layer 0, forward) rounded to int8, one scale for each unit",
+    ),
+    "float16": (narrowed("weight_hh_l0", torch.float16), "the recurrent kernel (layer 0, forward) rounded to float16"),
+    "bfloat16": (narrowed("bias_ih_l0", torch.bfloat16), "the input bias (layer 0, forward) rounded to bfloat16"),
+    "decimals": (in_decimals("weight_ih_l0", 4), "the kernel (layer 0, forward) rounded to 4 decimals"),
+    "negated bias": (negated("bias_hh_l0"), "recurrent bias negated"),
+    "negated kernel": (negated("weight_ih_l0"), "the kernel (layer 0, forward) negated"),
 }
 
 
@@ -417,10 +466,71 @@ TENSORS: dict[str, tuple[Break, str]] = {
 def test_a_tensor_of_other_numbers_is_told(what: str, first: Break | None) -> None:
     change, words = TENSORS[what]
     layer = lstm()
-    found = one(layer, broken(layer, change, *([first] if first else [])))
+    wrong = broken(layer, change, *([first] if first else []))
+    found, compared = one(layer, wrong), compare(layer, wrong).diagnosis
     assert found.status == "explained", found.reason
     assert any(name.startswith(words) for name in names(found)), names(found)
     assert len(names(found)) == (2 if first else 1)
+    assert compared is not None
+    assert names(compared) == names(found)
+
+
+BITS = {
+    "one bit": (lambda w: (w.view(torch.int32) ^ 1 << 20).view(torch.float32), ", one bit flipped (bit 20 of float32)"),
+    "the next number": (lambda w: torch.nextafter(w, torch.tensor(9.0)), "float32"),
+    "something else": (lambda w: w + 0.1, ""),
+}
+
+
+@pytest.mark.parametrize("what", BITS)
+def test_one_number_that_changed_is_told_with_both_values(what: str) -> None:
+    layer, (change, words) = lstm(), BITS[what]
+    wrong = broken(layer)
+    with torch.no_grad():
+        wrong.weight_hh_l0[8, 3] = change(wrong.weight_hh_l0[8, 3].clone())
+    before, after = (float(each.weight_hh_l0[8, 3]) for each in (layer, wrong))
+    found = compare(layer, wrong).diagnosis
+    assert found is not None
+    # Row 8 of PyTorch's i f g o, 6 units each, is unit 2 of gate f.
+    start = f"the recurrent kernel (layer 0, forward) changed in one number (gate f, unit 3 to unit 2): {after:.9g} instead of"
+    assert names(found)[0].startswith(f"{start} {before:.9g}")
+    assert names(found)[0].endswith(words) if words else names(found)[0].endswith(f"{before:.9g}")
+
+
+def test_a_tensor_of_another_layer_is_told() -> None:
+    layer = lstm(num_layers=2, bidirectional=True)
+
+    def change(twin: Any) -> None:
+        twin.bias_hh_l1_reverse.copy_(twin.bias_hh_l0)
+
+    found = one(layer, broken(layer, change))
+    whose = "the recurrent bias (layer 1, backward) holding the numbers of the recurrent bias (layer 0, forward)"
+    assert names(found) == [whose]
+
+
+def test_what_was_done_to_several_tensors_alike_is_told_once() -> None:
+    layer = lstm()
+    found = one(layer, broken(layer, in_decimals("weight_ih_l0", 3), in_decimals("weight_hh_l0", 3)))
+    both = "the kernel (layer 0, forward) and the recurrent kernel (layer 0, forward)"
+    assert names(found) == [f"{both} rounded to 3 decimals"]
+
+
+def test_numbers_of_the_same_law_that_depend_on_those_that_should_be_there_were_loaded() -> None:
+    """Both kernels are uniform within the bound of PyTorch's, as they are before any training."""
+    torch.manual_seed(0)
+    layer = torch.nn.LSTM(4, 30, batch_first=True)
+
+    def disturbed(twin: Any) -> None:
+        noise = torch.rand(twin.weight_hh_l0.shape, generator=torch.Generator().manual_seed(1))
+        twin.weight_hh_l0.copy_(0.9 * twin.weight_hh_l0 + 0.2 * (noise - 0.5) * 30**-0.5)
+
+    def fresh(twin: Any) -> None:
+        torch.nn.init.uniform_(twin.weight_hh_l0, -(30**-0.5), 30**-0.5, generator=torch.Generator().manual_seed(1))
+
+    assert names(one(layer, broken(layer, disturbed))) == [
+        "the recurrent kernel (layer 0, forward) holding other numbers"
+    ]
+    assert names(one(layer, broken(layer, fresh)))[0].startswith("the recurrent kernel (layer 0, forward) not loaded (")
 
 
 def test_options_that_differ_are_named() -> None:
@@ -487,7 +597,10 @@ def test_zeros_at_masked_steps_are_no_dropout() -> None:
     narrow = {key: block.astype(np.float32) for key, block in blocks.items()}
     y = 2 * reference.run(replace(spec, masked_output="zero"), narrow, x, mask=mask).sequence
     found = one((spec, blocks), {"x": x, "y": y, "mask": mask})
-    assert sorted(names(found)) == ["masked steps: zero instead", "outputs doubled"]
+    assert sorted(names(found)) == [
+        "zeros at masked steps (as with zero_output_for_mask, packed sequences, cuDNN)",
+        "outputs doubled",
+    ]
 
 
 def test_dropout_inside_is_seen_where_the_layer_can_be_run_again() -> None:
@@ -523,10 +636,8 @@ def test_outputs_of_a_narrow_type_are_seen(dtype: str) -> None:
         assert any("bfloat16" in note for note in found.notes)
 
 
-def test_products_in_tf32_are_the_last_thing_that_is_thought_of() -> None:
-    """Operands of products rounded to 11 significant bits, as tensor cores do it, written out for a plain RNN."""
-    spec = Recurrent("rnn", 5, 7)
-    blocks, x = weights(spec, 1, "float32"), signal(spec, 2, "float32", steps=12)
+def in_tf32(blocks: Mapping[Key, np.ndarray], x: np.ndarray, h: np.ndarray) -> np.ndarray:
+    """A plain RNN, operands of products rounded to 11 significant bits, as tensor cores do it."""
 
     def cut(array: np.ndarray) -> np.ndarray:
         fraction, exponent = np.frexp(array.astype(np.float64))
@@ -535,14 +646,100 @@ def test_products_in_tf32_are_the_last_thing_that_is_thought_of() -> None:
     kernel, recurrent, bias, more = (
         blocks[Key(0, 0, role, "h")] for role in ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
     )
-    h, out = np.zeros((len(x), 7)), []
+    out = []
     for t in range(x.shape[1]):
         h = np.tanh(cut(x[:, t]) @ cut(kernel) + cut(h) @ cut(recurrent) + bias + more)
         out.append(h)
-    y = np.stack(out, axis=1).astype(np.float32)
+    return np.stack(out, axis=1).astype(np.float32)
+
+
+def test_products_in_tf32_are_the_last_thing_that_is_thought_of() -> None:
+    spec = Recurrent("rnn", 5, 7)
+    blocks, x = weights(spec, 1, "float32"), signal(spec, 2, "float32", steps=12)
+    y = in_tf32(blocks, x, np.zeros((len(x), 7)))
     found = one((spec, blocks), {"x": x, "y": y})
     assert names(found) == ["products computed in TF32"]
     assert names(one((spec, blocks), {"x": x, "y": y + np.float32(0.1)})) == []
+    # Where it is known that no tensor core was there, it is no cause.
+    evidence = Evidence(Given(x.astype(np.float64)), {"sequence": y.astype(np.float64)})
+    assert explain(spec, blocks, [evidence], tensor_cores=True).status == "explained"
+    assert explain(spec, blocks, [evidence]).status == "unexplained"
+
+
+def ran_by(layer: Any, x: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return layer(torch.from_numpy(x))[0].numpy()
+
+
+def near(layer: Any, x: np.ndarray) -> np.ndarray:
+    """All weights off by about as much as TF32 rounds."""
+    random = torch.Generator().manual_seed(2)
+
+    def change(twin: Any) -> None:
+        for p in twin.parameters():
+            p.mul_(1 + 2**-12 * torch.randn(p.shape, generator=random))
+
+    return ran_by(broken(layer, change), x)
+
+
+def one_bias(layer: Any, x: np.ndarray) -> np.ndarray:
+    return ran_by(broken(layer, lambda twin: twin.bias_ih_l0[3].add_(0.001)), x)
+
+
+def all_in_decimals(layer: Any, x: np.ndarray) -> np.ndarray:
+    return ran_by(broken(layer, *(in_decimals(name, 4) for name, _ in layer.named_parameters())), x)
+
+
+def forget_added_in_decimals(layer: Any, x: np.ndarray) -> np.ndarray:
+    return ran_by(broken(layer, forget_added), x).round(5)
+
+
+SAVED: dict[str, tuple[Callable[[Any, np.ndarray], np.ndarray], list[str]]] = {
+    "one bias": (one_bias, []),
+    "weights that are near": (near, []),
+    "weights in decimals": (all_in_decimals, ["all parameters rounded to 4 decimals"]),
+    "outputs in decimals": (lambda layer, x: ran_by(layer, x).round(5), ["outputs rounded to 5 decimals"]),
+    "outputs as text": (
+        lambda layer, x: np.array([[[float(f"{v:.6f}") for v in row] for row in one] for one in ran_by(layer, x)]),
+        ["outputs rounded to 6 decimals"],
+    ),
+    "the input in decimals": (lambda layer, x: ran_by(layer, x.round(3)), ["the input rounded to 3 decimals"]),
+    "int16": (
+        lambda layer, x: (ran_by(layer, x) * 32767).round() / np.float32(32767),
+        ["outputs rounded to int16, as whole multiples of 1/32767"],
+    ),
+    "a mistake besides": (forget_added_in_decimals, ["forget bias of 1 added", "outputs rounded to 5 decimals"]),
+}
+
+
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=[] if wanted else [pytest.mark.slow]) for what, (_, wanted) in SAVED.items()]
+)
+def test_small_differences_of_a_recording_are_named_rightly_or_not_at_all(what: str) -> None:
+    make, wanted = SAVED[what]
+    layer, x = lstm(), signal(Recurrent("lstm", 4, 6), 3, "float32", steps=20)
+    found = one(layer, {"x": x, "y": make(layer, x)})
+    assert names(found) == wanted, found.reason
+    assert found.status == ("explained" if wanted else "unexplained")
+
+
+def test_a_live_layer_is_said_to_round_as_tensor_cores_do_where_it_runs_on_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PyTorch's adapter stands for a GPU here, and rounds as one does in float32."""
+    spec = Recurrent("rnn", 5, 7)
+    layer = get_adapter("torch").build_loaded(spec, weights(spec, 1, "float32"), "float32")
+    assert not get_adapter("torch").tensor_cores(layer)
+
+    def rounded(self: Any, layer: Any, x: np.ndarray, state: Any = None, mask: Any = None) -> Outputs:
+        h = np.zeros((len(x), 7)) if state is None else state["h"][0, 0]
+        y = in_tf32(self.parameters(layer), x, h)
+        return Outputs(y, y[:, -1], {"h": y[None, None, :, -1]})
+
+    adapter = type(get_adapter("torch"))
+    monkeypatch.setattr(adapter, "run", rounded)
+    monkeypatch.setattr(adapter, "tensor_cores", lambda *_: True)
+    assert names(one(layer, layer)) == ["products computed in TF32"]
 
 
 def test_outputs_times_a_constant_are_seen() -> None:
@@ -598,6 +795,55 @@ def test_a_mask_goes_with_a_recording() -> None:
     right, wrong = (np.asarray(layer(x, mask=given)) for given in (mask, None))
     assert one(layer, {"x": x, "y": right, "mask": mask}).status == "equivalent"
     assert names(one(layer, {"x": x, "y": wrong, "mask": mask})) == ["mask ignored"]
+
+
+def masked_model(front: Any, shape: tuple[int | None, ...], **options: Any) -> Any:
+    """A layer behind what makes its masks, with numbers that are distinct and not zero."""
+    model = keras.Sequential([keras.Input(shape), front, keras.layers.GRU(5, return_sequences=True, **options)])
+    random = np.random.default_rng(0)
+    model.set_weights([random.uniform(0.2, 1, w.shape) * random.choice([-1, 1], w.shape) for w in model.weights])
+    return model
+
+
+@pytest.mark.parametrize("options", [{}, {"zero_output_for_mask": True}, {"go_backwards": True}], ids=str)
+@pytest.mark.parametrize("front", ["masking", "embedding"])
+def test_what_a_model_with_a_mask_of_its_own_put_out_is_the_same(front: str, options: Any, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    if front == "masking":
+        model = masked_model(keras.layers.Masking(0.5), (6, 3), **options)
+        x = random.normal(size=(3, 6, 3)).astype(np.float32)
+        x[0, 4:], x[1, :2], x[2, 3] = 0.5, 0.5, 0.5
+        mask = (x != 0.5).any(-1)
+    else:
+        model = masked_model(keras.layers.Embedding(7, 3, mask_zero=True), (6,), **options)
+        x = random.integers(1, 7, (3, 6))
+        x[0, 4:], x[1, :2], x[2, 3] = 0, 0, 0
+        mask = x != 0
+    model.save(tmp_path / "model.keras")
+    y = model.predict(x, verbose=0)
+    np.savez(tmp_path / "own.npz", x=x, y=y)
+    for side in (model, tmp_path / "model.keras"):
+        for recorded in ({"x": x, "y": y}, {"x": x, "y": y, "mask": mask}, tmp_path / "own.npz"):
+            found = one(side, recorded)
+            assert found.status == "equivalent", found.reason
+    wrong = one(tmp_path / "model.keras", {"x": x, "y": y, "mask": np.ones_like(mask)})
+    assert wrong.status != "equivalent"
+
+
+def test_zeros_at_masked_steps_are_named_as_that_convention() -> None:
+    model = masked_model(keras.layers.Masking(0.0), (6, 3))
+    x = np.random.default_rng(1).normal(size=(3, 6, 3)).astype(np.float32)
+    x[0, 4:], x[1, 2:] = 0, 0
+    y = model.predict(x, verbose=0)
+    y[(x == 0).all(-1)] = 0
+    found = one(model, {"x": x, "y": y})
+    assert names(found) == ["zeros at masked steps (as with zero_output_for_mask, packed sequences, cuDNN)"]
+
+
+def test_an_embedding_reads_whole_numbers(tmp_path: Path) -> None:
+    model = masked_model(keras.layers.Embedding(7, 3, mask_zero=True), (6,))
+    with pytest.raises(SpecError, match="whole numbers"):
+        one(model, {"x": np.full((3, 6), 0.5), "y": np.ones((3, 6, 5))})
 
 
 WRONG: dict[str, tuple[Mapping[str, Any], str]] = {

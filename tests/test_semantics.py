@@ -252,7 +252,7 @@ MISTAKES: dict[str, tuple[Recurrent, set[str]]] = {
             "mask ignored",
             "mask from the wrong side (left for right)",
             "mask off by one",
-            "masked steps: repeat instead",
+            "the output before repeated at masked steps (as in a one-way Keras layer)",
         },
     ),
     "calls": (Recurrent("lstm", 3, 5, stateful=True, batch_size=2), {"state not carried to the next call"}),
@@ -305,7 +305,7 @@ def test_padding_that_is_read_first_cannot_repeat_and_is_no_mistake() -> None:
     verdict = xframe.compare(spec, frameworks=["torch"])
     assert verdict, verdict.reason
     assert "mask off by one" in verdict.power.margins
-    assert "masked steps: zero instead" not in verdict.power.margins
+    assert "zeros at masked steps (as with zero_output_for_mask, packed sequences, cuDNN)" not in verdict.power.margins
 
 
 # ---- Semantics that differ are explained, and a transfer keeps the source's or is refused.

@@ -344,14 +344,50 @@ def test_outputs_that_are_all_zero_prove_nothing(tmp_path: Path) -> None:
     assert not found
 
 
-def test_single_numbers_are_named_and_not_compared(files: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (np.float32(2), np.float32(2.5)),
+        (np.array([0.25], "float32"), np.array([0.9], "float32")),
+        (np.array([0, 1, 2]), np.array([2, 1, 0])),
+        (np.array([True, False]), np.array([False, True])),
+    ],
+)
+def test_single_numbers_and_whole_numbers_are_compared(one: Any, other: Any, tmp_path: Path) -> None:
     arrays = {name: p.detach().numpy() for name, p in torch_model().state_dict().items()}
-    np.savez(tmp_path / "one.npz", **arrays, temperature=np.float32(2))
-    found = verify(tmp_path / "one.npz", files["pt"], choices=Choices(packing="torch"))
+
+    def write(name: str, **more: Any) -> Path:
+        np.savez(tmp_path / name, **arrays, **more)
+        return tmp_path / name
+
+    packing = Choices(packing="torch")
+    first, same = write("one.npz", own=one), write("same.npz", own=one)
+    assert verify(first, same, choices=packing)
+    found = verify(first, write("other.npz", own=other), choices=packing)
+    assert found.status == "different"
+    assert found.reason.startswith("own is ")
+    # One without a partner may be used or not.
+    for a, b in ((first, write("none.npz")), (tmp_path / "none.npz", first)):
+        found = verify(a, b, choices=packing)
+        assert found.status == "inconclusive"
+        assert "own has no partner" in found.reason
+    # What is not used at inference needs none.
+    counted = write("counted.npz", **{"norm.num_batches_tracked": np.int64(3)})
+    found = verify(counted, tmp_path / "none.npz", choices=packing)
     assert found.status == "equivalent", found.reason
-    assert found.notes[0] == "Not compared, because they are single numbers: temperature."
-    assert found.notes[1].startswith("What runs between the layers is not compared: ")
-    assert len(found.notes) == 2
+    assert any("norm.num_batches_tracked" in note for note in found.notes)
+
+
+def test_layers_of_one_stack_that_were_swapped_are_different(tmp_path: Path) -> None:
+    spec = Recurrent("lstm", UNITS, UNITS, num_layers=2)
+    layer = get_adapter("torch").build_loaded(spec, helpers.weights(spec, dtype="float32"), "float32")
+    saved(layer, tmp_path / "right.pt")
+    state = dict(layer.state_dict())
+    torch.save({n: state[n[:-1] + str(1 - int(n[-1]))] for n in state}, tmp_path / "swapped.pt")
+    assert verify(tmp_path / "right.pt", tmp_path / "right.pt")
+    found = verify(tmp_path / "right.pt", tmp_path / "swapped.pt")
+    assert found.status == "different"
+    assert "parameters differ" in found.reason
 
 
 def test_nothing_to_compare(tmp_path: Path) -> None:

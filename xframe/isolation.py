@@ -117,6 +117,9 @@ class IsolatedAdapter(Adapter):
         # Packings hold functions and are the same in every process; those of layers that `build` makes are `packing`.
         return self.packing
 
+    def tensor_cores(self, layer: Any) -> bool:
+        return bool(self._ask("tensor_cores", layer))
+
     def dtype(self, layer: Any) -> str:
         return str(self._ask("dtype", layer))
 

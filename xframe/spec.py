@@ -245,6 +245,11 @@ class Recurrent:
         return self.proj_size or self.hidden_size
 
     @property
+    def state_activation(self) -> str | None:
+        """What an LSTM applies to its cell state on the way to h: its activation."""
+        return self.activation
+
+    @property
     def output_size(self) -> int:
         """Number of features that the layer puts out at each time step."""
         if self.merge_mode in ("concat", None):
@@ -325,12 +330,13 @@ def _check_part(what: str, part: Recurrent, input_size: int, own: Sequence[str])
 
 @dataclass(frozen=True)
 class Dense:
-    """A dense (linear) layer without activation: ``y = x W + b``.
+    """A dense layer: ``y = activation(x W + b)``.
 
     Args:
         input_size: number of input features.
         units: number of output features.
         bias: whether ``b`` is there.
+        activation: a name of `xframe.activations.ACTIVATIONS`; ``"linear"`` for none.
 
     Raises:
         SpecError: a value is of the wrong type or out of range.
@@ -339,6 +345,7 @@ class Dense:
     input_size: int
     units: int
     bias: bool = True
+    activation: str = "linear"
 
     cell = "dense"
     num_layers = 1
@@ -348,6 +355,8 @@ class Dense:
         _check_size("input_size", self.input_size)
         _check_size("units", self.units)
         _check_flag("bias", self.bias)
+        if wrong := check_activation(self.activation):
+            raise SpecError(f"activation of the dense layer {wrong}.")
 
     places = ((0, 0),)
 
@@ -379,7 +388,8 @@ class Dense:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def __str__(self) -> str:
-        return f"Dense({self.units}) on {plural(self.input_size, 'feature')}" + ("" if self.bias else ", no bias")
+        told = ("" if self.bias else ", no bias") + ("" if self.activation == "linear" else f", {self.activation}")
+        return f"Dense({self.units}) on {plural(self.input_size, 'feature')}{told}"
 
 
 Layer = Recurrent | Dense

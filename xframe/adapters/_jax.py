@@ -150,6 +150,9 @@ class JaxAdapter(Adapter):
         """The types that a layer says it computes in, beside those of its arrays; None where it says nothing."""
         yield from ()
 
+    def tensor_cores(self, layer: Any) -> bool:
+        return bool(self._jax.default_backend() == "gpu")
+
     def dtype(self, layer: Any) -> str:
         kinds = {str(slot.get().dtype) for slot in self._named(layer).values()}
         kinds |= {str(self._jnp.dtype(kind)) for kind in self._declared(layer) if kind is not None}

@@ -101,6 +101,7 @@ class Step:
     gates: Array
     work: Array
     activation: str
+    state_activation: str
     recurrent_activation: str
     reset_after: bool | None
 

@@ -30,7 +30,7 @@ class LSTM(Cell):
         ops.multiply(f, c, out=c)
         ops.multiply(i, g, out=s.work)
         ops.add(c, s.work, out=c)
-        ops.activate(s.activation, c, out=s.work)
+        ops.activate(s.state_activation, c, out=s.work)
         if s.projection is None:
             ops.multiply(o, s.work, out=h)
         else:

@@ -29,6 +29,9 @@ def diagnose(
     output y that was recorded, (batch, time, features) or the last one (batch, features). The catalogue of known mistakes, and
     pairs of them, are made in the NumPy reference of A until it puts out what B does.
 
+    A recording of a layer that was given a mask has it as mask (batch, time), true at valid steps; one of a model that makes its
+    mask itself (Masking, mask_zero) needs none. Initial and final states go by the names "initial h" and "state h".
+
     \b
     Examples:
       xframe diagnose model.h5 model.pth

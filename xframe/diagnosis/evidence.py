@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from xframe import layout, reference
+from xframe import layout, noise, reference
 from xframe.errors import FileError, SpecError
 from xframe.files import load
+from xframe.judging import LIMIT
 from xframe.layout import Key
 from xframe.masks import is_right_padded
 from xframe.reference import Given
@@ -33,11 +34,20 @@ class Evidence:
         given: the input, in float64.
         outputs: some or all of what it put out, by name as in `xframe.reference.Outputs.named`.
         dtype: the float type that it was computed in.
+        step: the number of which all outputs are whole multiples, because they were rounded when they were saved; 0 for none.
     """
 
     given: Given
     outputs: Mapping[str, np.ndarray]
     dtype: str = "float32"
+    step: float = 0.0
+
+    def around(self, truth: noise.Noise) -> noise.Noise:
+        """The noise of a layer and of how its outputs were saved: half a step is within the limit."""
+        if not self.step:
+            return truth
+        more = self.step / (2 * LIMIT)
+        return noise.Noise(truth.clean, {name: values + more for name, values in truth.deviation.items()})
 
 
 def computed(spec: Layer, params: Mapping[Key, np.ndarray], given: Given, dtype: str) -> Evidence:

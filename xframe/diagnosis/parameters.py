@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,10 +11,13 @@ import numpy as np
 
 from xframe import noise
 from xframe.comparison import misfit
+from xframe.diagnosis import tensors
 from xframe.diagnosis.search import Attempt, Candidate
+from xframe.diagnosis.tensors import TENSOR_CHANGED, Changed, Told
 from xframe.errors import XframeError
 from xframe.layout import Key, block_shape, folds
 from xframe.mistakes import Case, Mistake, Variation
+from xframe.mistakes.making import BIASES
 from xframe.spec import Layer, Recurrent
 
 __all__ = ["Target", "explanations", "option_mistakes"]
@@ -24,8 +27,6 @@ _OPTIONS = ("activation", "recurrent_activation", "reset_after", "merge_mode", "
 # How many pairs of mistakes are tried.
 _PAIRS = 20_000
 _FIRST = 16
-# Of a tensor that was not loaded nearly every number is another one.
-_MOST = 0.9
 
 
 class Tensor(NamedTuple):
@@ -35,19 +36,37 @@ class Tensor(NamedTuple):
     direction: int
     role: str
 
-    def __str__(self) -> str:
+    def title(self, two: bool) -> str:
+        """What it is called; where ``two`` biases are looked at, this one is that of the input."""
         way = "backward" if self.direction else "forward"
-        return f"{self.role.replace('_', ' ')} (layer {self.layer}, {way})"
+        role = "input bias" if two and self.role == "bias" else self.role.replace("_", " ")
+        return f"the {role} (layer {self.layer}, {way})"
 
 
 class Target:
-    """The parameters that the second side has, to which the first side's are to become equal."""
+    """The parameters that the second side has, to which the first side's are to become equal.
 
-    def __init__(self, spec: Layer, params: Mapping[Key, np.ndarray], dtype: str) -> None:
-        self.spec, self.params = spec, params
+    Args:
+        spec, params: the second side.
+        dtype: the float type in which parameters were rounded on their way.
+        first: those of the first side.
+        exact: whether nothing but a sum of two biases may have been rounded, as a transfer does it. A mistake may calculate, and
+            round what it calculates.
+    """
+
+    def __init__(
+        self,
+        spec: Layer,
+        params: Mapping[Key, np.ndarray],
+        dtype: str,
+        first: Mapping[Key, np.ndarray],
+        exact: bool = False,
+    ) -> None:
+        self.spec, self.params, self.dtype = spec, params, dtype
         self.tried = 0
         self._last: tuple[Layer, bool] | None = None
-        self._u = 4 * noise.ROUNDOFF[dtype]
+        self._first = first
+        self._exact, self._u, self._least = exact, noise.ROUNDOFF[dtype], noise.LEAST[dtype]
 
     def reached(self, case: Case) -> bool:
         """Whether a case has these options and, up to rounding, these effective parameters."""
@@ -83,29 +102,53 @@ class Target:
             if key.role == "recurrent_bias" and self._summed(key):
                 continue
             mine, theirs = self._effective(case.params, key), self._effective(self.params, key)
-            size = self._size(case.params, key) + self._size(self.params, key)
+            allowed = self._allowed(case, key, mine, theirs)
             # Most that differ do so at once.
-            if not self._equal(mine, theirs, size, 4) or not self._equal(mine, theirs, size):
-                yield key
+            for part in ((..., slice(4)), ...):
+                if np.any(np.abs(mine[part] - theirs[part]) > allowed[part]):
+                    yield key
+                    break
 
-    def _equal(self, one: np.ndarray, other: np.ndarray, size: np.ndarray, columns: int | None = None) -> bool:
-        """Whether the first columns are equal, up to the rounding of numbers of that size."""
-        part = (..., slice(columns))
-        return bool(np.all(np.abs(one[part] - other[part]) <= self._u * size[part]))
+    def _allowed(self, case: Case, key: Key, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        """By how much each number of an effective block may differ."""
+        summed = self._summed(key)
+        if self._exact:
+            return summed * self._u * np.maximum(np.abs(mine), np.abs(theirs))
+        size = self._size(case.params, key) + self._size(self.params, key)
+        if summed and self._first.get(key, size).shape == size.shape:
+            size = size + self._size(self._first, key)  # they may cancel, and be rounded before they do
+        return 4 * (self._u * size + self._least)
 
-    def changed(self, params: Mapping[Key, np.ndarray], tensor: Tensor) -> int:
-        """How many numbers of a tensor are others."""
-        mine, theirs = self.numbers(params, tensor), self.numbers(self.params, tensor)
-        return int(np.count_nonzero(np.abs(mine - theirs) > self._u * (np.abs(mine) + np.abs(theirs))))
+    def changed(self, case: Case) -> Iterator[list[Changed]]:
+        """The tensors that differ: as they are stored, where both sides store the same ones, and as they act."""
+        mine, theirs = case.params, self.params
+        if mine.keys() == theirs.keys():
+            u, least = (0.0, 0.0) if self._exact else (8 * self._u, 8 * self._least)
+            stored = {
+                Tensor(*k[:3]) for k in mine if np.any(np.abs(mine[k] - theirs[k]) > u * np.abs(theirs[k]) + least)
+            }
+            two = any(key.role == "recurrent_bias" for key in mine)
+            yield [self._changed(case, tensor, lambda params, key: params[key], two) for tensor in sorted(stored)]
+        yield [self._changed(case, tensor, self._effective, False) for tensor in self.differing(case)]
+
+    def _changed(self, case: Case, tensor: Tensor, block_of: Callable[[Any, Key], np.ndarray], two: bool) -> Changed:
+        groups: dict[Tensor, list[Key]] = {}
+        for key in case.params:
+            groups.setdefault(Tensor(*key[:3]), []).append(key)
+
+        def blocks(params: Mapping[Key, np.ndarray], one: Tensor) -> dict[Key, np.ndarray]:
+            full = {key: np.zeros(block_shape(self.spec, key)) for key in groups[one]}
+            return {key: np.broadcast_to(block_of(params, key), zero.shape) for key, zero in full.items()}
+
+        others = {
+            one.title(two): blocks(case.params, one) for one in groups if one.role == tensor.role and one != tensor
+        }
+        before, after = blocks(case.params, tensor), blocks(self.params, tensor)
+        return Changed(tensor.title(two), self.spec, before, after, self.dtype, others)
 
     def block(self, key: Key) -> np.ndarray:
         """A block of the target; a layer without a bias has zeros."""
         return self.params[key] if key in self.params else np.zeros(block_shape(self.spec, key))
-
-    def numbers(self, params: Mapping[Key, np.ndarray], tensor: Tensor) -> np.ndarray:
-        """All effective numbers of a tensor, one after the other, in float64."""
-        keys = [key for key in params if Tensor(*key[:3]) == tensor]
-        return np.concatenate([self._effective(params, key).ravel() for key in keys]).astype(np.float64)
 
     def _summed(self, key: Key) -> bool:
         return key.role in ("bias", "recurrent_bias") and folds(self.spec, key)
@@ -125,10 +168,12 @@ class Target:
         return size
 
 
-def explanations(case: Case, target: Target, every: Sequence[Candidate]) -> Iterator[tuple[Candidate, ...]]:
+def explanations(
+    case: Case, target: Target, every: Sequence[Candidate], further: Sequence[Candidate] = ()
+) -> Iterator[tuple[Candidate, ...]]:
     """The mistakes, as few as possible, with which the first side's options and parameters become the second side's.
 
-    None are found as ``()`` where they are equal already.
+    None are found as ``()`` where they are equal already. The ``further`` mistakes are tried alone, where no other one does.
     """
     if target.reached(case):
         yield ()
@@ -136,8 +181,11 @@ def explanations(case: Case, target: Target, every: Sequence[Candidate]) -> Iter
     root = Attempt([case])
     like = target.is_like(case.spec)
     useful = [candidate for candidate in every if _touches(root, candidate, like)]
-    found = [(candidate,) for candidate in useful if _reaches(root.then(candidate), target)]
-    yield from found or _pairs(root, target, useful)
+    for some in (useful, (candidate for candidate in further if _touches(root, candidate, like))):
+        if found := [(candidate,) for candidate in some if _reaches(root.then(candidate), target)]:
+            yield from found
+            return
+    yield from _pairs(root, target, useful)
 
 
 def _touches(root: Attempt, candidate: Candidate, like: bool) -> bool:
@@ -155,9 +203,20 @@ def _reaches(attempt: Attempt, target: Target) -> bool:
 
 
 def _pairs(root: Attempt, target: Target, every: Sequence[Candidate]) -> Iterator[tuple[Candidate, ...]]:
-    """Two mistakes; first those of which one mends most, then what is wrong with one tensor and no known mistake."""
-    wrong = target.wrong(root.case(0))
+    """What the numbers of tensors show, else two mistakes; first those of which one mends most, then those in one tensor.
+
+    Where one tensor alone differs, mistakes that touch others are none.
+    """
+    case = root.case(0)
+    odd = _odd(case, target) if target.is_like(case.spec) else None
+    if odd is not None and odd.mistake.name == TENSOR_CHANGED:
+        yield (odd,)
+        return
+    wrong = target.wrong(case)
     touched = {candidate.number: _touched(root, candidate) for candidate in every}
+    if odd is not None:
+        places = {key[:2] for key in wrong}, {role for key in wrong for role in _together(key.role)}
+        every = [c for c in every if all(k[:2] in places[0] and k.role in places[1] for k in touched[c.number])]
     left = {candidate.number: _left(root.then(candidate), target) for candidate in every}
     order = sorted(every, key=lambda one: left[one.number])
     tried = 0
@@ -173,7 +232,7 @@ def _pairs(root: Attempt, target: Target, every: Sequence[Candidate]) -> Iterato
     else:
         found = []
     if not found:
-        yield from _with_one_tensor(root, target, order)
+        yield from _with_tensors(root, target, order)
 
 
 def _touched(root: Attempt, candidate: Candidate) -> set[Key]:
@@ -190,74 +249,49 @@ def _left(attempt: Attempt, target: Target) -> int:
         return len(target.params)
 
 
-def _with_one_tensor(root: Attempt, target: Target, order: Sequence[Candidate]) -> Iterator[tuple[Candidate, ...]]:
-    """Mistakes after which only one tensor is left that differs, which some are taken from the second side as it is."""
+def _with_tensors(root: Attempt, target: Target, order: Sequence[Candidate]) -> Iterator[tuple[Candidate, ...]]:
+    """Mistakes after which few tensors are left that differ, and these tell what became of them."""
     for made in ((), *((candidate,) for candidate in order[:_FIRST])):
         attempt = root
         for candidate in made:
             attempt = attempt.then(candidate)
         case = attempt.case(0)
-        left = target.differing(case)
-        tensors = {Tensor(*key[:3]) for key in case.params}
-        # Where half of all tensors are others, it is another layer.
-        if len(left) == 1 and len(tensors) > 1 and target.is_like(case.spec):
-            yield (*made, _odd_tensor(case, target, next(iter(left))))
+        if target.is_like(case.spec) and (odd := _odd(case, target)):
+            yield (*made, odd)
             if not made:
                 return
 
 
-def _odd_tensor(case: Case, target: Target, tensor: Tensor) -> Candidate:
-    """The mistake that one tensor holds other numbers, as far as they tell."""
-    roles = ("bias", "recurrent_bias") if "bias" in tensor.role else (tensor.role,)  # of which one may hold the sum
-    place = {key: target.block(key) for key in case.params if key[:2] == tensor[:2] and key.role in roles}
+def _odd(case: Case, target: Target) -> Candidate | None:
+    """The mistake that some tensors hold other numbers: several that were treated alike, or a single one."""
+    candidates = [changed for changed in target.changed(case) if changed]
+    for changed in candidates:
+        found = [tensors.sign(one) for one in changed]
+        if found[0] and all(one and one.words == found[0].words for one in found):
+            return _taken(case, target, changed, found[0])
+    alone = next((changed for changed in candidates if len(changed) == 1), None)
+    # Where half of all tensors are others, it is another layer.
+    if alone is None or len({Tensor(*key[:3]) for key in case.params}) < 2:
+        return None
+    return _taken(case, target, alone, tensors.told(alone[0]))
+
+
+def _taken(case: Case, target: Target, changed: Sequence[Changed], what: Told) -> Candidate:
+    """The mistake that tensors hold the numbers of the second side."""
+    places = {(key.layer, key.direction, role) for one in changed for key in one.before for role in _together(key.role)}
+    blocks = {key: target.block(key) for key in case.params if key[:3] in places}
 
     def change(other: Case) -> Case:
-        return replace(other, params={**other.params, **place})
+        return replace(other, params={**other.params, **blocks})
 
-    mistake = Mistake(
-        "tensor not loaded",
-        ("weights not loaded", "strict=False"),
-        "A tensor that is not found by its name, or left out, keeps the numbers that it had before.",
-        lambda _: iter(()),
-        9,
-    )
-    return Candidate(mistake, Variation(*_described(case, target, tensor), change), 1_000_000)
+    titles = " and ".join(one.title for one in changed)
+    mistake = Mistake(what.entry, (), what.why, lambda _: iter(()), 9)
+    return Candidate(mistake, Variation(f"{titles} {what.words}", what.mend.format(titles), change), 1_000_000)
 
 
-def _described(case: Case, target: Target, tensor: Tensor) -> tuple[str, str]:
-    """What is wrong with a tensor, and how to mend it."""
-    mine, theirs = target.numbers(case.params, tensor), target.numbers(target.params, tensor)
-    factor = float(mine @ theirs / (mine @ mine)) if mine.any() else 0.0
-    if factor and np.allclose(theirs, factor * mine, rtol=1e-6, atol=1e-6 * np.abs(theirs).max()):
-        return f"the {tensor} scaled by {factor:.4g}", "Take the numbers as they are, without scaling them."
-    if np.array_equal(np.sort(mine), np.sort(theirs)):
-        return f"the numbers of the {tensor} in another order", f"Lay out the {tensor} as the layer reads it."
-    changed = target.changed(case.params, tensor)
-    if changed < _MOST * mine.size:
-        off = f"by up to {np.abs(theirs - mine).max():.2g}"
-        return (
-            f"{changed} of {mine.size} numbers of the {tensor} changed, {off}",
-            f"Move the {tensor} once more, as it is.",
-        )
-    look = _initial(tensor, target, theirs)
-    return f"the {tensor} not loaded{look}", f"Load the {tensor}; every other parameter is right."
-
-
-def _initial(tensor: Tensor, target: Target, values: np.ndarray) -> str:
-    """What initial values the numbers of a tensor look like, if any."""
-    if not values.any():
-        return " (it is all zeros)"
-    if "bias" in tensor.role:
-        return " (it is zeros and ones, as at the beginning)" if set(np.unique(values)) <= {0.0, 1.0} else ""
-    part: Any = target.spec.part(tensor.direction, tensor.layer)
-    bound, largest = 1 / np.sqrt(part.hidden_size), float(np.abs(values).max())
-    if 0.9 * bound < largest <= bound * (1 + 1e-6):
-        return " (its numbers lie within ±1/sqrt(hidden_size), as PyTorch's initial ones do)"
-    blocks = [b for k, b in target.params.items() if Tensor(*k[:3]) == tensor]
-    gates = np.concatenate(blocks, axis=1).astype(np.float64)
-    if tensor.role == "recurrent_kernel" and np.allclose(gates @ gates.T, np.eye(len(gates)), atol=1e-3):
-        return " (its rows are orthogonal, as Keras's initial ones are)"
-    return ""
+def _together(role: str) -> tuple[str, ...]:
+    """The roles of which one may hold the sum of both."""
+    return BIASES if role in BIASES else (role,)
 
 
 def option_mistakes(spec: Layer, other: Layer) -> Iterator[tuple[Mistake, Variation]]:

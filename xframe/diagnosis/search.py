@@ -19,7 +19,7 @@ from xframe.errors import XframeError
 from xframe.judging import LIMIT
 from xframe.mistakes import Case, Mistake, Variation
 
-__all__ = ["Attempt", "Candidate", "Found", "Trial", "candidates", "each", "singles"]
+__all__ = ["Attempt", "Candidate", "Found", "Trial", "applied", "candidates", "changed_blocks", "each", "singles"]
 
 # How unlikely an agreement by chance must be, as powers of two, for one mistake and for two: far more than there are of them.
 _BITS = {1: 16.0, 2: 30.0}
@@ -118,7 +118,7 @@ class Trial:
 
     def __init__(self, cases: Sequence[Case], evidence: Sequence[Evidence]) -> None:
         self.cases, self.evidence = tuple(cases), tuple(evidence)
-        self.truths = [case.noise(one.dtype) for case, one in zip(cases, evidence, strict=True)]
+        self.truths = [one.around(case.noise(one.dtype)) for case, one in zip(cases, evidence, strict=True)]
         self.tried = 0
         self.fits = all(
             values.shape == truth.clean[name].shape
@@ -161,9 +161,9 @@ class Trial:
     def judged(self, made: Sequence[Candidate]) -> Found | None:
         """Whether mistakes explain the evidence within rounding noise, and not by chance."""
         worst = largest = bits = 0.0
-        cases = [_applied(case, made) for case in self.cases]
+        cases = [applied(case, made) for case in self.cases]
         for case, one, truth in zip(cases, self.evidence, self.truths, strict=True):
-            own = case.noise(one.dtype)
+            own = one.around(case.noise(one.dtype))
             for name, values in one.outputs.items():
                 if name not in own.clean or own.clean[name].shape != values.shape:
                     return None
@@ -176,7 +176,7 @@ class Trial:
                     max(worst, float(ratio.max())),
                     max(largest, float(np.abs(values - own.clean[name]).max())),
                 )
-        blocks = sum(block is not self.cases[0].params.get(key) for key, block in cases[0].params.items())
+        blocks = changed_blocks(self.cases[0], cases[0])
         return Found(tuple(made), worst, largest, blocks) if bits >= _BITS[len(made)] else None
 
     def explained(self, attempts: Iterable[Attempt], at: Window, before: Score) -> list[Found]:
@@ -193,7 +193,13 @@ class Trial:
         return [found for _, made in passing[:_JUDGED] if (found := self.judged(made))]
 
 
-def _applied(case: Case, made: Iterable[Candidate]) -> Case:
+def changed_blocks(before: Case, after: Case) -> int:
+    """How many blocks of parameters a mistake touches."""
+    return sum(block is not before.params.get(key) for key, block in after.params.items())
+
+
+def applied(case: Case, made: Iterable[Candidate]) -> Case:
+    """The case with mistakes made, one after the other."""
     for candidate in made:
         case = candidate.variation.change(case)
     return case

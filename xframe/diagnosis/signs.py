@@ -14,7 +14,18 @@ from xframe.judging import LIMIT
 from xframe.mistakes import Case, Mistake, Variation
 from xframe.reference import Given, Outputs
 
-__all__ = ["Rerun", "dropped", "narrow_fault", "narrower", "restless", "scaled", "scaling", "tensor_cores", "within"]
+__all__ = [
+    "Rerun",
+    "dropped",
+    "narrow_fault",
+    "narrower",
+    "restless",
+    "saved",
+    "scaled",
+    "scaling",
+    "tensor_cores",
+    "within",
+]
 
 # Numbers that are exact in a narrow type by chance, as 0 and 1 are, prove nothing: so many must be neither.
 _ENOUGH = 8
@@ -30,7 +41,7 @@ def within(cases: Sequence[Case], evidence: Sequence[Evidence], dtype: str) -> t
     """The largest difference, in units of the noise of a float type and absolutely, if that explains all of it."""
     worst = largest = 0.0
     for case, one in zip(cases, evidence, strict=True):
-        truth = case.noise(dtype)
+        truth = one.around(case.noise(dtype))
         for name, values in one.outputs.items():
             if values.shape != truth.clean[name].shape:
                 return None
@@ -66,13 +77,46 @@ def narrow_fault(dtype: str) -> Fault:
     )
 
 
+# The steps in which outputs are saved, the largest first, and what is said of them.
+_STEPS = {
+    **{10.0**-n: f"{n} decimal{'s' if n > 1 else ''}" for n in (1, 2)},
+    1 / 127: "int8, as whole multiples of 1/127",
+    1 / 128: "int8, as whole multiples of 1/128",
+    **{10.0**-n: f"{n} decimals" for n in (3, 4)},
+    1 / 32767: "int16, as whole multiples of 1/32767",
+    1 / 32768: "int16, as whole multiples of 1/32768",
+    **{10.0**-n: f"{n} decimals" for n in range(5, 9)},
+}
+# How unlikely it must be that all outputs are whole multiples by chance, as a power of two.
+_BITS = 30.0
+
+
+def saved(evidence: Sequence[Evidence]) -> tuple[float, Fault] | None:
+    """The step of which all outputs are whole multiples, if there is one, and what was done to them."""
+    values = np.concatenate([np.ravel(v) for one in evidence for v in one.outputs.values()])
+    u = max(noise.ROUNDOFF[one.dtype] for one in evidence)
+    for step, words in _STEPS.items():
+        multiples = np.abs(values / step)
+        slack = 2 * u * multiples
+        hits = np.abs(multiples - np.rint(multiples)) <= slack
+        bits = -np.log2(np.clip(2 * slack[slack > 0], 1e-300, 1))
+        if hits.all() and bits.sum() >= _BITS:
+            return step, Fault(
+                "rounded outputs",
+                f"outputs rounded to {words}",
+                "Every output that was recorded is such a number, so that their other digits are lost.",
+                "Record the outputs as they are, in binary: np.savez, or text with nine significant digits.",
+            )
+    return None
+
+
 def tensor_cores() -> Fault:
     """The products were rounded as tensor cores do it."""
     return Fault(
         "TF32 products",
         "products computed in TF32",
-        "NVIDIA's tensor cores round the factors of a product to 10 bits when TF32 is allowed; the difference is of that size, "
-        "and nothing else explains it better.",
+        "NVIDIA's tensor cores round the factors of a product to 11 significant bits when TF32 is allowed; rounded so in the "
+        "reference, the outputs come much nearer, and nothing else explains the difference.",
         "Turn TF32 off for a comparison: torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False, or "
         "tf.config.experimental.enable_tensor_float_32_execution(False).",
     )

@@ -193,6 +193,17 @@ def _initial(case: Case, place: tuple[int, int], roles: tuple[str, ...], forget:
     )
 
 
+def _negated(case: Case) -> Iterator[Variation]:
+    two = _has(case, "recurrent_bias")
+    sides = {"input bias": ("bias",), "recurrent bias": ("recurrent_bias",), "both biases": BIASES}
+    for title, roles in sides.items() if two else [("bias", ("bias",))] if _has(case, "bias") else ():
+        yield Variation(
+            f"{title} negated",
+            f"Take the {'biases' if roles is BIASES else title} with the sign that is stored: b is added, x W + b.",
+            partial(each_block, roles=roles, change=np.negative),
+        )
+
+
 _TITLES = {"input bias": ("bias",), "recurrent bias": ("recurrent_bias",), "biases": BIASES}
 
 
@@ -246,6 +257,13 @@ ENTRIES = (
         "A bias that a loader does not find keeps its initial numbers, which are zeros, or 1 in the forget gate of a Keras LSTM.",
         _not_loaded,
         1,
+    ),
+    Mistake(
+        "bias negated",
+        ("sign of the bias", "threshold instead of bias", "x W - b"),
+        "A bias is added, x W + b. A program that keeps thresholds subtracts them, and has the bias with the other sign.",
+        _negated,
+        2,
     ),
     Mistake(
         "bias reshaped",

@@ -101,6 +101,38 @@ def _update(case: Case) -> Iterator[Variation]:
         )
 
 
+class _WithoutStateActivation(Recurrent):
+    """A layer whose LSTMs compute h' = o c' instead of h' = o tanh(c')."""
+
+    @property
+    def state_activation(self) -> str:
+        return "linear"
+
+
+def _without_state_activation(spec: Recurrent) -> Recurrent:
+    options = {
+        **spec.options(),
+        "backward": spec.backward and _without_state_activation(spec.backward),
+        "stacked": tuple(map(_without_state_activation, spec.stacked)),
+    }
+    return _WithoutStateActivation(**options)
+
+
+def _state_activation_forgotten(case: Case) -> Case:
+    spec = case.spec
+    if not isinstance(spec, Recurrent) or isinstance(spec, _WithoutStateActivation):
+        return case
+    return replace(case, spec=_without_state_activation(spec))
+
+
+def _state_activation(case: Case) -> Iterator[Variation]:
+    cells = [part for _, part in parts(case.spec) if part.cell == "lstm" and part.activation != "linear"]
+    if cells:
+        name = cells[0].activation
+        mend = f"Compute h = o {name}(c): the output gate multiplies the {name} of the cell state, not the cell state itself."
+        yield Variation(f"{name} of the cell state forgotten, h = o c", mend, _state_activation_forgotten)
+
+
 _MERGES = ("sum", "ave", "mul")
 
 
@@ -162,6 +194,13 @@ ENTRIES = (
         ("activation", "relu", "tanh", "nonlinearity", "cuDNN has tanh only"),
         "cuDNN and PyTorch's layers know few activation functions, and leave the one that was asked for away.",
         partial(_likely, "activation"),
+    ),
+    Mistake(
+        "activation of the cell state",
+        ("h = o * c", "tanh(c) missing", "hand-written LSTM"),
+        "An LSTM computes h = o tanh(c). Written by hand, the second tanh is easily left out; the shapes fit.",
+        _state_activation,
+        1,
     ),
     Mistake(
         "merge mode",

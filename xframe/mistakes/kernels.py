@@ -181,6 +181,29 @@ def _without_recurrence(case: Case) -> Iterator[Variation]:
         )
 
 
+_CANDIDATES = {"lstm": "g", "gru": "n"}
+
+
+def _candidate_alone(case: Case, roles: tuple[str, ...]) -> Case:
+    blocks = dict[Key, np.ndarray]()
+    for place, part in parts(case.spec):
+        keys = [Key(*place, role, _CANDIDATES.get(part.cell, "")) for role in roles]
+        blocks |= {key: np.zeros_like(case.params[key]) for key in keys if key in case.params}
+    return with_blocks(case, blocks)
+
+
+def _without_candidate(case: Case) -> Iterator[Variation]:
+    cells = [part for _, part in parts(case.spec) if part.cell in _CANDIDATES]
+    if not cells:
+        return
+    mend = "Add h U to the candidate (gate g of an LSTM, n or h of a GRU) as to the other gates{}, at every time step."
+    name, roles = "the candidate's recurrent term left out", ("recurrent_kernel",)
+    yield Variation(name, mend.format(""), partial(_candidate_alone, roles=roles))
+    if any(part.bias for part in cells):
+        change = partial(_candidate_alone, roles=(*roles, "recurrent_bias"))
+        yield Variation(f"{name}, with its bias", mend.format(", and its bias"), change)
+
+
 def _cut(w: np.ndarray) -> np.ndarray:
     """The projection (hidden, state) that takes the first units as they are."""
     return np.eye(*w.shape, dtype=w.dtype)
@@ -216,6 +239,14 @@ ENTRIES = (
         ("hand-written SimpleRNN", "no hidden state", "h U missing"),
         "Without the product of the previous state with the recurrent kernel, every time step is computed by itself.",
         _without_recurrence,
+    ),
+    Mistake(
+        "candidate's recurrent term left out",
+        ("hand-written LSTM", "hand-written GRU", "g = tanh(x W)", "h U_g missing"),
+        "The candidate reads the previous state as the gates do: g = tanh(x W_g + b_g + h U_g + rb_g) in an LSTM, and in a GRU "
+        "with the reset gate. Written by hand, its recurrent term is easily left out.",
+        _without_candidate,
+        1,
     ),
     Mistake(
         "kernel not transposed",

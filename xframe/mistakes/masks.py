@@ -159,6 +159,13 @@ def _elsewhere(case: Case) -> Iterator[Variation]:
         yield Variation("outputs left in the order of sorted lengths", mend, _left_sorted)
 
 
+# By what is put out at masked steps.
+_CONVENTIONS = {
+    "zero": "zeros at masked steps (as with zero_output_for_mask, packed sequences, cuDNN)",
+    "repeat": "the output before repeated at masked steps (as in a one-way Keras layer)",
+}
+
+
 def _masked_steps(case: Case) -> Iterator[Variation]:
     spec = recurrent(case, mask=True)
     # Where the padding is read first, there is no output to repeat, and beside a factor of zero none shows.
@@ -170,7 +177,7 @@ def _masked_steps(case: Case) -> Iterator[Variation]:
     other = {"zero": "repeat", "repeat": "zero"}[wanted]
     what = {"zero": "zeros", "repeat": "the output before, repeated,"}
     yield Variation(
-        f"masked steps: {other} instead",
+        _CONVENTIONS[other],
         f"Put out {what[wanted]} at masked steps, or compare valid steps only: packed sequences and Bidirectional have zeros "
         "there, a one-way Keras layer repeats unless zero_output_for_mask is set.",
         partial(_other_output, wanted=wanted, other=other),
@@ -178,7 +185,14 @@ def _masked_steps(case: Case) -> Iterator[Variation]:
     )
 
 
+# What stands at masked steps is looked at first: of two mistakes that put out the same there, the convention is the likelier.
 ENTRIES = (
+    Mistake(
+        "output at masked steps",
+        ("zero_output_for_mask", "pad_packed_sequence"),
+        "What stands at masked steps is a convention: one-way Keras layers repeat, packed sequences and Bidirectional give 0.",
+        _masked_steps,
+    ),
     Mistake(
         "padding read",
         ("mask ignored", "pack_padded_sequence", "masking", "padded batch", "Masking layer", "mask_zero"),
@@ -190,11 +204,5 @@ ENTRIES = (
         ("off by one", "pre-padding and post-padding", "enforce_sorted", "lengths"),
         "The mask and the padding do not lie in the same place.",
         _elsewhere,
-    ),
-    Mistake(
-        "output at masked steps",
-        ("zero_output_for_mask", "pad_packed_sequence"),
-        "What stands at masked steps is a convention: one-way Keras layers repeat, packed sequences and Bidirectional give 0.",
-        _masked_steps,
     ),
 )

@@ -10,18 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from xframe.layout import Key
 from xframe.mistakes.base import Case, Mistake, Variation
 from xframe.mistakes.making import BIASES, KERNELS, each_block, each_call, output_scaled, parts, tensors, with_blocks
 from xframe.probe import rounded
 from xframe.spec import Recurrent
 
-__all__ = ["ENTRIES"]
+__all__ = ["ENTRIES", "narrowed"]
 
 # What describes the cell of a block -> the factor.
 Factor = Callable[[Any], float]
 
 
-def _narrowed(array: np.ndarray, dtype: str) -> np.ndarray:
+def narrowed(array: np.ndarray, dtype: str) -> np.ndarray:
     """The numbers as a narrower type holds them; its largest where they are too large for it."""
     if dtype == "bfloat16":
         return rounded(array, dtype).astype(array.dtype)
@@ -36,7 +37,7 @@ def _input_changed(case: Case, change: Callable[[np.ndarray], np.ndarray]) -> Ca
 def _rounding(case: Case) -> Iterator[Variation]:
     every = (*KERNELS, *BIASES, "projection")
     for dtype in ("float16", "bfloat16"):
-        change = partial(_narrowed, dtype=dtype)
+        change = partial(narrowed, dtype=dtype)
         mend = f"Keep {{}} in float32; {dtype} has {11 if dtype == 'float16' else 8} significant bits."
         for title, roles in (("all parameters", every), ("the kernels", KERNELS)):
             if roles is every or any(key.role in BIASES for key in case.params):
@@ -45,6 +46,53 @@ def _rounding(case: Case) -> Iterator[Variation]:
         yield Variation(
             f"the input rounded to {dtype}", mend.format("the input"), partial(_input_changed, change=change)
         )
+
+
+_DECIMALS = range(2, 7)
+
+
+def _in_decimals(array: np.ndarray, decimals: int) -> np.ndarray:
+    return np.round(array, decimals)
+
+
+def _decimals(case: Case) -> Iterator[Variation]:
+    every = (*KERNELS, *BIASES, "projection")
+    for decimals in _DECIMALS:
+        change = partial(_in_decimals, decimals=decimals)
+        mend = f"Save {{}} in binary, or as text with nine significant digits, not with {decimals} decimals."
+        name = f"rounded to {decimals} decimals"
+        yield Variation(
+            f"all parameters {name}",
+            mend.format("the parameters"),
+            partial(each_block, roles=every, change=change),
+        )
+        yield Variation(f"the input {name}", mend.format("the input"), partial(_input_changed, change=change))
+
+
+# The largest number of int8 that quantisation uses on both sides of zero.
+_INT8 = 127
+
+
+def _quantised(case: Case, rows: bool) -> Case:
+    """Kernels as whole multiples of a scale, which is that of the whole tensor, or of each unit of each gate."""
+    tensors: dict[tuple[int, int, str], list[Key]] = {}
+    for key in case.params:
+        if key.role in KERNELS:
+            tensors.setdefault(key[:3], []).append(key)
+    blocks = {}
+    for keys in tensors.values():
+        sizes = {key: np.abs(case.params[key]).max(axis=0, keepdims=True) for key in keys}
+        for key in keys:
+            size = sizes[key] if rows else max(float(one.max()) for one in sizes.values())
+            scale = np.maximum(size / _INT8, float(np.finfo(np.float32).tiny))
+            blocks[key] = np.rint(case.params[key] / scale) * scale
+    return with_blocks(case, blocks)
+
+
+def _quantising(case: Case) -> Iterator[Variation]:
+    for words, rows in (("one scale for each tensor", False), ("one scale for each unit", True)):
+        mend = "Load the kernels as they were before they were quantised; int8 keeps 255 numbers of them."
+        yield Variation(f"the kernels rounded to int8, {words}", mend, partial(_quantised, rows=rows))
 
 
 _INPUT: dict[str, float] = {"1/255": 1 / 255, "255": 255.0, "1/2": 0.5, "2": 2.0}
@@ -121,6 +169,20 @@ ENTRIES = (
         "Numbers that went through a narrower type have lost their last digits for good.",
         _rounding,
         1,
+    ),
+    Mistake(
+        "rounded to decimals",
+        ("np.savetxt", "%.4f", "weights as text", "CSV", "JSON"),
+        "Numbers that were written as text with few decimals have lost the others for good.",
+        _decimals,
+        1,
+    ),
+    Mistake(
+        "quantised kernels",
+        ("int8", "quantize_dynamic", "post-training quantisation"),
+        "A quantised kernel holds whole multiples of a scale, 255 of them at the most.",
+        _quantising,
+        2,
     ),
     Mistake(
         "input scaled",

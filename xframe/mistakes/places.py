@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 
 from xframe.layout import Key
 from xframe.mistakes.base import Case, Mistake, Variation
-from xframe.mistakes.making import each_call, framed, with_blocks
+from xframe.mistakes.making import BIASES, each_call, framed, with_blocks
 from xframe.reference import Given, Outputs
 from xframe.spec import Recurrent
 
@@ -72,6 +72,31 @@ def _layers(case: Case) -> Iterator[Variation]:
                 f"Load layer {layer} from its own tensors (PyTorch: those whose names end in _l{layer}).",
                 partial(_copied, axis="layer", target=layer, source=0),
             )
+
+
+_TENSORS = {"kernel": ("kernel",), "recurrent kernel": ("recurrent_kernel",), "biases": BIASES}
+
+
+def _of_layer(case: Case, target: int, source: int, roles: tuple[str, ...]) -> Case:
+    moved = [(key, other) for key, other in _moved(case, "layer", target, source) if key.role in roles]
+    return with_blocks(case, {key: case.params[other] for key, other in moved})
+
+
+def _others(case: Case) -> Iterator[Variation]:
+    count = 1 + max(layer for layer, _ in case.spec.places)
+    for target, source in permutations(range(count), 2):
+        roles = {key.role for key, _ in _moved(case, "layer", target, source)}
+        mend = f"Load {{}} of layer {target} from its own tensors (PyTorch: those whose names end in _l{target})."
+        for title, own in _TENSORS.items():
+            if roles.intersection(own):
+                change = partial(_of_layer, target=target, source=source, roles=own)
+                yield Variation(
+                    f"the {title} of layer {source} in layer {target} too", mend.format(f"the {title}"), change
+                )
+        if source and len(roles) > 1:
+            change = partial(_copied, axis="layer", target=target, source=source)
+            name = f"the weights of layer {source} in layer {target} too"
+            yield Variation(name, mend.format("the weights"), change)
 
 
 def _first_layer(case: Case) -> Case:
@@ -135,6 +160,13 @@ ENTRIES = (
         "Layers of a stack above the first have weights of the same shapes.",
         _layers,
         1,
+    ),
+    Mistake(
+        "another layer's weights",
+        ("weight_hh_l0 in weight_hh_l1", "copy and paste", "wrong suffix _l0"),
+        "A tensor of one layer was written into another one, whose own was not.",
+        _others,
+        2,
     ),
     Mistake(
         "layers left out",

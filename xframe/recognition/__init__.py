@@ -7,18 +7,20 @@ it, and the user settles it with a choice. No tensor is read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from xframe.errors import UnsupportedError
 from xframe.files.base import ModelFile, StoredLayer
-from xframe.recognition import bare, keras, names, onnx
+from xframe.files.told import is_told
+from xframe.recognition import bare, keras, names, onnx, told
 from xframe.recognition.choices import Choices, opened, settled
 from xframe.recognition.findings import Findings, FoundLayer, Other, Reading
 from xframe.recognition.flow import flow_of, is_zero
+from xframe.recognition.policies import computes, policy
 from xframe.recognition.tables import file_packings
 
-__all__ = ["Choices", "Findings", "FoundLayer", "Other", "Reading", "recognise"]
+__all__ = ["Choices", "Findings", "FoundLayer", "Other", "Reading", "computes", "policy", "recognise"]
 
 
 def recognise(file: ModelFile, choices: Choices | None = None) -> Findings:
@@ -30,11 +32,15 @@ def recognise(file: ModelFile, choices: Choices | None = None) -> Findings:
 
     Raises:
         SpecError: a choice makes no sense, or contradicts the file.
+        FileError: what xframe said in the file when it wrote it contradicts the tensors.
     """
     search = _Search(file)
-    for layer in file.layers:
-        search.stored(layer)
-    search.bare()
+    if is_told(file.config):
+        search.told()
+    else:
+        for layer in file.layers:
+            search.stored(layer)
+        search.bare()
     layers = settled(search.layers(), choices or Choices())
     taken = search.taken.union(search.settings)
     return Findings(
@@ -66,6 +72,13 @@ class _Search:
     def layers(self) -> list[FoundLayer]:
         """The layers in the order of the file."""
         return sorted(self._found, key=lambda layer: min((self._order[t] for t in layer.tensors), default=0))
+
+    def told(self) -> None:
+        """The layers of a file in which xframe says what it wrote; they are all that it holds."""
+        layers, self.others = told.found(self._file)
+        for layer in layers:
+            self._add(layer)
+        self.taken |= set(self._file.tensors)
 
     def stored(self, layer: StoredLayer) -> None:
         """A layer that the file names."""
@@ -112,8 +125,8 @@ class _Search:
             warnings.append("It keeps its states between calls, for a batch of a size that the file does not tell.")
         if activation := keras.dense_activation(cells):
             warnings.append(f"Its activation {activation} is not part of the dense layer that is described.")
-        found = keras.readings(self._file, layer, cells)
-        self._add(FoundLayer(layer.name, tuple(found), tuple(layer.tensors.values()), tuple(warnings)))
+        type_, found = computes(layer.options), keras.readings(self._file, layer, cells)
+        self._add(FoundLayer(layer.name, tuple(found), tuple(layer.tensors.values()), tuple(warnings), computes=type_))
 
     def _node(self, layer: StoredLayer) -> None:
         if layer.kind in onnx.CELLS:
@@ -132,7 +145,7 @@ class _Search:
         self.taken |= set(layer.tensors.values())
 
     def _add(self, layer: FoundLayer) -> None:
-        self._found.append(layer)
+        self._found.append(replace(layer, warnings=(*layer.warnings, *_of_narrow_types(self._file, layer))))
         self.taken |= set(layer.tensors)
 
     def opaque(self) -> tuple[str, ...]:
@@ -181,6 +194,15 @@ def _strange(name: str, tensors: Sequence[str]) -> str:
         f"The layer {name!r} is not modelled: it has {', '.join(map(repr, tensors))} inside it, which may change what it "
         "computes, as peepholes, dropped weights and norms inside a layer do."
     )
+
+
+def _of_narrow_types(file: ModelFile, layer: FoundLayer) -> Iterator[str]:
+    """What is to be said of a layer that is not of float32 or wider."""
+    kinds = sorted({file.tensors[name].dtype for name in layer.tensors})
+    if layer.computes.endswith("16") and kinds != [layer.computes]:
+        yield f"It computes in {layer.computes}, by its dtype policy, on weights of {' and '.join(kinds)}."
+    elif any(kind in ("float16", "bfloat16") for kind in kinds):
+        yield f"Its numbers are {' and '.join(kinds)}."
 
 
 def _named(file: ModelFile) -> list[str]:

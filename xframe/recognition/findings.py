@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from xframe.errors import SpecError
@@ -81,6 +82,7 @@ class FoundLayer:
         tensors: the names of all tensors that it takes.
         warnings: sentences on what the user should know before he uses it.
         refused: why it cannot be understood as a layer that is modelled, in one sentence; else empty.
+        computes: the float type in which it computes, where the file says that; else empty, and it is that of its tensors.
         table: whether its one matrix may as well be a table that is looked up, that of an Embedding.
     """
 
@@ -89,6 +91,7 @@ class FoundLayer:
     tensors: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     refused: str = ""
+    computes: str = ""
     table: bool = False
 
     @property
@@ -101,6 +104,12 @@ class FoundLayer:
         differ = [name for name in options[0] if any(one.get(name) != options[0][name] for one in options)]
         return (*(["packing"] if len(packings) > 1 else []), *differ)
 
+    @property
+    def choose(self) -> str:
+        """How to settle which of several readings it is."""
+        flags = " or ".join(f"--{name.replace('_', '-')}" for name in self.undecided)
+        return f"choose with {flags}" if flags else "no option tells them apart; give its tensors the framework's names"
+
     def check_decided(self) -> None:
         """Refuse to go on with one of several readings.
 
@@ -111,11 +120,9 @@ class FoundLayer:
             return
         named = "packing" in self.undecided
         readings = [f"{one.spec}{f', packing {one.packing.name}' if named else ''}" for one in self.readings]
-        flags = " or ".join(f"--{name.replace('_', '-')}" for name in self.undecided)
-        mend = f"choose with {flags}" if flags else "no option tells them apart; give its tensors the framework's names"
         raise SpecError(
             f"The file does not decide which of {len(readings)} layers {self.name!r} is: "
-            f"{', or '.join(dict.fromkeys(readings))}; {mend}."
+            f"{', or '.join(dict.fromkeys(readings))}; {self.choose}."
         )
 
 
@@ -152,6 +159,13 @@ class Findings:
     warnings: tuple[str, ...] = field(default=())
     opaque: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+
+    @cached_property
+    def obstacles(self) -> tuple[str, ...]:
+        """All that stands in the way of converting the file whole; nothing where it converts."""
+        from xframe.convertible import whole_chain  # which recognises, and needs NumPy
+
+        return whole_chain(self)[1]
 
 
 class _Arrays(Mapping[str, "np.ndarray"]):

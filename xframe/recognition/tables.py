@@ -8,12 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from xframe.adapters import known_packings
+from xframe.cells import get_cell
 from xframe.files.base import ModelFile
 from xframe.layout import ANY, Layout, Leaf, Node, Packing, Tensor, gates
 
-__all__ = ["KERAS1", "KERAS1_GPU", "KERAS_APART", "THEANO", "by_gate", "file_packings", "onnx_arrays", "onnx_nodes"]
+__all__ = [
+    "KERAS1",
+    "KERAS1_GPU",
+    "KERAS_APART",
+    "THEANO",
+    "by_gate",
+    "canonical",
+    "file_packings",
+    "onnx_arrays",
+    "onnx_nodes",
+]
 
 _OPTIONS = {"activation": ANY, "recurrent_activation": ANY, "merge_mode": ANY, "go_backwards": ANY, "proj_size": (0,)}
 _ONLY_PLAIN = {"activation": ANY, "recurrent_activation": ANY, "go_backwards": ANY, "proj_size": (0,)}
@@ -161,6 +173,27 @@ def onnx_nodes() -> Packing:
     packing = known_packings()["onnx"]
     recurrent = {name: row for name, row in packing.rows.items() if name != "dense"}
     return replace(packing, rows={name: replace(r, options=_ONLY_PLAIN) for name, r in recurrent.items()})
+
+
+@cache
+def canonical() -> Packing:
+    """Each block by itself, as xframe's own .npz files have it: no order of gates, and nothing folded."""
+    rows = {}
+    for name in ("rnn", "lstm", "gru", "gru/reset_before", "dense"):
+        cell = get_cell(name.split("/")[0])
+        blocks = [(role.name, gate) for role in cell.roles for gate in (cell.gates if role.gated else ("",))]
+        tensors = tuple(Tensor("/".join(filter(None, block)), Leaf(*block)) for block in blocks)
+        rows[name] = Layout(tensors, options=_CANONICAL if cell.recurrent else {})
+    return Packing("canonical", "xframe", rows, naming=_canonical_name)
+
+
+_CANONICAL = dict.fromkeys("activation recurrent_activation merge_mode go_backwards backward stacked form".split(), ANY)
+
+
+def _canonical_name(spec: Any, layer: int, direction: int, name: str) -> str:
+    if spec.cell == "dense":
+        return name
+    return f"layer {layer}/{'backward' if direction else 'forward'}/{name}"
 
 
 def file_packings(file: ModelFile) -> list[Packing]:
