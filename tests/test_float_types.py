@@ -354,7 +354,7 @@ def test_an_embedding_of_keras_2_reads_whole_numbers(kind: str, words: Path, tmp
     assert np.abs(got - wanted).max() < 1e-6 * np.abs(wanted).max()
     # Of any other layer it is not.
     with_options(path, "LSTM", dtype=kind)
-    assert f"has dtype='{kind}'" in " ".join(convert_file(path, tmp_path / "parts", "torch").not_converted)
+    assert f"has dtype='{kind}'" in " ".join(convert_file(path, tmp_path / "parts", "torch").why)
 
 
 @pytest.mark.needs("keras")
