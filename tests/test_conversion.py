@@ -43,6 +43,7 @@ from xframe.files.base import ModelFile
 from xframe.judging import LIMIT
 from xframe.layout import Key
 from xframe.recognition import Choices, recognise
+from xframe.report import render
 from xframe.spec import Dense, Recurrent
 from xframe.writers import TARGETS
 
@@ -387,9 +388,19 @@ def branched() -> Any:
     return keras.Model(given, k3.Dense(2, name="head")(k3.GRU(5, name="second")(y)))
 
 
-LEFT = {
-    two_inputs: ("The layer 'joined' (Concatenate) has 2 inputs, and the model is no chain",),
-    branched: ("normed, of kind LayerNormalization", "The layer 'added' (Add) has 2 inputs, and the model is no chain"),
+# What is left, and what stands in the way: all of it.
+LEFT: dict[Callable[[], Any], tuple[list[str], list[str]]] = {
+    two_inputs: (
+        [],
+        [
+            "The layer 'joined' (Concatenate) has 2 inputs, and the model is no chain",
+            "The model has 2 inputs, and a chain has one",
+        ],
+    ),
+    branched: (
+        ["normed, of kind LayerNormalization"],
+        ["The layer 'added' (Add) has 2 inputs, and the model is no chain"],
+    ),
 }
 
 
@@ -400,10 +411,19 @@ def test_what_is_no_chain_is_converted_layer_by_layer(build: Callable[[], Any], 
     path = tmp_path / "model.keras"
     model.save(path)
     result = convert(path, tmp_path / "made", to)
-    assert (result.status, result.err) == (2, "")
-    for words in LEFT[build]:
+    left, why = LEFT[build]
+    partly = f"3 of {3 + len(left)} layers, no whole model"
+    assert result.status == 2
+    assert result.err.startswith(f"xframe: warning: partly: {partly}; {len(why)} thing")
+    assert f"VERDICT: partial. Partly: {partly}; " in result.words
+    for words in (
+        *(f"Not converted: {one}." for one in left),
+        *(f"In the way of the whole model: {one}." for one in why),
+    ):
         assert words in result.words
-    assert f"how the layers are connected: {LEFT[build][-1]}" in result.words
+    proof = json.loads((tmp_path / "made/proof.json").read_text())
+    assert (proof["status"], proof["scope"], proof["why"]) == ("partial", "layers", why)
+    assert json.loads(render(recognise(load(path)), "json"))["converts"] == {"whole": False, "why": why}
     assert sorted(one.name for one in (tmp_path / "made").iterdir()) == [
         "first",
         "head",
@@ -415,6 +435,9 @@ def test_what_is_no_chain_is_converted_layer_by_layer(build: Callable[[], Any], 
         one_layer_is_right(model.get_layer(name), tmp_path / "made" / name, to)
     asked = convert(path, tmp_path / "asked", to, "--layers-only")
     assert (asked.status, asked.err) == (0, "")
+    asked_proof = json.loads((tmp_path / "asked/proof.json").read_text())
+    assert (asked_proof["status"], asked_proof["scope"], asked_proof["why"]) == ("equivalent", "layers", [])
+    assert asked_proof["not_converted"] == proof["not_converted"] == left
     assert listing(tmp_path / "asked").keys() == listing(tmp_path / "made").keys()
 
 
@@ -544,8 +567,9 @@ def test_weights_alone(save: Callable[[Path, Any], Weights], tf_keras: ModuleTyp
         folder = tmp_path / to
         options = ["--layers-only"] if to in ("torch", "keras") else []
         result = convert(source.path, folder, to, *source.options, *options)
-        assert (result.status, result.err) == (2 if several and not options else 0, ""), result
-        assert ("how the layers are connected: the file holds weights only" in result.words) is several
+        partial = several and not options
+        assert (result.status, bool(result.err)) == (2 if partial else 0, partial), result
+        assert ("In the way of the whole model: The file holds weights only" in result.words) is partial
         found = {piece["name"]: piece["folder"] for piece in json.loads((folder / "proof.json").read_text())["pieces"]}
         assert len(found) == len(source.layers)
         for own, layer in source.layers.items():
@@ -802,14 +826,23 @@ def test_outputs_that_are_no_numbers(
 
 
 def test_a_model_whose_outputs_are_zero_is_not_proven(tmp_path: Path) -> None:
-    model = keras.Sequential([keras.Input((None, 3)), k3.LSTM(4), k3.Dense(2, "relu")])
-    fill(model).layers[-1].set_weights([np.zeros((4, 2)), np.array([-1.0, -2.0])])
-    model.save(tmp_path / "a.keras")
+    """A step that never lets anything through proves nothing alone; behind a relu that is always off each layer does."""
+    layers = [k3.LSTM(4, name="lstm"), k3.ReLU(threshold=1e6, name="head")]
+    fill(keras.Sequential([keras.Input((None, 3)), *layers])).save(tmp_path / "a.keras")
     result = convert(tmp_path / "a.keras", tmp_path / "made", "npz")
     assert result.status == 2
-    assert "VERDICT: inconclusive." in result.words
-    assert "all outputs are zero, which proves nothing. Nothing was written." in result.words
+    assert (
+        "VERDICT: inconclusive. head: all outputs are zero, as those of the source are, which proves nothing."
+        in result.words
+    )
+    assert "Nothing was written." in result.words
     assert not (tmp_path / "made").exists()
+    model = keras.Sequential([keras.Input((None, 3)), k3.LSTM(4, name="lstm"), k3.Dense(2, "relu", name="head")])
+    fill(model).layers[-1].set_weights([-np.arange(1.0, 9.0).reshape(4, 2), np.array([-11.0, -12.0])])
+    model.save(tmp_path / "b.keras")
+    result = convert(tmp_path / "b.keras", tmp_path / "made", "npz", "--format", "json")
+    runs = json.loads(result.out)["pieces"][0]["trials"]
+    assert (result.status, {run["layer"] for run in runs}) == (0, {"", "lstm", "head", "head/activation"})
 
 
 @pytest.fixture
@@ -823,18 +856,32 @@ def half_lost(tmp_path: Path) -> Path:
 
 def test_tensors_that_nothing_explains(half_lost: Path, tmp_path: Path) -> None:
     made = tmp_path / "made"
-    convert(half_lost, made, "torch").refused("'odd.one', 'odd.other'", "leave them out by name with --ignore")
+    convert(half_lost, made, "torch").refused(
+        "'odd.one', 'odd.other'", "leave them out by name with --ignore", "--layers-only"
+    )
     convert(half_lost, made, "torch", "--ignore", "odd.one").refused("the tensor 'odd.other'", "leave it out by name")
     convert(half_lost, made, "torch", "--ignore", "odd.two").refused("'odd.two' is no tensor that would be left out")
     # What is used cannot be waved through.
     convert(half_lost, made, "torch", "--ignore", "weight_ih_l0").refused(
         "'weight_ih_l0' is no tensor that would be left out"
     )
+    convert(half_lost, made, "torch", "--ignore", "even.*").refused("'even.*' is no tensor that would be left out")
     assert not made.exists()
-    result = convert(half_lost, made, "torch", "--ignore", "odd.one", "--ignore", "odd.other")
+    for ignored in (("--ignore", "odd.one", "--ignore", "odd.other"), ("--ignore", "odd.*")):
+        result = convert(half_lost, made, "torch", "--force", *ignored)
+        assert result.status == 2
+        assert result.err.startswith(
+            "xframe: warning: partly: 1 of 1 layer, no whole model; 1 thing stands in the way: "
+        )
+        proof = json.loads((made / "proof.json").read_text())
+        assert (proof["status"], proof["left_out"]) == ("partial", ["odd.one", "odd.other"])
+        assert proof["why"] == ["Nothing explains the tensors 'odd.one', 'odd.other'"]
+        assert "Left out, as you said: odd.one." in (made / "proof.md").read_text()
+    result = convert(half_lost, made, "torch", "--force", "--layers-only")
     assert (result.status, result.err) == (0, "")
-    assert json.loads((made / "proof.json").read_text())["left_out"] == ["odd.one", "odd.other"]
-    assert "Left out, as you said: odd.one." in (made / "proof.md").read_text()
+    proof = json.loads((made / "proof.json").read_text())
+    assert proof["not_converted"] == [f"the tensor odd.{name}, which nothing explains" for name in ("one", "other")]
+    assert (proof["status"], proof["scope"], proof["left_out"]) == ("equivalent", "layers", [])
 
 
 # ---- The destination.
@@ -1049,9 +1096,8 @@ def test_a_lambda_is_named_and_never_run(tmp_path: Path) -> None:
     assert canary.exists()
     canary.unlink()
     result = convert(tmp_path / "model.keras", tmp_path / "made", "torch")
-    assert (result.status, result.err) == (2, "")
-    assert "The layer 'sequential" in result.words or "The layer 'fire'" in result.words
-    assert "fire" in result.words
+    assert result.status == 2
+    assert "In the way of the whole model: The layer 'fire' (Lambda)" in result.words
     assert "holds Python code, which is never run" in result.words
     assert not canary.exists()
 

@@ -521,3 +521,35 @@ def test_published_state_dict() -> None:
 
     path = find_models(os.environ) / "dtln/model.pth"
     same(path, "torch", {n: t.numpy() for n, t in torch.load(path, weights_only=True, map_location="cpu").items()})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what", "mend"),
+    [
+        ("model.h5", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS", "git lfs pull"),
+        (
+            "model.onnx",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+            "Git LFS",
+            "git lfs pull",
+        ),
+        ("model.tflite", b"\x1c\0\0\0TFL3" + bytes(20), "TensorFlow Lite", "SavedModel"),
+        ("model.mlmodel", b"\x08\x04\x12\x10" + bytes(20), "Core ML", "made of"),
+        ("frozen.pb", b"\n\x1a\n\x05input\x12\x0bPlaceholder", "frozen", "tf2onnx"),
+        ("saved_model.pb", b"\x08\x01\x12\x04", "SavedModel", "its folder"),
+        ("model.json", b'{"modelTopology": {}, "weightsManifest": []}', "TensorFlow.js", "weights"),
+    ],
+)
+def test_other_formats_are_named(name: str, content: bytes, what: str, mend: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FileError, match=what) as caught:
+        load(tmp_path / name)
+    assert mend in str(caught.value)
+
+
+def test_a_package_of_torch_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
+        archive.writestr("model/.data/extern_modules", "torch")
+        archive.writestr("model/data.pkl", b"")
+    with pytest.raises(FileError, match=r"torch\.package.*state_dict"):
+        load(tmp_path / "model.pt")

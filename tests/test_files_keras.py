@@ -796,3 +796,77 @@ def test_damaged_files(make: Callable[[Path], Any], tmp_path: Path) -> None:
             kinds.add("refused")
         assert time.monotonic() - start < 2, seed
     assert kinds == {"read", "refused"}  # numbers may change unnoticed: HDF5 has no checksum over them
+
+
+# ---- Files that others made.
+
+
+def test_a_note_beside_the_weights_is_left(keras2: Any, tmp_path: Path) -> None:
+    path = tmp_path / "model.h5"
+    keras2.save(path)
+    before = load(path)
+    with h5py.File(path, "r+") as file:
+        file["labels"] = "a note"
+        file["steps"] = np.arange(3)
+    after = load(path)
+    assert set(after.tensors) - set(before.tensors) == {"steps"}
+    assert after.metadata == {**before.metadata, "no_numbers": "labels"}
+    assert after.layers == before.layers
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_kernels_that_theano_turns_round(whole: bool, tmp_path: Path) -> None:
+    """As Keras 2 turns them back: over all axes but those of the features, and those of convolutions alone."""
+    kernel, weight = (
+        np.random.default_rng(i).normal(size=s).astype("float32") for i, s in enumerate(((3, 4, 2, 5), (4, 2)))
+    )
+    config = {
+        "class_name": "Sequential",
+        "config": [
+            {"class_name": "Conv2D", "config": {"name": "c"}},
+            {"class_name": "Dense", "config": {"name": "d"}},
+        ],
+    }
+    for backend in ("theano", "tensorflow"):
+        path = tmp_path / f"{backend}.h5"
+        with h5py.File(path, "w") as file:
+            root = file.create_group("model_weights") if whole else file
+            root.attrs.update({"backend": backend, "keras_version": "2.2.4", "layer_names": [b"c", b"d"]})
+            if whole:
+                file.attrs["model_config"] = json.dumps(config)
+            for name, array in (("c", kernel), ("d", weight)):
+                group = root.create_group(name)
+                group.attrs["weight_names"] = [f"{name}/kernel:0".encode()]
+                group[f"{name}/kernel:0"] = array
+        tensors = {name[-10:-9]: tensor.read() for name, tensor in load(path).tensors.items()}
+        np.testing.assert_array_equal(tensors["c"], kernel[::-1, ::-1] if backend == "theano" else kernel)
+        np.testing.assert_array_equal(tensors["d"], weight)
+
+
+def test_names_with_backslashes(keras3: Any, tmp_path: Path) -> None:
+    """Keras 3 joins the names of groups as the system does, on Windows by backslashes."""
+    keras3.save_weights(tmp_path / "a.weights.h5")
+
+    def copy(place: h5py.Group, group: h5py.Group, name: str) -> None:
+        for key, child in group.items():
+            if isinstance(child, h5py.Dataset):
+                place.require_group(name)[key] = child[()]
+            else:
+                own = key == "vars"
+                copy(
+                    place.require_group(name) if own and name else place,
+                    child,
+                    key if own else f"{name}\\{key}".lstrip("\\"),
+                )
+
+    with h5py.File(tmp_path / "a.weights.h5") as source, h5py.File(tmp_path / "b.weights.h5", "w") as target:
+        copy(target, source, "")
+        assert any("\\" in name for name in target)
+    one, other = (load(tmp_path / f"{name}.weights.h5") for name in "ab")
+    assert set(one.tensors) == set(other.tensors)
+    for name, tensor in one.tensors.items():
+        np.testing.assert_array_equal(tensor.read(), other.tensors[name].read())
+    with h5py.File(tmp_path / "b.weights.h5", "r+") as file:
+        name = next(name for name in file if "\\" in name)
+        file.copy(file[name], name.replace("\\", "/"))
+    refused(tmp_path / "b.weights.h5", "with slashes and with backslashes")

@@ -343,7 +343,7 @@ def test_nodes_of_one_name_do_not_share_tensors(tmp_path: Path) -> None:
         for i, a in enumerate(arrays)
     ]
     file = opened(tmp_path, model(ifs, {"R": array(3, 1, 4, 4)}, inputs=["x", "c"]))
-    assert [layer.tensors["W"] for layer in file.layers] == ["if/then_branch/W", "if/then_branch/W#2"]
+    assert [layer.tensors["W"] for layer in file.layers] == ["if/then_branch/W", "if#2/then_branch/W"]
     for layer, wanted in zip(file.layers, arrays, strict=True):
         same(of(file, layer)["W"], wanted)
 

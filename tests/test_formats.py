@@ -252,7 +252,7 @@ HOSTILE = "a\x00b\x1b[2J\ud800\ufffe]]><!-- &amp; \"'\n\té\U0001f600"
 
 def test_names_of_strangers_are_harmless() -> None:
     pair = Pair(HOSTILE, HOSTILE, SPEC, "different", f"whose {HOSTILE}", 0.5, HOSTILE, 1e30, (HOSTILE,))
-    found = Verification(HOSTILE, "", "different", HOSTILE, (pair, pair), (), (HOSTILE,), ())
+    found = Verification(HOSTILE, "", "different", HOSTILE, "model", (pair, pair), (), (HOSTILE,), ())
     text = render(found, "junit")
     assert text.isascii()
     case = parsed(text).find(".//testcase")

@@ -161,7 +161,7 @@ def test_the_verdict_stands_at_the_top_as_a_word(status: str, wrong: Verdict) ->
     assert (first.tag, first.text) == (XHTML + "h1", str(wrong.model))
     assert second.get("class") == f"found {status}"
     assert "".join(second[0].itertext()).endswith(f" Verdict: {status}")
-    assert second[1].text == "Because 2 < 3 & 4."
+    assert second[1].text == "Because 2 < 3 & 4. Scope: layers."
     assert shown(root).count("Because") == 1
     (style,) = found(root, "//h:style/text()")
     assert f".found.{status}" in style
@@ -197,9 +197,9 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_of_strangers_are_text(name: str) -> None:
     pair = Pair(name, name, Recurrent("gru", 3, 4), "different", name, 0.5, name, 1e30, (name,))
-    result = Verification(name, name, "different", name, (pair,), ((name, name),), (name,), (name,), (name,))
+    result = Verification(name, name, "different", name, "model", (pair,), ((name, name),), (name,), (name,), (name,))
     harmless = replace(pair, a="a", b="a", reason="a", where="a", notes=("a",))
-    same = Verification("a", "a", "different", "a", (harmless,), (("a", "a"),), ("a",), ("a",), ("a",))
+    same = Verification("a", "a", "different", "a", "model", (harmless,), (("a", "a"),), ("a",), ("a",), ("a",))
     root, plain = page(render(result, "html")), page(render(same, "html"))
     assert [e.tag for e in root.iter()] == [e.tag for e in plain.iter()]
     assert [sorted(e.attrib) for e in root.iter()] == [sorted(e.attrib) for e in plain.iter()]

@@ -125,7 +125,7 @@ def test_the_message_for_files(files: Path) -> None:
     ("given", "options", "error", "words"),
     [
         ((SPEC,), {"rtol": 1e-5}, SpecError, "'rtol' is no option of xframe.compare, which takes frameworks, dtypes, "),
-        (("a.npz", "a.npz"), {"steps": 3}, SpecError, "'steps' is no option of xframe.verify, which takes subset, choices"),
+        (("a.npz", "a.npz"), {"steps": 3}, SpecError, "'steps' is no option of xframe.verify, which takes subset, scope, "),
         (("a.npz",), {}, SpecError, "a.npz has nothing to be compared with; give another file or a model"),
         ((None, "a.npz"), {}, SpecError, "a.npz has nothing to be compared with"),
         (("a.npz", "missing.npz"), {}, FileError, "missing.npz"),
@@ -222,6 +222,7 @@ def test_a_spec_is_seen_again_by_one_command_line(
     [
         {},
         {"seed": 5, "subset": True},
+        {"scope": "layers", "right_padded": True},
         {"choices": Choices(packing="torch", cell="gru", reset_after=False, go_backwards=True, merge_mode="none")},
         {"choices": Choices(activation="relu", recurrent_activation="hard_sigmoid", reset_after=True, forget_bias=0.5)},
     ],
@@ -239,7 +240,7 @@ def test_files_are_seen_again_by_one_command_line(options: dict[str, Any], monke
     assert program == "xframe"
     with pytest.raises(SystemExit):
         main([*words, "--quiet"])
-    plain = {"subset": False, "choices": Choices(), "seed": 0}
+    plain = {"subset": False, "scope": None, "right_padded": False, "choices": Choices(), "seed": 0}
     ((a, b, given),) = calls
     assert (a, b) == ("my model.npz", "b's.npz")
     # What is asked for is what the flags come to: "none" for outputs that are not merged among it.

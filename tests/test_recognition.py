@@ -25,7 +25,7 @@ from xframe.files.base import ModelFile, StoredLayer, StoredTensor
 from xframe.layout import Key
 from xframe.packing import Parameters, pack
 from xframe.recognition import Choices, Findings, FoundLayer, Reading, recognise
-from xframe.recognition.tables import KERAS1, KERAS1_GPU, onnx_arrays
+from xframe.recognition.tables import KERAS1, KERAS1_GPU, THEANO, by_gate, onnx_arrays
 from xframe.spec import Dense, Layer, Recurrent
 
 PACKINGS = known_packings()
@@ -64,7 +64,7 @@ def arrays_of(shapes: Mapping[str, tuple[int, ...]]) -> Arrays:
 def accounted(found: Findings) -> None:
     """Every tensor of the file is in one place, and in one only."""
     places = [t for layer in found.layers for t in layer.tensors]
-    places += [t for other in found.others for t in other.tensors.values()] + list(found.unconsumed)
+    places += [t for other in found.others for t in other.tensors.values()] + [*found.unconsumed, *found.settings]
     assert sorted(places) == sorted(found.file.tensors)
     for layer in found.layers:
         assert bool(layer.refused) != bool(layer.readings), layer
@@ -969,3 +969,151 @@ def test_table_of_the_order_without_directions() -> None:
     assert np.array_equal(onnx["B"][0], np.concatenate([arrays["Wb[0]"], arrays["Rb[0]"]]))
     with pytest.raises(UnsupportedError):
         onnx_arrays().natives(Recurrent("lstm", 5, 3, proj_size=2))
+
+
+# ---- Kinds of layers, by their own names and their shapes.
+
+
+def test_a_linear_layer_below_what_sounds_like_convolutions() -> None:
+    shapes = {
+        "en_convs.0.0.weight": (4, 3, 2),
+        "en_convs.0.0.bias": (4,),
+        "en_convs.0.1.weight": (6, 4),
+        "en_convs.0.1.bias": (6,),
+        "en_convs.0.2.weight": (6,),
+        "en_convs.0.2.bias": (6,),
+        "embed_net.3.weight": (9, 6),
+        "embed_net.3.bias": (9,),
+    }
+    found = look(file_of(arrays_of(shapes), "torch"))
+    assert [(o.name, o.kind) for o in found.others] == [
+        ("en_convs.0.0", "Convolution"),
+        ("en_convs.0.2", "Normalization"),
+    ]
+    assert [(layer.name, told(layer)) for layer in found.layers] == [
+        ("en_convs.0.1", [("torch", Dense(4, 6))]),
+        ("embed_net.3", [("torch", Dense(6, 9))]),
+    ]
+
+
+@pytest.mark.parametrize("name", ["embedding", "encoder", "word_embeds", "lookup"])
+def test_a_table_of_any_name(name: str) -> None:
+    """Six numbers a row are what the GRU reads, and nothing puts out as many."""
+    file = file_of(arrays_of({f"{name}.weight": (20, 6)}) | torch_gru("rnn.", d=6, n=5), "torch")
+    found = look(file)
+    assert [(o.name, o.kind) for o in found.others] == [(name, "Embedding")]
+    assert [layer.name for layer in found.layers] == ["rnn"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "n", "table"),
+    [
+        ("decoder", (20, 5), 5, False),  # what the GRU puts out, and not what it reads
+        ("fc", (20, 6), 5, False),  # its name tells
+        ("lookup", (20, 6), 6, True),  # what it reads and what it puts out
+    ],
+)
+def test_a_matrix_that_may_be_no_table(name: str, shape: tuple[int, int], n: int, table: bool) -> None:
+    found = look(file_of(arrays_of({f"{name}.weight": shape}) | torch_gru("rnn.", d=6, n=n), "torch"))
+    dense = next(layer for layer in found.layers if layer.name == name)
+    assert told(dense) == [("torch", Dense(shape[1], shape[0], bias=False))]
+    assert dense.table == table == any("table" in warning for warning in dense.warnings)
+
+
+def test_cells_of_tensorflow_1_by_names_of_ones_own() -> None:
+    """Only a recurrent layer has directions."""
+    shapes = {f"rnn/{d}/{k}": s for d in ("bw", "fw") for k, s in (("kernel", (8, 12)), ("bias", (12,)))}
+    for choices in ({}, {"packing": "tf1", "cell": "lstm"}):
+        layer = only(file_of(arrays_of(shapes)), **choices)
+        assert told(layer) == [("tf1", Recurrent("lstm", 5, 3, bidirectional=True))]
+
+
+def test_a_stack_in_each_direction_is_no_layer_of_two() -> None:
+    """The second cell of each direction reads the first of that direction alone: 3 numbers, not 6."""
+    shapes = {
+        f"bidirectional_rnn/{d}/multi_rnn_cell/cell_{i}/lstm_cell/{k}": s
+        for d in ("bw", "fw")
+        for i, rows in ((0, 8), (1, 6))
+        for k, s in (("kernel", (rows, 12)), ("bias", (12,)))
+    }
+    found = look(file_of(arrays_of(shapes), "tensorflow"))
+    assert [(layer.name.split("/")[1], told(layer)) for layer in found.layers] == [
+        (d, [("tf1", Recurrent("lstm", size, 3))]) for d in ("bw", "fw") for size in (5, 3)
+    ]
+    alone = {name: shape for name, shape in shapes.items() if "cell_0" in name}
+    assert told(only(file_of(arrays_of(alone), "tensorflow"))) == [("tf1", Recurrent("lstm", 5, 3, bidirectional=True))]
+
+
+def test_numbered_tensors_are_cut_so_that_none_is_left() -> None:
+    """A dense layer and a GRU: the first three look like a SimpleRNN, which would leave two that are nothing."""
+    shapes = [(7, 9), (9,), (9, 9), (3, 9), (2, 9)]
+    file = file_of(arrays_of({f"all/{i}": shape for i, shape in enumerate(shapes)}), "tensorflow")
+    found = look(file)
+    assert not found.unconsumed
+    assert ("keras", Dense(7, 9)) in told(found.layers[0])
+    assert ("keras", Recurrent("gru", 9, 3)) in told(found.layers[1])
+    assert all(reading.packing.name != "flax" for layer in found.layers for reading in layer.readings)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("rnn/lstm_cell/kernel", {"rnn/lstm_cell/w_f_diag": (3,), "rnn/lstm_cell/w_i_diag": (3,)}),
+        ("rnn/lstm_cell/kernel", {"rnn/lstm_cell/norm/gamma": (12,)}),
+        ("drop.module.weight_ih_l0", {"drop.weight_hh_l0_raw": (9, 3)}),
+        ("drop.weight_ih_l0", {"drop.weight_hh_l0_raw": (9, 3)}),
+    ],
+)
+def test_what_is_inside_a_layer_may_change_what_it_computes(name: str, more: dict[str, tuple[int, ...]]) -> None:
+    """Peepholes, norms and dropped weights: the layer without them is another one."""
+    tf1 = name.endswith("kernel")
+    own = arrays_of({name: (8, 12), name.replace("kernel", "bias"): (12,)}) if tf1 else torch_gru(name[:-12])
+    format_ = "tensorflow" if tf1 else "torch"
+    assert only(file_of(own, format_)).readings
+    layer = only(file_of(own | arrays_of(more), format_))
+    assert not layer.readings
+    assert all(repr(tensor) in layer.refused for tensor in more)
+
+
+def test_what_an_optimiser_keeps_for_a_weight_is_not_inside_the_layer() -> None:
+    arrays = arrays_of(
+        {"rnn/lstm_cell/kernel": (8, 12), "rnn/lstm_cell/bias": (12,), "rnn/lstm_cell/kernel/Adam": (8, 12)}
+    )
+    found = look(file_of(arrays, "tensorflow"))
+    assert told(found.layers[0]) == [("tf1", Recurrent("lstm", 5, 3))]
+    assert found.unconsumed == ("rnn/lstm_cell/kernel/Adam",)
+
+
+# ---- Arrays of programs without a framework.
+
+
+def test_names_of_theano_s_tutorial_leave_the_order_open() -> None:
+    """The tutorial has i f o c, and who took over its names may have Keras's i f c o."""
+    spec = Recurrent("lstm", 5, 3)
+    blocks = weights("theano", "lstm", spec)
+    file = file_of({f"lstm_{k}": a for k, a in pack(THEANO, spec, blocks)})
+    layer = only(file, recurrent_activation="sigmoid")
+    assert told(layer) == [("keras", spec), ("theano", spec)]
+    assert layer.undecided == ("packing",)
+    assert is_true(one(file, packing="theano"), file, spec, blocks)
+    elsewhere = file_of(arrays_of({"rnn_W": (5, 12), "rnn_U": (3, 12), "rnn_b": (12,)}))
+    assert one(elsewhere, recurrent_activation="sigmoid").packing.name == "keras"
+
+
+@pytest.mark.parametrize("packing", by_gate(), ids=lambda packing: packing.name)
+@pytest.mark.parametrize("row", ["lstm", "gru", "gru/reset_before"])
+def test_a_tensor_for_each_gate(packing: Any, row: str) -> None:
+    options = {"reset_after": row == "gru"} if row != "lstm" else {}
+    spec = Recurrent(row.split("/")[0], 5, 3, **options)
+    blocks = weights("gates", row, spec)
+    if row == "gru":  # it has one bias, added before the reset
+        blocks |= {k: np.zeros_like(v) for k, v in blocks.items() if k.role == "recurrent_bias"}
+    file = file_of(dict(pack(packing, spec, blocks)))
+    reading = one(file, **options)
+    assert reading.packing.name == packing.name
+    assert is_true(reading, file, spec, blocks)
+
+
+def test_another_name_of_a_recurrent_kernel() -> None:
+    shapes = {"gru1_kernel": (5, 9), "gru1_rec_kernel": (3, 9), "gru1_bias": (2, 9)}
+    assert one(file_of(arrays_of(shapes)), recurrent_activation="sigmoid").spec == Recurrent("gru", 5, 3)

@@ -344,14 +344,50 @@ def test_outputs_that_are_all_zero_prove_nothing(tmp_path: Path) -> None:
     assert not found
 
 
-def test_single_numbers_are_named_and_not_compared(files: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (np.float32(2), np.float32(2.5)),
+        (np.array([0.25], "float32"), np.array([0.9], "float32")),
+        (np.array([0, 1, 2]), np.array([2, 1, 0])),
+        (np.array([True, False]), np.array([False, True])),
+    ],
+)
+def test_single_numbers_and_whole_numbers_are_compared(one: Any, other: Any, tmp_path: Path) -> None:
     arrays = {name: p.detach().numpy() for name, p in torch_model().state_dict().items()}
-    np.savez(tmp_path / "one.npz", **arrays, temperature=np.float32(2))
-    found = verify(tmp_path / "one.npz", files["pt"], choices=Choices(packing="torch"))
+
+    def write(name: str, **more: Any) -> Path:
+        np.savez(tmp_path / name, **arrays, **more)
+        return tmp_path / name
+
+    packing = Choices(packing="torch")
+    first, same = write("one.npz", own=one), write("same.npz", own=one)
+    assert verify(first, same, choices=packing)
+    found = verify(first, write("other.npz", own=other), choices=packing)
+    assert found.status == "different"
+    assert found.reason.startswith("own is ")
+    # One without a partner may be used or not.
+    for a, b in ((first, write("none.npz")), (tmp_path / "none.npz", first)):
+        found = verify(a, b, choices=packing)
+        assert found.status == "inconclusive"
+        assert "own has no partner" in found.reason
+    # What is not used at inference needs none.
+    counted = write("counted.npz", **{"norm.num_batches_tracked": np.int64(3)})
+    found = verify(counted, tmp_path / "none.npz", choices=packing)
     assert found.status == "equivalent", found.reason
-    assert found.notes[0] == "Not compared, because they are single numbers: temperature."
-    assert found.notes[1].startswith("What runs between the layers is not compared: ")
-    assert len(found.notes) == 2
+    assert any("norm.num_batches_tracked" in note for note in found.notes)
+
+
+def test_layers_of_one_stack_that_were_swapped_are_different(tmp_path: Path) -> None:
+    spec = Recurrent("lstm", UNITS, UNITS, num_layers=2)
+    layer = get_adapter("torch").build_loaded(spec, helpers.weights(spec, dtype="float32"), "float32")
+    saved(layer, tmp_path / "right.pt")
+    state = dict(layer.state_dict())
+    torch.save({n: state[n[:-1] + str(1 - int(n[-1]))] for n in state}, tmp_path / "swapped.pt")
+    assert verify(tmp_path / "right.pt", tmp_path / "right.pt")
+    found = verify(tmp_path / "right.pt", tmp_path / "swapped.pt")
+    assert found.status == "different"
+    assert "parameters differ" in found.reason
 
 
 def test_nothing_to_compare(tmp_path: Path) -> None:
@@ -475,3 +511,64 @@ def test_names_from_a_file_do_not_reach_the_terminal_raw(tmp_path: Path, capsys:
     assert status == 0
     assert "\x1b" not in out
     assert "\\x1b[31mred\\nline" in out
+
+
+# ---- Tables.
+
+
+def _with_a_table(table: np.ndarray, name: str, units: int) -> tuple[Any, dict[str, torch.Tensor]]:
+    """A Keras model of an Embedding and an LSTM, and the same as a state_dict of PyTorch, the table by that name."""
+    rows, width = table.shape
+    layers = [keras.layers.Embedding(rows, width), keras.layers.LSTM(units)]
+    model = keras.Sequential([keras.Input((None,), dtype="int32"), *layers])
+    layers[0].set_weights([table])
+    lstm = torch.nn.LSTM(width, units, batch_first=True)
+    xframe.transfer(layers[1], lstm)
+    state = {f"lstm.{own}": tensor for own, tensor in lstm.state_dict().items()}
+    return model, {f"{name}.weight": torch.tensor(table), **state}
+
+
+@pytest.mark.parametrize("units", [5, 6])
+@pytest.mark.parametrize("name", ["embedding", "encoder", "lookup"])
+def test_a_table_of_any_name_has_its_partner(name: str, units: int, tmp_path: Path) -> None:
+    """With 6 units the file of PyTorch does not tell a table of 6 columns from a dense layer: the other side does."""
+    table = np.random.default_rng(1).normal(size=(20, 6)).astype("float32")
+    model, state = _with_a_table(table, name, units)
+    model.save(tmp_path / "a.keras")
+    torch.save(state, tmp_path / "b.pt")
+    for pair in (("a.keras", "b.pt"), ("b.pt", "a.keras")):
+        verification = verify(*(tmp_path / file for file in pair))
+        assert len(verification.others) == 1, verification.reason
+        assert not (verification.only_a + verification.only_b)
+    state[f"{name}.weight"][3, 2] += 1
+    torch.save(state, tmp_path / "b.pt")
+    assert verify(tmp_path / "a.keras", tmp_path / "b.pt").status == "different"
+
+
+@pytest.mark.parametrize("name", ["embedding", "lookup"])
+def test_a_square_table_that_was_transposed_is_seen(name: str, tmp_path: Path) -> None:
+    table = np.random.default_rng(1).normal(size=(6, 6)).astype("float32")
+    model, state = _with_a_table(table, name, 4)
+    state[f"{name}.weight"] = state[f"{name}.weight"].T.contiguous()
+    model.save(tmp_path / "a.keras")
+    torch.save(state, tmp_path / "b.pt")
+    assert verify(tmp_path / "a.keras", tmp_path / "b.pt").status == "different"
+    module = torch.nn.ModuleDict({name: torch.nn.Embedding(6, 6), "lstm": torch.nn.LSTM(6, 4, batch_first=True)})
+    module.load_state_dict(state)
+    assert verify(tmp_path / "a.keras", module).status == "different"
+
+
+@pytest.mark.parametrize("axes", [(2, 1, 0), (1, 2, 0)])
+def test_a_kernel_with_one_axis_more_has_a_partner(axes: tuple[int, ...], tmp_path: Path) -> None:
+    """An exporter writes a convolution over one axis as one over two, the first of size 1; only its own order is right."""
+    kernel = np.random.default_rng(1).normal(size=(3, 4, 4)).astype("float32")
+    gru = torch.nn.GRU(5, 2)
+    state = {f"gru.{own}": tensor for own, tensor in gru.state_dict().items()}
+    torch.save(state | {"conv.weight": torch.tensor(kernel.transpose(axes)[:, :, None])}, tmp_path / "b.pt")
+    inputs = keras.Input((None, 4))
+    layers = [keras.layers.Conv1D(4, 3, use_bias=False), keras.layers.Dense(5), keras.layers.GRU(2)]
+    model = keras.Sequential([inputs, *layers])
+    layers[0].set_weights([kernel])
+    model.save(tmp_path / "a.keras")
+    others = verify(tmp_path / "a.keras", tmp_path / "b.pt").others
+    assert len(others) == (1 if axes == (2, 1, 0) else 0)

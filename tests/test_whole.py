@@ -129,7 +129,8 @@ def test_an_option_of_a_step_is_named(name: str, tmp_path: Path) -> None:
     mended = xframe.verify(tmp_path / "a.keras", tmp_path / "again.keras")
     assert mended.status == "equivalent", mended.reason
     assert mended.diagnosis is None
-    assert "the whole models put out the same" in mended.reason
+    assert mended.scope == "model"
+    assert "Both whole models were run on" in mended.reason
 
 
 def test_how_far_they_are_apart_is_what_keras_puts_out() -> None:
@@ -224,9 +225,15 @@ def test_states_that_are_kept_between_calls_are_no_difference() -> None:
     assert found.whole is not None
 
 
-def test_an_option_that_the_inputs_do_not_show_is_not_equivalent() -> None:
-    """No number here comes near the bound."""
+def test_an_option_that_only_large_numbers_show_is_seen() -> None:
     found = xframe.verify(dense(layers.ReLU(max_value=50.0)), dense(layers.ReLU()))
+    assert found.status == "different"
+    assert "max_value=50.0" in found.reason
+
+
+def test_an_option_that_no_input_shows_is_not_equivalent() -> None:
+    """No number that a tanh puts out comes near the bound."""
+    found = xframe.verify(recurrent(layers.ReLU(max_value=50.0)), recurrent(layers.ReLU()))
     assert found.status == "inconclusive"
     assert "max_value=50.0" in found.reason
     assert "changes nothing on the inputs that were tried" in found.reason
@@ -288,7 +295,10 @@ def test_where_layers_differ_what_is_between_them_is_told_as_well() -> None:
     found = xframe.verify(a, b)
     assert found.status == "different"
     assert found.whole is not None
-    assert found.whole.off is None
+    assert found.whole.off is not None
+    assert found.whole.off.differs
+    # What the layers explain is not laid to the steps between them.
+    assert found.between is None
     assert [slip.option for slip in found.whole.slips] == ["epsilon"]
     assert found.whole.slips[0].off.differs
     told = xframe.diagnose(a, b)
@@ -296,16 +306,22 @@ def test_where_layers_differ_what_is_between_them_is_told_as_well() -> None:
     assert any(note.startswith("Between the layers, epsilon is 0.001 in ") for note in told.notes)
 
 
-def test_it_is_said_where_nothing_is_known_of_it(tmp_path: Path) -> None:
+def test_files_of_weights_are_equivalent_in_that_scope(tmp_path: Path) -> None:
     model = recurrent()
-    model.save_weights(tmp_path / "only.weights.h5")
-    model.save(tmp_path / "whole.keras")
-    for a, b in ((tmp_path / "whole.keras", tmp_path / "only.weights.h5"), (tmp_path / "only.weights.h5", model)):
+    weights, whole = tmp_path / "only.weights.h5", tmp_path / "whole.keras"
+    model.save_weights(weights)
+    model.save(whole)
+    for a, b in ((whole, weights), (weights, model)):
         found = xframe.verify(a, b)
-        assert found.status == "equivalent"
-        assert found.whole is None
-        assert any(note.startswith("What runs between the layers is not compared: ") for note in found.notes)
-        assert "whole models" not in found.reason
+        assert (found.status, found.scope, found.whole) == ("equivalent", "weights", None)
+        assert found.reason.endswith(f"The weights are the same; {weights} does not say what runs between them.")
+        for wider in ("layers", "model"):
+            more = xframe.verify(a, b, scope=wider)
+            assert (more.status, more.scope) == ("inconclusive", "weights")
+            assert f"The scope {wider} was asked for, but {weights} holds weights only." in more.reason
+    found = xframe.verify(weights, weights)
+    assert (found.status, found.scope) == ("equivalent", "weights")
+    assert found.reason.endswith("neither file says what runs between them.")
 
 
 def test_a_layer_alone_is_no_model() -> None:
@@ -318,8 +334,11 @@ def test_a_layer_alone_is_no_model() -> None:
     assert (found.status, found.whole, found.notes) == ("equivalent", None, ())
     model = keras.Sequential([keras.Input((None, 4)), layer])
     found = xframe.verify(model, twin)
-    assert (found.status, found.whole) == ("equivalent", None)
-    assert "is one layer and no model" in found.notes[-1]
+    assert (found.status, found.scope, found.whole) == ("equivalent", "layers", None)
+    assert found.reason.endswith("The layers are the same; what runs between them was not judged.")
+    more = xframe.verify(model, twin, scope="model")
+    assert (more.status, more.scope) == ("inconclusive", "layers")
+    assert "Keras LSTM is no model" in more.reason
 
 
 class Doubled(keras.Sequential):
@@ -337,22 +356,19 @@ def doubled(model: Any) -> Any:
 
 
 def test_a_model_with_a_call_of_its_own_is_not_taken_for_its_layers() -> None:
+    """It is run as it is."""
     made = [layers.Dense(5), layers.Dense(3)]
     plain = filled(made, (4,))
-    for other, why in (
-        (Doubled([keras.Input((4,)), *made]), "Doubled"),
-        (doubled(keras.Sequential([keras.Input((4,)), *made])), "puts out something else than the layers"),
-    ):
-        found = xframe.verify(plain, other)
-        assert found.whole is None
-        (note,) = found.notes
-        assert note.startswith("What runs between the layers is not compared: ")
-        assert why in note
+    for other in (Doubled([keras.Input((4,)), *made]), doubled(keras.Sequential([keras.Input((4,)), *made]))):
+        for found in (xframe.verify(plain, other), xframe.verify(other, plain)):
+            assert (found.status, found.scope) == ("different", "model")
+            assert found.reason.startswith("The layers are the same, but the outputs of Keras ")
+        assert xframe.verify(plain, other, scope="layers").status == "equivalent"
 
 
 def test_more_in_the_second_may_run_otherwise() -> None:
     found = xframe.verify(recurrent(), recurrent(layers.Activation("tanh")), subset=True)
-    assert (found.status, found.whole) == ("equivalent", None)
+    assert (found.status, found.scope, found.whole) == ("equivalent", "layers", None)
 
 
 def test_the_reports_tell_it() -> None:
@@ -366,7 +382,7 @@ def test_the_reports_tell_it() -> None:
     )
     for format in ("text", "markdown"):
         text = found.report(format)
-        assert "What runs between the layers" in text
+        assert "The whole models" in text
         assert "Why the whole models differ" in text
         assert "Mend: Give " in text
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["ACTIVATIONS", "Activation", "check_activation"]
+__all__ = ["ACTIVATIONS", "Activation", "alike", "check_activation"]
 
 
 class Activation(NamedTuple):
@@ -40,7 +40,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "leaky_relu": Activation("x if x > 0 else 0.2 x", "", single=True),
     "elu": Activation("x if x > 0 else exp(x) - 1"),
     "selu": Activation("1.0507 (x if x > 0 else 1.6733 (exp(x) - 1))"),
-    "celu": Activation("max(x, 0) + min(exp(x) - 1, 0)"),
+    "celu": Activation("x if x > 0 else exp(x) - 1"),
     "gelu": Activation("x (1 + erf(x/sqrt(2)))/2", single=True),
     "silu": Activation("x sigmoid(x)"),
     "mish": Activation("x tanh(log(1 + exp(x)))"),
@@ -73,6 +73,11 @@ _UNUSABLE = {
     "threshold": "it takes a threshold and a value, which its name does not tell",
 }
 _OTHER_NAMES = {"swish": "silu", "hard_swish": "hard_silu", "identity": "linear", "logistic": "sigmoid"}
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two names are of one function."""
+    return ACTIVATIONS[one].equation == ACTIVATIONS[other].equation
 
 
 def check_activation(value: object) -> str:

@@ -17,15 +17,28 @@ import numpy as np
 from xframe import noise, reference
 from xframe.adapters import adapter_of, get_adapters, title_of, usual_adapters
 from xframe.adapters.base import DTYPES, FLOATS, Adapter
+from xframe.apart import apart, waking, with_telling
+from xframe.asleep import counted
 from xframe.blindness import causes, hidden
 from xframe.counts import count, unsupported
-from xframe.drawing import completed, drawn
+from xframe.drawing import completed, drawn, inputs
 from xframe.errors import SpecError, UnsupportedError
 from xframe.explanation import reasons
-from xframe.judging import LIMIT, Input, Subject, judge, judge_outputs, parameter_check, power, run_native
+from xframe.judging import (
+    LIMIT,
+    Input,
+    Subject,
+    in_types,
+    judge,
+    judge_outputs,
+    parameter_check,
+    power,
+    run_native,
+    uncalled,
+)
 from xframe.moving import transfer
 from xframe.packing import Parameters, refuse_unfit
-from xframe.probe import Probe, draw_input
+from xframe.probe import Probe, draw_input, draw_masks
 from xframe.reference import Given, Outputs
 from xframe.spec import Dense, Layer, Recurrent, Sequential, described
 from xframe.verdict import Check, LayerReport, ParameterCheck, Power, Verdict
@@ -33,9 +46,22 @@ from xframe.verdict import Check, LayerReport, ParameterCheck, Power, Verdict
 if TYPE_CHECKING:
     from xframe.diagnosis import Diagnosis
 
-__all__ = ["compare", "compare_spec", "environment", "fitting", "misfit", "most_called", "told_of_masks", "unlike"]
+__all__ = [
+    "compare",
+    "compare_spec",
+    "environment",
+    "fitting",
+    "manners",
+    "misfit",
+    "most_called",
+    "sized",
+    "told_of_masks",
+    "unlike",
+]
 
 _LOADED = "loaded"
+# What two native layers are called.
+_SIDES = ("a", "b")
 # Of the probe, unless told otherwise.
 _STEPS = 5
 
@@ -45,7 +71,7 @@ def compare(
     b: Any = None,
     *,
     frameworks: Sequence[str] | None = None,
-    dtypes: Sequence[str] = DTYPES,
+    dtypes: Sequence[str] | None = None,
     batch: int = 2,
     steps: int | None = None,
     seed: int = 0,
@@ -64,12 +90,14 @@ def compare(
         frameworks: for a spec, the names of adapters or of their variants (``keras[jax]``); Keras and PyTorch if None. A
             framework that does not have the layer is then left out and named in the verdict; one that is asked for by name
             is an error.
-        dtypes: for a spec, float types to judge: ``float64`` the function, ``float32``, ``float16`` and ``bfloat16`` the
-            numerics. A framework that lacks one is not judged in it, and the verdict says so.
-        batch, steps: sizes of the probe (a stateful layer has its own batch size); without ``steps`` it has five, and where a
+        dtypes: float types to judge: ``float64`` the function, ``float32``, ``float16`` and ``bfloat16`` the numerics. A
+            framework that lacks one is not judged in it, and the verdict says so. None for float64 and float32; of two native
+            layers for float64 and their own types, which are all that can be asked for.
+        batch, steps: sizes of the probe (a layer may be built for sizes of its own); without ``steps`` it has five, and where a
             mistake would not show in these, more. seed: of all random numbers.
         mask: for two native layers, which masks to give them as well: ``"right"`` or ``"any"``, as of `Recurrent`. None for
-            none. A spec has its own ``mask``.
+            none but those that layers make themselves; where one makes another mask than the other, padded input shows it. A
+            spec has its own ``mask``.
         isolate: for a spec, whether each framework runs in a process of its own; a variant always does.
 
     Returns:
@@ -89,14 +117,14 @@ def compare(
         if b is not None:
             raise SpecError("Compare a spec alone, or two native layers; a spec cannot be compared with a layer.")
         strict, longer = frameworks is not None, steps is None
-        return compare_spec(a, frameworks, dtypes, probe, strict=strict, longer=longer, isolate=isolate)
+        return compare_spec(a, frameworks, dtypes or DTYPES, probe, strict=strict, longer=longer, isolate=isolate)
     if b is None:
         raise SpecError("To compare a native layer, give the other one too: compare(a, b).")
     if frameworks is not None:
         raise SpecError("frameworks goes with a spec; two native layers bring their own.")
     if isolate:
         raise SpecError("isolate goes with a spec; two native layers are in this process already.")
-    return _compare_layers(a, b, probe, mask, longer=steps is None)
+    return _compare_layers(a, b, None if dtypes is None else _checked_dtypes(dtypes), probe, mask, longer=steps is None)
 
 
 # Comparing a spec.
@@ -150,15 +178,17 @@ def compare_spec(
         if len(layers) > 1:
             checks += _judge_chains(layers, params, given_inputs[0].given.x, made, dtype)
     search = failures[0].search(given_inputs) if failures else None
+    lost = next((pair for pair in pairs if not pair.rounding), None)
     return _verdict(
         model,
         adapters,
         left_out,
         pairs,
         checks,
-        power(given_inputs, shown),
+        counted(power(given_inputs, shown), {n: one.moved for n, one in zip(names, chosen, strict=True)}, sharpest),
         probe,
         notes,
+        unshown=_moved_wrong(lost) if lost else "",
         search=search,
         tried=given_inputs,
     )
@@ -267,6 +297,14 @@ def _moved_pairs(name: str, subjects: Sequence[Subject], dtype: str) -> Iterator
             )
 
 
+def _moved_wrong(pair: ParameterCheck) -> str:
+    """A sentence about weights that did not arrive as they were."""
+    return (
+        f"The outputs agree, but the parameters of {pair.a} and {pair.b} ({pair.layer}, {pair.dtype}) differ by up to "
+        f"{pair.max_abs:.2g}, most at {pair.where}, which no output showed."
+    )
+
+
 def _judge_chains(
     layers: Sequence[Layer],
     params: Sequence[Parameters],
@@ -333,17 +371,6 @@ class _Failure:
 
         return search
 
-    def is_like_its_copies(self) -> bool:
-        """Whether a copy of the layer, as those are that are judged in float64, puts out what the layer itself does."""
-        subject = self.subject
-        copy = replace(subject, native=subject.adapter.clone(subject.native, self.dtype))
-        own, other = (run_native(one, self.given.given, self.dtype).named() for one in (subject, copy))
-        noises = self.given.noise_of(subject.adapter, self.dtype).deviation
-        return own.keys() == other.keys() and all(
-            own[name].shape == other[name].shape and np.all(noise.ratio(own[name], other[name], noises[name]) <= LIMIT)
-            for name in own
-        )
-
 
 def _fails(checks: Iterable[Check]) -> bool:
     return any(check.status == "different" for check in checks)
@@ -352,45 +379,52 @@ def _fails(checks: Iterable[Check]) -> bool:
 # Comparing two native layers.
 
 
-def _compare_layers(a: Any, b: Any, probe: Probe, mask: str | None, longer: bool) -> Verdict:
-    first, second = (Subject(adapter_of(one), one, side) for one, side in ((a, "a"), (b, "b")))
-    specs = told_of_masks([first, second], mask)
-    adapters = list({s.adapter.name: s.adapter for s in (first, second)}.values())
-    if reason := unlike([first, second], specs):
-        return _verdict(specs[0], adapters, {}, [], [], Power({}), probe, (), failure=reason)
-    params = [s.adapter.parameters(s.native) for s in (first, second)]
-    kinds = [s.adapter.dtype(s.native) for s in (first, second)]
+def _compare_layers(
+    a: Any, b: Any, asked: Sequence[str] | None, probe: Probe, mask: str | None, longer: bool
+) -> Verdict:
+    first, second = both = tuple(Subject(adapter_of(one), one, side) for one, side in zip((a, b), _SIDES, strict=True))
+    specs = told_of_masks(both, mask)
+    adapters = list({s.adapter.name: s.adapter for s in both}.values())
+    kinds = [s.adapter.dtype(s.native) for s in both]
+    types, unjudged = _types(both, specs, kinds, asked)
     narrow = max(kinds, key=lambda d: noise.ROUNDOFF[d])
-    probe = fitting(specs, replace(probe, dtype=narrow))
+    probe = sized(both, specs, replace(probe, dtype=narrow), longer)
+    if found := unlike(both, specs, probe, mask):
+        return _verdict(specs[0], adapters, {}, [], [], Power({}), probe, (), outcome=found)
+    params = [s.adapter.parameters(s.native) for s in both]
     pair = parameter_check("layer", first, second, narrow, *params)
     # Rounding alone apart, both must compute what the first one's parameters say. Where only rounding differs, each is held
     # to its own parameters, because the reference would show that rounding as a difference of function.
     own = pair.rounding and params[0].keys() == params[1].keys()
-    unjudged = {
-        f"{one.adapter.title} ({one.weights}) was not judged in float64: {why}": one.weights
-        for one, spec, kind in zip((first, second), specs, kinds, strict=True)
-        if kind != "float64" and (why := one.adapter.lacks(spec, "float64"))
-    }
-    dtypes = list(dict.fromkeys(("float64", *kinds)))
-    remarks = [s.adapter.remark(spec, d) for s, spec in zip((first, second), specs, strict=True) for d in dtypes]
-    sharpest = narrow if unjudged else "float64"
-    layer = most_called(specs)
-    chosen = completed(layer, "layer", params[0], draw_input(specs[0], probe), probe, dtypes, longer, sharpest)
+    layer, x = most_called(specs), draw_input(specs[0], probe)
+    natives = []
+    for subject, wanted, blocks in zip(both, types, params, strict=True):
+        held = list(inputs(layer, "layer", blocks if own else params[0], x, probe))
+        native, without = in_types(subject, wanted, held)
+        natives.append(native)
+        unjudged += without.values()
+    judged = [dtype for dtype in dict.fromkeys(("float64", *kinds)) if any(dtype in one for one in natives)]
+    remarks = [s.adapter.remark(spec, d) for s, spec in zip(both, specs, strict=True) for d in judged]
+    # The power of a verdict is that of the sharpest judgement of the layer in which that is least sharp.
+    sharpest = max((min(one, key=_roundoff) for one in natives), key=_roundoff)
+    chosen = completed(layer, "layer", params[0], x, probe, judged, longer, sharpest)
+    other = specs[1], params[1]
+    if differ := apart((layer, params[0]), other, narrow, kinds[0] != kinds[1]):
+        further = waking(layer, "layer", params[0], probe, longer)
+        chosen = replace(chosen, inputs=with_telling(other, chosen.inputs, further, sharpest))
     checks: list[Check] = []
     failures: list[_Failure] = []
-    for dtype in dtypes:
-        for subject, blocks, kind in zip((first, second), params, kinds, strict=True):
-            if dtype != kind and (dtype != "float64" or subject.weights in unjudged.values()):
+    for dtype in judged:
+        for blocks, native in zip(params, natives, strict=True):
+            if dtype not in native:
                 continue
-            # A stateful layer is left in peace: running it would change its states.
-            if dtype != kind or getattr(subject.adapter.spec(subject.native), "stateful", False):
-                subject = replace(subject, native=subject.adapter.clone(subject.native, dtype))
+            subject = native[dtype]
             for given in chosen.inputs:
                 against = replace(given, params=blocks) if own and blocks is not params[0] else given
                 power_of = chosen.margins.get(given.title, {}) if dtype == sharpest else {}
-                found = list(judge(subject, against, against.noise_of(subject.adapter, dtype), dtype, power_of))
-                checks += found
-                if _fails(found):
+                judgement = list(judge(subject, against, against.noise_of(subject.adapter, dtype), dtype, power_of))
+                checks += judgement
+                if _fails(judgement):
                     failures.append(_Failure(subject, against, dtype))
     notes = [_difference(name, one, other) for name, one, other in _option_differences(specs[0], specs[1])]
     # The second is held to what the parameters of the first say, so that what is wrong with the first alone is not looked for in
@@ -398,23 +432,84 @@ def _compare_layers(a: Any, b: Any, probe: Probe, mask: str | None, longer: bool
     failures.sort(key=lambda one: (one.subject.weights != second.weights, -_roundoff(one.dtype)))
     search = None
     if failures and failures[0].subject.weights == second.weights:
-        search = failures[0].search(chosen.inputs, (specs[1], params[1]), narrow, first.label)
+        search = failures[0].search(chosen.inputs, other, narrow, first.label)
     elif failures:
         search = failures[0].search(chosen.inputs)
-    same = all(one.dtype != "float64" and one.is_like_its_copies() for one in failures)
-    power_of_all = power(chosen.inputs, chosen.margins)
+    power_of_all = counted(power(chosen.inputs, chosen.margins), {"layer": chosen.moved}, sharpest)
+    notes += [*manners(both, mask), *(text for one in both for text in uncalled(one, chosen.inputs))]
     notes += [*unjudged, *dict.fromkeys(filter(None, remarks)), *hidden(params[0])]
     tried = chosen.inputs
+    unshown = differ.unshown if differ else ""
     return _verdict(
-        specs[0], adapters, {}, [pair], checks, power_of_all, probe, notes, same=same, search=search, tried=tried
+        specs[0], adapters, {}, [pair], checks, power_of_all, probe, notes, unshown=unshown, search=search, tried=tried
     )
 
 
+def _types(
+    subjects: Sequence[Subject], specs: Sequence[Layer], kinds: Sequence[str], asked: Sequence[str] | None
+) -> tuple[list[list[str]], list[str]]:
+    """The float types in which each of two native layers is judged, and a sentence for each type that one lacks.
+
+    Raises:
+        SpecError: a type was asked for in which neither can be judged, or none in which one of them can.
+        UnsupportedError: a layer lacks all that were asked for.
+    """
+    known = list(dict.fromkeys(("float64", *kinds)))
+    if wrong := [dtype for dtype in asked or () if dtype not in known]:
+        raise SpecError(
+            f"These layers can be judged in {' and '.join(known)}, not in {wrong[0]}: of what they do in another type than "
+            "their own nothing is known but the function, which is judged in float64."
+        )
+    found, notes = [], []
+    for subject, spec, kind in zip(subjects, specs, kinds, strict=True):
+        wanted = [dtype for dtype in dict.fromkeys(("float64", kind)) if asked is None or dtype in asked]
+        if not wanted:
+            raise SpecError(
+                f"{subject.label} is of {kind}, and so not judged in {' or '.join(asked or ())}; add {kind} or float64 to dtypes."
+            )
+        lacking = {dtype: why for dtype in wanted if dtype != kind and (why := subject.adapter.lacks(spec, dtype))}
+        if len(lacking) == len(wanted):
+            raise UnsupportedError(f"{lacking[wanted[0]]} Add {kind} to dtypes.")
+        notes += [f"{subject.label} was not judged in {dtype}: {why}" for dtype, why in lacking.items()]
+        found.append([dtype for dtype in wanted if dtype not in lacking])
+    return found, notes
+
+
 def told_of_masks(subjects: Sequence[Subject], mask: str | None) -> list[Layer]:
-    """What the layers do with the masks that they will be given: those of one that makes its own, if no others."""
-    specs = [s.adapter.spec(s.native, mask) for s in subjects]
-    made = next((m for spec in specs if (m := getattr(spec, "mask", None))), None)
-    return [s.adapter.spec(s.native, mask or made) for s in subjects]
+    """What the layers do with the masks that they will be given: those that both make themselves, if no others."""
+    values = [s.adapter.masking_value(s.native) for s in subjects]
+    if mask is None and None in values:
+        return [_unmasked(s.adapter.spec(s.native)) for s in subjects]
+    return [s.adapter.spec(s.native, mask or "any") for s in subjects]
+
+
+def _unmasked(spec: Layer) -> Layer:
+    return replace(spec, mask=None, masked_output=None) if isinstance(spec, Recurrent) else spec
+
+
+def sized(subjects: Sequence[Subject], specs: Sequence[Layer], probe: Probe, free: bool) -> Probe:
+    """The probe with the batch size, and if they are free the time steps, that a layer is built for."""
+    for subject in reversed(subjects):
+        batch, steps = subject.adapter.built_for(subject.native)
+        probe = replace(probe, batch=batch or probe.batch, steps=steps if free and steps else probe.steps)
+    return fitting(specs, probe)
+
+
+def manners(subjects: Sequence[Subject], mask: str | None) -> Iterator[str]:
+    """Sentences on what two layers read and hand back otherwise, though they compute the same."""
+    for told, meaning in (
+        ([s.adapter.reads(s.native) for s in subjects], "reads {}; all was put in one order before comparing."),
+        ([s.adapter.returns(s.native) for s in subjects], "hands back {}; both were compared in every output."),
+    ):
+        if told[0] != told[1]:
+            yield from (f"{s.label} {meaning.format(one)}" for s, one in zip(subjects, told, strict=True) if one)
+    for subject in subjects:
+        value = subject.adapter.masking_value(subject.native)
+        if value is not None and mask is not None:
+            yield (
+                f"{subject.label} makes its mask itself, of the time steps whose features all equal {value:g}; a layer that "
+                "makes none was given that mask."
+            )
 
 
 def most_called(specs: Sequence[Layer]) -> Layer:
@@ -425,17 +520,42 @@ def most_called(specs: Sequence[Layer]) -> Layer:
     return first
 
 
-def unlike(subjects: Sequence[Subject], specs: Sequence[Layer]) -> str:
-    """Why two layers need not be run to know that they differ, as a sentence, or nothing."""
+def unlike(
+    subjects: Sequence[Subject], specs: Sequence[Layer], probe: Probe, mask: str | None
+) -> tuple[str, str] | None:
+    """The status, and the sentence that says why, of two layers that need not be compared further; None of others."""
     if shape := misfit(specs[0], specs[1]):
-        return f"The layers are of different shapes: {shape}."
-    first, second = (subject.adapter.masking_value(subject.native) for subject in subjects)
-    if None not in (first, second) and first != second:
-        names = " and ".join(subject.label for subject in subjects)
-        return (
-            f"{names} mask other time steps: those whose features all equal {first:g}, and those that equal {second:g}."
-        )
-    return ""
+        return "different", f"The layers are of different shapes: {shape}."
+    values = [s.adapter.masking_value(s.native) for s in subjects]
+    if values[0] == values[1] or (mask is not None and None in values):
+        return None
+    off = _off_on_padding(subjects, specs[0], values, probe)
+    told = [
+        f"{s.label} masks {'no time step' if value is None else f'the time steps whose features all equal {value:g}'}"
+        for s, value in zip(subjects, values, strict=True)
+    ]
+    mend = (
+        "; to compare them with masks that you make yourself, give mask='right' or mask='any'" if None in values else ""
+    )
+    shown = f"they put out something else, {off:.2g} off" if off else "that does not show"
+    return "different" if off else "inconclusive", f"{' and '.join(told)}: on padded input {shown}{mend}."
+
+
+def _off_on_padding(subjects: Sequence[Subject], spec: Layer, values: Sequence[float | None], probe: Probe) -> float:
+    """By how much two layers that mask other time steps differ on padded input; 0 where it is no more than rounding."""
+    padding = next(value for value in values if value is not None)
+    x = draw_input(spec, probe)
+    mask = draw_masks(replace(spec, mask="any"), probe)[0]  # type: ignore[arg-type]
+    x[~mask] = padding
+    outputs, worst = [], 0.0
+    for subject in subjects:
+        outputs.append(run_native(subject, Given(x), subject.adapter.dtype(subject.native)).named())
+    deviation = noise.measure(spec, subjects[0].adapter.parameters(subjects[0].native), Given(x), probe.dtype).deviation
+    for name, noisy in deviation.items():
+        apart = np.abs(outputs[0][name].astype(np.float64) - outputs[1][name])
+        if np.any(apart > LIMIT * noisy):
+            worst = max(worst, float(apart.max()))
+    return worst
 
 
 def misfit(a: Layer, b: Layer) -> str:
@@ -484,16 +604,17 @@ def _verdict(
     power: Power,
     probe: Probe,
     notes: Sequence[str],
-    failure: str = "",
-    same: bool = True,
+    outcome: tuple[str, str] | None = None,
+    unshown: str = "",
     search: Callable[[], Diagnosis] | None = None,
     tried: Sequence[Input] = (),
 ) -> Verdict:
     layers = model.layers if isinstance(model, Sequential) else (model,)
-    status, reason = ("different", failure) if failure else _conclude(adapters, checks, power, tried, same)
+    status, reason = outcome or _conclude(adapters, checks, power, tried, unshown)
     return Verdict(
         status=status,
         reason=reason,
+        scope="model" if any(check.layer == "model" for check in checks) else "layers",
         model=model,
         frameworks=tuple(one.name for one in adapters),
         not_compared=dict(left_out),
@@ -510,17 +631,19 @@ def _verdict(
 
 
 def _conclude(
-    adapters: Sequence[Adapter], checks: Sequence[Check], power: Power, tried: Sequence[Input], same: bool
+    adapters: Sequence[Adapter], checks: Sequence[Check], power: Power, tried: Sequence[Input], unshown: str
 ) -> tuple[str, str]:
-    """The status, and the sentence that says why; ``same`` is whether what was judged in float64 is what differs."""
+    """The status, and the sentence that says why; ``unshown`` is one of what differs, though no output may show it."""
     bad = [c for c in checks if c.status == "different"]
     if bad:
         worst = max(bad, key=lambda c: np.inf if c.noise_ratio is None else c.noise_ratio)
-        only = " The function is the same; its numerics are not." if same and _agree_in_float64(bad, checks) else ""
+        only = " The function is the same; its numerics are not." if _agree_in_float64(bad, checks) else ""
         return "different", (
             f"{len(bad)} of {len(checks)} outputs differ; the worst is {worst.output} of {title_of(worst.framework)} "
             f"({worst.weights}, {worst.dtype}): {worst.reason}.{only}"
         )
+    if unshown:
+        return "inconclusive", unshown
     if vague := [c for c in checks if c.status == "inconclusive"]:
         return "inconclusive", f"{vague[0].output} of {vague[0].layer} proves nothing: {vague[0].reason}."
     if power.missed:
@@ -546,9 +669,15 @@ def _subject_of(check: Check) -> tuple[str, ...]:
     return check.layer, check.framework, check.weights, check.initial_state, check.output
 
 
+def _whose(check: Check) -> tuple[str, str]:
+    """Whose output it is: one of two layers that are compared, or any that a framework made from a spec."""
+    return check.framework, check.weights if check.weights in _SIDES else ""
+
+
 def _agreement(adapters: Sequence[Adapter], checks: Sequence[Check]) -> str:
     """Who agrees with whom, and in what."""
-    in_float64 = {c.framework for c in checks if c.dtype == "float64"}
+    judged = {_whose(c) for c in checks if c.dtype == "float64"}
+    in_float64 = {c.framework for c in checks} - {c.framework for c in checks if _whose(c) not in judged}
     function = [one.title for one in adapters if one.name in in_float64]
     numerics = [one.title for one in adapters if one.name not in in_float64]
     said = []

@@ -6,23 +6,26 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from xframe.chain import Chain, Step, chain_of, chain_of_model
-from xframe.chain.probing import held, numbers
+from xframe.chain import Chain, Step, chain_of_model
+from xframe.chain.kinds import promised
+from xframe.chain.probing import held, numbers, redrawn
+from xframe.convertible import listed, whole_chain
 from xframe.errors import FileError, SpecError, UnsupportedError, XframeError
 from xframe.files import load
 from xframe.judging import LIMIT
-from xframe.proof import Trial, check_understood, power, trials
+from xframe.proof import Proof, Trial, check_understood, resting, tried
 from xframe.recognition import Choices, Findings, FoundLayer, recognise
 from xframe.spec import Recurrent, plural
 from xframe.writers import TARGETS, Written, get_target, write
 from xframe.writers.base import identifier, module_of, plan
 
-__all__ = ["Conversion", "Piece", "convert", "convert_file", "one_layer", "promised"]
+__all__ = ["Conversion", "Piece", "convert", "convert_file", "one_layer"]
 
 _WEIGHTS = ("weights.safetensors", "model.weights.h5", "model.keras", "model.onnx", "weights.npz")
 
@@ -54,18 +57,36 @@ class Piece:
     trials: tuple[Trial, ...]
     power: tuple[str, float] | None
 
+    @property
+    def weak(self) -> str:
+        """What the runs have not shown, as the end of a sentence; nothing where they have shown all."""
+        shown: dict[str, bool] = {}
+        for trial in self.trials:
+            shown[trial.layer] = trial.shows or shown.get(trial.layer, False)
+        if not shown.pop("") and not (shown and all(shown.values())):
+            layer = next((name for name, shows in shown.items() if not shows), self.name)
+            reason = next(trial.reason for trial in self.trials if trial.layer in (layer, "") and not trial.shows)
+            return f"{layer}: {reason}, which proves nothing"
+        if self.power is not None and self.power[1] <= 1:
+            return f"{self.name}: the mistake {self.power[0]!r} would not have shown on any input that was tried"
+        return ""
+
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was converted, and the proof; true only when all of it is equivalent.
+    """What was converted, and the proof; true only when all that was asked for is equivalent.
 
     Attributes:
         source, destination: where from, where to.
         to: the framework.
-        status: ``equivalent``, ``different`` or ``inconclusive``.
+        scope: ``model`` where the whole was converted and run, ``layers`` where its layers were, one by one.
+        status: ``equivalent``, ``different``, ``inconclusive``, or ``partial``: what was converted is equivalent, and something
+            was left out that had not been asked to be.
         reason: one sentence.
         pieces: what was converted.
-        not_converted: what was not, and why; left_out: tensors that were left out because the caller said so.
+        not_converted: layers and tensors that were not, and why.
+        why: all that stands in the way of the whole model, where it was asked for.
+        left_out: tensors that were left out because the caller said so.
         warnings: what the user should know of the source.
         limit: how many units of noise an output may be off.
         environment: versions.
@@ -74,10 +95,12 @@ class Conversion:
     source: str
     destination: str
     to: str
+    scope: str
     status: str
     reason: str
     pieces: tuple[Piece, ...]
     not_converted: tuple[str, ...]
+    why: tuple[str, ...]
     left_out: tuple[str, ...]
     warnings: tuple[str, ...]
     limit: float
@@ -102,18 +125,19 @@ def convert(model: Any, to: str) -> Any:
             dictionary of arrays.
 
     Raises:
-        UnsupportedError: the model is no chain of layers that are modelled, or the target cannot express it.
+        UnsupportedError: the model is no chain of layers that are modelled, and the sentence names all that stands in the way;
+            or the target cannot express it.
         FileError: there is no room for the temporary files.
         SpecError: ``to`` is unknown, or the proof failed; the sentence says by how much.
     """
     _check_target(to)
-    chain = chain_of_model(model)
+    chain = held(chain_of_model(model))
     check_understood(model, chain)
     with _temporary("xframe-") as folder:
         piece = _piece(chain, folder, "", to, numbers(chain))
-        wrong = next((trial for trial in piece.trials if trial.status != "equivalent"), None)
-        if wrong is not None:
-            raise SpecError(f"The converted model could not be proven to be the same: {wrong.reason}.")
+        wrong = next((trial.reason for trial in piece.trials if trial.status != "equivalent"), piece.weak)
+        if wrong:
+            raise SpecError(f"The converted model could not be proven to be the same: {wrong}.")
         return _native(folder, to)
 
 
@@ -148,7 +172,7 @@ def convert_file(
         layers_only: convert the recurrent and dense layers one by one, and leave the rest.
         right_padded: masked time steps will be padding after the end of a sequence only, which has one valid step at least.
             What ONNX's layers can mask is that.
-        ignore: names of tensors that nothing explains and that may be left out.
+        ignore: names, or patterns of names such as ``head.*``, of tensors that nothing explains and that may be left out.
 
     Raises:
         FileError: the source cannot be read, or the destination not written.
@@ -159,12 +183,13 @@ def convert_file(
     target = Path(destination)
     _check_destination(target, Path(source), force)
     found = recognise(load(source), choices)
-    _check_lost(found, ignore)
-    chains, left = _chains(found, layers_only)
+    left_out = _ignored(found, ignore)
+    if not layers_only:
+        _check_lost(found, left_out)
+    task = _task(found, layers_only, left_out)
     for layer in found.layers:
         layer.check_decided()
-    if right_padded:
-        chains = [(promised(chain), folder) for chain, folder in chains]
+    chains = [(promised(chain), folder) for chain, folder in task.chains] if right_padded else task.chains
     with _temporary(".xframe-", target.absolute().parent) as place:
         made = place / "made"
         made.mkdir()
@@ -172,8 +197,24 @@ def convert_file(
         for chain, folder in chains:
             (made / folder).mkdir(exist_ok=True)
             pieces.append(_piece(chain, made / folder, folder, to, _stored(found, chain)))
-        conversion = _concluded(found, target, to, pieces, left, ignore)
-        if conversion.status == "equivalent":
+        status, reason = _concluded(found, to, pieces, task, left_out)
+        warnings = [*found.warnings, *_warned(found, task.scope == "model")]
+        conversion = Conversion(
+            str(found.file.path),
+            str(target),
+            to,
+            task.scope,
+            status,
+            reason,
+            tuple(pieces),
+            tuple(task.left),
+            tuple(task.why),
+            tuple(left_out),
+            tuple(dict.fromkeys(warnings)),
+            LIMIT,
+            _environment(to),
+        )
+        if conversion.status in ("equivalent", "partial"):
             _save(made / "proof.json", conversion.report("json"))
             _save(made / "proof.md", conversion.report("markdown"))
             _deliver(made, target)
@@ -199,28 +240,46 @@ def _check_destination(target: Path, source: Path, force: bool) -> None:
         raise FileError(f"Cannot write {target}: it holds {source}, which would be lost; name another folder.")
 
 
-def _check_lost(found: Findings, ignore: Sequence[str]) -> None:
+def _ignored(found: Findings, patterns: Sequence[str]) -> list[str]:
+    """The tensors that the caller wants to be left out.
+
+    Raises:
+        SpecError: a pattern is of no tensor that would be left out.
+    """
+    refused = [name for layer in found.layers if layer.refused for name in layer.tensors]
+    taken: dict[str, None] = {}
+    for pattern in patterns:
+        names = [name for name in (*found.unconsumed, *refused) if name == pattern or fnmatchcase(name, pattern)]
+        if not names:
+            raise SpecError(f"{pattern!r} is no tensor that would be left out; correct its name.")
+        taken |= dict.fromkeys(names)
+    return list(taken)
+
+
+def _check_lost(found: Findings, left_out: Sequence[str]) -> None:
     """Refuse to lose a tensor without a word."""
-    unknown = [name for name in ignore if name not in found.unconsumed]
-    if unknown:
-        raise SpecError(f"{unknown[0]!r} is no tensor that would be left out; correct its name.")
-    lost = [name for name in found.unconsumed if name not in ignore]
+    lost = [name for name in found.unconsumed if name not in left_out]
     if lost:
+        it = "it" if len(lost) == 1 else "them"
         raise SpecError(
-            f"Nothing explains the {'tensor' if len(lost) == 1 else 'tensors'} {', '.join(map(repr, lost[:5]))}"
-            f"{f' and {len(lost) - 5} more' if len(lost) > 5 else ''}; leave {'it' if len(lost) == 1 else 'them'} out by name "
-            "with --ignore."
+            f"Nothing explains the {'tensor' if len(lost) == 1 else 'tensors'} {', '.join(map(repr, lost))}; leave {it} out by "
+            "name with --ignore, or convert the layers alone with --layers-only."
         )
 
 
-def _chains(found: Findings, layers_only: bool) -> tuple[list[tuple[Chain, str]], list[str]]:
-    """What is converted, each with its folder below the destination; and what is not, with the reason."""
-    why = "the file holds weights only, and does not say how its layers are connected"
-    if found.file.config is not None and not layers_only:
-        try:
-            return [(chain_of(found), "")], []
-        except UnsupportedError as error:
-            why = str(error).rstrip(".")
+class _Task(NamedTuple):
+    """What is converted, each chain with its folder below the destination; what is left; what stands in the way of the whole."""
+
+    scope: str
+    chains: list[tuple[Chain, str]]
+    left: list[str]
+    why: tuple[str, ...]
+
+
+def _task(found: Findings, layers_only: bool, left_out: Sequence[str]) -> _Task:
+    chain, why = (None, ()) if layers_only else whole_chain(found)
+    if chain is not None:
+        return _Task("model", [(chain, "")], [], why)
     taken: list[str] = []
     chains = []
     for layer in found.layers:
@@ -228,23 +287,16 @@ def _chains(found: Findings, layers_only: bool) -> tuple[list[tuple[Chain, str]]
             taken.append(identifier(layer.name, taken))
             chains.append((one_layer(found, layer), taken[-1]))
     if not chains:
-        raise UnsupportedError(f"{found.file.path} holds no recurrent or dense layer that could be converted: {why}.")
+        reasons = why or [layer.refused.rstrip(".") for layer in found.layers if layer.refused]
+        more = f": {'; '.join(reasons)}" if reasons else ""
+        raise UnsupportedError(f"{found.file.path} holds no recurrent or dense layer that could be converted{more}.")
     left = [f"{layer.name}: {layer.refused.rstrip('.')}" for layer in found.layers if layer.refused]
     left += [f"{other.name}, of kind {other.kind}" for other in found.others]
+    left += found.opaque
+    left += [f"the tensor {name}, which nothing explains" for name in found.unconsumed if name not in left_out]
     if len(chains) == 1 and not left and found.file.config is None:
-        return [(chains[0][0], "")], []
-    return chains, [*left, f"how the layers are connected: {why}"]
-
-
-def promised(chain: Chain) -> Chain:
-    """The chain for masks that are padding on the right."""
-    steps = []
-    for step in chain.steps:
-        masked = isinstance(step.spec, Recurrent) and step.spec.mask == "any"
-        steps.append(replace(step, spec=replace(step.spec, mask="right")) if masked else step)  # type: ignore[type-var]
-    if steps == list(chain.steps):
-        raise SpecError("No mask reaches a recurrent layer of this model; leave --right-padded out.")
-    return replace(chain, steps=tuple(steps))
+        chains = [(chains[0][0], "")]
+    return _Task("layers", chains, left, why)
 
 
 def one_layer(found: Findings, layer: FoundLayer) -> Chain:
@@ -261,6 +313,7 @@ def one_layer(found: Findings, layer: FoundLayer) -> Chain:
         spec,
         partial(reading.blocks, file),
         layer.tensors,
+        dtype=layer.computes,
     )
     time = (None,) if recurrent else ()
     return Chain((step,), (*time, reading.spec.input_size), layer.name)
@@ -273,6 +326,13 @@ def _piece(chain: Chain, folder: Path, name: str, to: str, before: int) -> Piece
     chain = held(chain)
     written = write(chain, folder, to)
     dtype = "float32" if to == "onnx" else plan(chain).dtype
+    whole = tried(chain, folder, to, dtype)
+    trials, margins = list(whole.trials), dict(whole.margins)
+    for one in resting(chain, whole):
+        for proof in _alone(one, folder, to, dtype):
+            trials += proof.trials
+            margins |= {mistake: max(margin, margins.get(mistake, 0.0)) for mistake, margin in proof.margins.items()}
+    weakest = min(margins.items(), key=lambda item: item[1]) if margins else None
     return Piece(
         chain.name,
         name,
@@ -282,50 +342,55 @@ def _piece(chain: Chain, folder: Path, name: str, to: str, before: int) -> Piece
         dtype,
         written.notes,
         written.fates,
-        tuple(trials(chain, folder, to, dtype)),
-        power(chain, dtype),
+        tuple(trials),
+        None if weakest is None else (": ".join(weakest[0]), weakest[1]),
     )
 
 
+def _alone(step: Chain, folder: Path, to: str, dtype: str) -> Iterator[Proof]:
+    """The proof of one step that is written by itself; and with other numbers too, where its own let nothing through."""
+    for i, one in enumerate((step, *redrawn(step, dtype))):
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            write(one, Path(place), to)
+            found = tried(one, Path(place), to, dtype, one.name)
+        yield found._replace(trials=[replace(trial, drawn=i > 0) for trial in found.trials])
+        if found.complete:
+            return
+
+
 def _concluded(
-    found: Findings, target: Path, to: str, pieces: Sequence[Piece], left: Sequence[str], left_out: Sequence[str]
-) -> Conversion:
+    found: Findings, to: str, pieces: Sequence[Piece], task: _Task, left_out: Sequence[str]
+) -> tuple[str, str]:
+    """Status and reason."""
     trials = [(piece, trial) for piece in pieces for trial in piece.trials]
     wrong = next(((p, t) for p, t in trials if t.status != "equivalent"), None)
-    weak = next((p for p in pieces if p.power is not None and p.power[1] <= 1), None)
+    weak = next((piece.weak for piece in pieces if piece.weak), "")
     worst = max(trial.noise_ratio for _, trial in trials)
     if wrong is not None:
         piece, trial = wrong
         size = plural(trial.batch, "sample" if trial.steps is None else "sequence")
         size += "" if trial.steps is None else f" of {plural(trial.steps, 'time step')}"
-        status, reason = trial.status, f"{piece.name}, on {size}: {trial.reason}. Nothing was written."
-    elif weak is not None and weak.power is not None:
-        status, reason = (
-            "inconclusive",
-            (f"{weak.name}: the mistake {weak.power[0]!r} would not have shown on these inputs. Nothing was written."),
-        )
-    else:
-        status, reason = (
-            "equivalent",
-            (
-                f"What was written, run in {get_target(to).title}, is within {worst:.2g} times the rounding noise of the NumPy "
-                f"reference (limit {LIMIT:g}) on {plural(len(trials), 'input')}."
-            ),
-        )
-    warnings = [*found.warnings, *_warned(found, whole=found.file.config is not None and not left)]
-    return Conversion(
-        str(found.file.path),
-        str(target),
-        to,
-        status,
-        reason,
-        tuple(pieces),
-        tuple(left),
-        tuple(left_out),
-        tuple(dict.fromkeys(warnings)),
-        LIMIT,
-        _environment(to),
+        name = f"{piece.name}, {trial.layer} alone" if trial.layer else piece.name
+        return trial.status, f"{name}, on {size}: {trial.reason}. Nothing was written."
+    if weak:
+        return "inconclusive", f"{weak}. Nothing was written."
+    runs = (
+        f"What was written, run in {get_target(to).title}, is within {worst:.2g} times the rounding noise of the NumPy "
+        f"reference (limit {LIMIT:g}) on {plural(len(trials), 'input')}."
     )
+    missing = _missing(found, task, left_out)
+    return ("partial", f"Partly: {missing}. {runs}") if missing else ("equivalent", runs)
+
+
+def _missing(found: Findings, task: _Task, left_out: Sequence[str]) -> str:
+    """What a conversion lacks of what was asked for, as a clause; nothing where it lacks nothing."""
+    why = task.why or tuple(layer.refused.rstrip(".") for layer in found.layers if layer.refused)
+    if not why:
+        return ""
+    things = listed(why)
+    if task.scope == "model":
+        return f"the whole model, without {plural(len(left_out), 'tensor')}; {things}"
+    return f"{len(task.chains)} of {plural(len(found.layers) + len(found.others), 'layer')}, no whole model; {things}"
 
 
 def _warned(found: Findings, whole: bool) -> Iterator[str]:

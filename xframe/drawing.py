@@ -11,12 +11,13 @@ where a mistake still does not show, inputs of other sizes and lengths are tried
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain, product
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice, product
 
 import numpy as np
 
 from xframe import noise, reference
+from xframe.asleep import Moved, moved_by_any, none_moved
 from xframe.cells import get_cell
 from xframe.errors import SpecError
 from xframe.judging import Input, margins, power
@@ -25,7 +26,7 @@ from xframe.probe import Probe, draw_input, draw_masks, draw_parameters, draw_st
 from xframe.reference import Given
 from xframe.spec import Layer, Recurrent, Sequential, plural
 
-__all__ = ["Drawn", "completed", "drawn", "forced", "inputs"]
+__all__ = ["Drawn", "completed", "drawn", "forced", "inputs", "others", "within_bounds"]
 
 Margins = dict[str, dict[str, dict[str, float]]]
 
@@ -41,17 +42,23 @@ _REDRAWS = 4
 _INPUT_SCALES = (1, 0.125, 8, 1 / 64, 64)
 # How many times as long they may be, and how long at least: the order of time steps shows before chaos sets in.
 _LONGER, _SHORT = 4, 5
+# How many more inputs are tried to move numbers that the first ones do not.
+_WAKING = 8
 # How many time steps are run by themselves.
 _FORCED = 128
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One layer's parameters, what it is run on, and by input, output and mistake how far over the limit it would be."""
+    """One layer's parameters, what it is run on, and by input, output and mistake how far over the limit it would be.
+
+    ``moved`` is which of its numbers move an output.
+    """
 
     params: Parameters
     inputs: list[Input]
     margins: Margins
+    moved: Moved = field(default_factory=dict)
 
     @property
     def missed(self) -> list[str]:
@@ -126,6 +133,27 @@ def completed(
     return search.completed(search.first(params))
 
 
+def others(layer: Layer, name: str, params: Parameters, probe: Probe, longer: bool) -> Iterator[Input]:
+    """Smaller inputs, for gates that are saturated, larger ones, with ``longer`` longer ones, and shorter ones."""
+    steps = probe.steps
+    lengths = dict.fromkeys((steps, *([_LONGER * steps] if longer else []), min(steps, _SHORT)))
+    for number, (scale, length) in enumerate(product(_INPUT_SCALES, lengths), 1):
+        own = replace(probe, seed=probe.seed + 20_000 * number, steps=length)
+        kind = f"input x {scale:g}" + (f" of {plural(length, 'step')}" if length != steps else "")
+        try:
+            x = draw_input(layer, own)
+        except SpecError:  # too large
+            continue
+        for one in inputs(layer, name, params, x, own):
+            if one.shows_most:
+                yield replace(one, given=_times(one.given, scale), kind=kind)
+
+
+def within_bounds(one: Input, probe: Probe) -> bool:
+    """Whether all that a layer puts out on an input is a number, neither too large for the float type nor too small to tell."""
+    return not _excess([one], probe)
+
+
 @dataclass(frozen=True)
 class _Search:
     """For one layer: what it is to be run on, and in which float types it will be judged."""
@@ -148,30 +176,29 @@ class _Search:
         start = next((one for one in found.inputs if one.initial_state == "given"), None)
         drifts = start is not None and any(noise.drifts(start.noise(dtype), dtype) for dtype in self.dtypes)
         alone = forced(start, self.probe.dtype) if start and (drifts or found.missed) else None
-        if drifts and alone and not _excess([alone], self.probe):
+        if drifts and alone and within_bounds(alone, self.probe):
             found = self._with(found, alone)
         more = [alone] if alone and not drifts else []
-        for one in chain(more, self._others(found.params)) if found.missed else ():
-            wider = found if _excess([one], self.probe) else self._with(found, one)
+        further = others(self.layer, self.name, found.params, self.probe, self.longer)
+        for one in chain(more, further) if found.missed else ():
+            wider = self._with(found, one) if within_bounds(one, self.probe) else found
             found = wider if len(wider.missed) < len(found.missed) else found
             if not found.missed:
                 break
-        return found
+        return self._woken(found)
 
-    def _others(self, params: Parameters) -> Iterator[Input]:
-        """Smaller inputs, for gates that are saturated, larger ones, longer and shorter ones."""
-        steps = self.probe.steps
-        lengths = dict.fromkeys((steps, *([_LONGER * steps] if self.longer else []), min(steps, _SHORT)))
-        for number, (scale, length) in enumerate(product(_INPUT_SCALES, lengths), 1):
-            probe = replace(self.probe, seed=self.probe.seed + 20_000 * number, steps=length)
-            kind = f"input x {scale:g}" + (f" of {plural(length, 'step')}" if length != steps else "")
-            try:
-                x = draw_input(self.layer, probe)
-            except SpecError:  # too large
-                continue
-            for one in inputs(self.layer, self.name, params, x, probe):
-                if one.shows_most:
-                    yield replace(one, given=_times(one.given, scale), kind=kind)
+    def _woken(self, found: Drawn) -> Drawn:
+        """The same with more inputs, where there are some that move numbers which no other moves."""
+        moved = moved_by_any(none_moved(found.params), found.inputs, self.sharpest)
+        given = list(found.inputs)
+        for one in islice(others(self.layer, self.name, found.params, self.probe, self.longer), _WAKING):
+            if all(block.all() for block in moved.values()):
+                break
+            more = moved_by_any(moved, [one], self.sharpest) if within_bounds(one, self.probe) else moved
+            if any(np.any(more[key] > block) for key, block in moved.items()):
+                moved = more
+                given.append(one)
+        return replace(found, inputs=given, moved=moved)
 
     def _with(self, found: Drawn, one: Input) -> Drawn:
         return replace(found, inputs=[*found.inputs, one], margins={**found.margins, one.title: self._margins(one)})
@@ -240,7 +267,7 @@ def _choice(search: _Search, seed: int) -> Drawn:
 def _is_common(layer: Layer) -> bool:
     """Whether all activation functions are those that every framework has."""
     if not isinstance(layer, Recurrent):
-        return True
+        return layer.activation == "linear"
     parts = [(part := layer.part(d, k), get_cell(part.cell)) for k, d in layer.places]
     return all(
         part.activation in cell.activations and part.recurrent_activation in (None, *cell.recurrent_activations)

@@ -6,10 +6,13 @@ it and exits with status 2.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 __all__ = [
     "FileError",
     "LayoutError",
     "MissingFrameworkError",
+    "ObstaclesError",
     "SpecError",
     "UnsupportedError",
     "WorkerError",
@@ -33,6 +36,19 @@ class UnsupportedError(XframeError):
     """A layer, an option or a pair of them that a framework, or this version of xframe, cannot express."""
 
     kind = "unsupported"
+
+
+class ObstaclesError(UnsupportedError):
+    """All that stands in the way of understanding a model as a whole.
+
+    Attributes:
+        reasons: what it is, a sentence each.
+    """
+
+    def __init__(self, reasons: Iterable[str]) -> None:
+        self.reasons = tuple(dict.fromkeys(reasons))
+        head = "" if len(self.reasons) == 1 else f"{len(self.reasons)} things stand in the way: "
+        super().__init__(f"{head}{'; '.join(reason.rstrip('.') for reason in self.reasons)}.")
 
 
 class MissingFrameworkError(XframeError, ImportError):

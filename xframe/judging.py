@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from xframe import mistakes, noise, reference
 from xframe.adapters.base import Adapter
+from xframe.errors import UnsupportedError, XframeError
 from xframe.layout import Key, folds
 from xframe.packing import Parameters
 from xframe.reference import Given, Outputs
@@ -21,13 +22,16 @@ __all__ = [
     "LIMIT",
     "Input",
     "Subject",
+    "beside",
     "difference",
+    "in_types",
     "judge",
     "judge_outputs",
     "margins",
     "parameter_check",
     "power",
     "run_native",
+    "uncalled",
 ]
 
 # In units of the noise of an element. The README shows how near correct layers come to it (scripts/calibrate.py).
@@ -119,33 +123,50 @@ def difference(mine: Parameters, theirs: Parameters, dtype: str, narrowed: bool)
 
     With ``narrowed``, one of the two was rounded from a wider type.
     """
-    first, second = mine.effective(), theirs.effective()
     worst, where, rounding = 0.0, "", True
-    for key in first | second:
-        one, other = first.get(key, np.zeros(1)), second.get(key, np.zeros(1))
+    for key, one, other, wrong in beside(mine, theirs, dtype, narrowed):
         difference = np.abs(one.astype(np.float64) - other)
         if difference.max() > worst:
             worst, where = float(difference.max()), str(key)
-        # Roundings that a right transfer makes: of a sum of two biases, and of every number if the dtype is narrower.
-        allowed = np.zeros(1)
-        if _is_folded(key, mine) or _is_folded(key, theirs):
-            allowed = allowed + np.maximum(np.abs(one), np.abs(other))
-        if narrowed:
-            allowed = allowed + np.maximum(_magnitude(key, mine), _magnitude(key, theirs))
-        rounding = rounding and bool(np.all(difference <= noise.ROUNDOFF[dtype] * allowed))
+        rounding = rounding and not wrong.any()
     return worst, where, rounding
 
 
-def _is_folded(key: Key, params: Parameters) -> bool:
-    """Whether an effective bias is the sum of two that are not zero."""
+def beside(
+    mine: Parameters, theirs: Parameters, dtype: str, narrowed: bool
+) -> Iterator[tuple[Key, np.ndarray, np.ndarray, np.ndarray]]:
+    """Every effective block of two layers, and which of its numbers differ by more than rounding to ``dtype``.
+
+    A layer without a bias has one zero in its place. ``narrowed`` is that of `difference`.
+    """
+    first, second = mine.effective(), theirs.effective()
+    for key in first | second:
+        one, other = first.get(key, np.zeros(1)), second.get(key, np.zeros(1))
+        wrong = np.abs(one.astype(np.float64) - other) > _rounding(key, mine, theirs, dtype, narrowed)
+        yield key, one, other, wrong
+
+
+def _rounding(key: Key, mine: Parameters, theirs: Parameters, dtype: str, narrowed: bool) -> np.ndarray:
+    """By how much a right transfer may change an effective block, see `difference`."""
+    both = [_parts(key, one) for one in (mine, theirs)]
+    folded = max(map(len, both)) > 1
+    allowed = np.zeros(1)
+    if narrowed:
+        each = [sum((noise.narrowing(part, dtype) for part in parts), np.zeros(1)) for parts in both]
+        # A number that was rounded up to a power of two is where numbers begin to lie further apart. In which order two biases
+        # were rounded and added is not known.
+        allowed = (np.maximum if folded else np.minimum)(*each)
+    if folded:
+        sums = [np.abs(sum(part.astype(np.float64) for part in parts)) for parts in both]
+        allowed = allowed + noise.rounding(np.maximum(*sums), dtype)
+    return allowed
+
+
+def _parts(key: Key, params: Parameters) -> list[np.ndarray]:
+    """What an effective block is made of: both biases, where it is the sum of two that are not zero."""
     other = key._replace(role="recurrent_bias")
-    return key.role == "bias" and folds(params.spec, key) and other in params and bool(np.any(params[other]))
-
-
-def _magnitude(key: Key, params: Parameters) -> np.ndarray:
-    """The size of what an effective block is made of: of both biases, where it is their sum."""
-    parts = [key, key._replace(role="recurrent_bias")] if _is_folded(key, params) else [key]
-    return sum((np.abs(params[part]) for part in parts if part in params), np.zeros(1))
+    folded = key.role == "bias" and folds(params.spec, key) and other in params and bool(np.any(params[other]))
+    return [params.get(part, np.zeros(1)) for part in ([key, other] if folded else [key])]
 
 
 def judge(
@@ -156,13 +177,99 @@ def judge(
 
 
 def run_native(subject: Subject, given: Given, dtype: str) -> Outputs:
-    """Run a native layer on what is given, after the call before it, or after none."""
+    """Run a native layer on what is given, after the call before it, or after none. Its own states stay as they are.
+
+    Raises:
+        UnsupportedError: it fails, for whatever reason: a user may have changed it.
+        SpecError: see `Adapter.run`.
+    """
+    try:
+        with subject.adapter.undisturbed(subject.native):
+            return _run(subject, given, dtype)
+    except XframeError:
+        raise
+    except Exception as error:  # whatever a framework, or what the user has made of its layer, raises
+        why = (str(error).strip().splitlines() or [""])[0]
+        raise UnsupportedError(
+            f"{subject.label} cannot be run ({type(error).__name__}: {why}); call it yourself with an input and states."
+        ) from error
+
+
+def _run(subject: Subject, given: Given, dtype: str) -> Outputs:
     if given.before is None:
         subject.adapter.reset(subject.native)
     else:
-        run_native(subject, given.before, dtype)
+        _run(subject, given.before, dtype)
     own = given.astype("float32" if dtype == "bfloat16" else dtype)  # NumPy has no bfloat16; the numbers are the same
     return subject.adapter.run(subject.native, own.x, own.state, own.mask)
+
+
+def in_types(
+    subject: Subject, types: Iterable[str], inputs: Sequence[Input]
+) -> tuple[dict[str, Subject], dict[str, str]]:
+    """What is judged of a native layer: itself in its own float type, and in others a copy that does what it does.
+
+    A copy has the options and the weights of a layer, but not what its user has changed besides. So another one, in the layer's
+    own type, is run beside it first. Where the two differ by more than rounding, or none can be made, the layer itself is judged
+    in its own type only.
+
+    Args:
+        subject: the layer.
+        types: the float types that are asked for.
+        inputs: what both are run on.
+
+    Returns:
+        By float type what is judged in it, and by type that is left out a sentence that says so.
+    """
+    kind = subject.adapter.dtype(subject.native)
+    found, without = dict[str, Subject](), dict[str, str]()
+    for dtype in types:
+        if dtype == kind:
+            found[dtype] = subject
+        elif why := _unlike_its_copy(subject, kind, inputs):
+            without[dtype] = f"{subject.label} was judged as it is, in {kind} only: its copy in {dtype} {why}."
+            found[kind] = subject
+        else:
+            found[dtype] = replace(subject, native=subject.adapter.clone(subject.native, dtype))
+    return found, without
+
+
+def _unlike_its_copy(subject: Subject, kind: str, inputs: Sequence[Input]) -> str:
+    """Why a copy does not stand for a layer, as the end of a sentence, or nothing."""
+    try:
+        copy = replace(subject, native=subject.adapter.clone(subject.native, kind))
+    except Exception as error:  # a part of the user's own may refuse to be made again, in any words
+        return f"cannot be made ({type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]})"
+    for one in inputs:
+        outputs, copied = (run_native(each, one.given, kind).named() for each in (subject, copy))
+        if all(np.array_equal(outputs[name], copied.get(name, ()), equal_nan=True) for name in outputs):
+            continue
+        deviation = one.noise_of(subject.adapter, kind).deviation
+        if not all(_same(outputs.get(name), copied.get(name), deviation[name]) for name in deviation):
+            return "computes something else"
+    return ""
+
+
+def _same(one: np.ndarray | None, other: np.ndarray | None, deviation: np.ndarray) -> bool:
+    """Whether rounding explains how two outputs differ; where the noise itself overflows, anything is explained."""
+    if one is None or other is None or one.shape != other.shape:
+        return one is other
+    with np.errstate(invalid="ignore"):
+        near = noise.ratio(one, other.astype(np.float64), deviation) <= LIMIT
+    alike = (one == other) | (np.isnan(one) & np.isnan(other))
+    return bool(np.all(alike | near | ~np.isfinite(deviation)))
+
+
+def uncalled(subject: Subject, inputs: Iterable[Input]) -> Iterator[str]:
+    """A sentence where a layer is built for inputs of one size, and none of these has it."""
+    batch, steps = subject.adapter.built_for(subject.native)
+    sizes = {one.given.x.shape[:2] for one in inputs}
+    if all((batch or rows, steps or length) != (rows, length) for rows, length in sizes):
+        wanted = [f"{size} {name}" for size, name in ((batch, "rows"), (steps, "time steps")) if size]
+        yield (
+            f"{subject.label} is built for inputs of {' and '.join(wanted)}; on others its layers were run one by one, and not "
+            "its own call."
+        )
 
 
 def judge_outputs(

@@ -48,13 +48,28 @@ from xframe.layout import Key
 from xframe.reference import Given
 from xframe.spec import Layer, Recurrent, Sequential
 
-__all__ = ["REPLICAS", "ROUNDOFF", "Noise", "batch_axis", "drifts", "growth", "measure", "ratio"]
+__all__ = [
+    "LEAST",
+    "REPLICAS",
+    "ROUNDOFF",
+    "Noise",
+    "batch_axis",
+    "drifts",
+    "growth",
+    "measure",
+    "narrowing",
+    "ratio",
+    "rounding",
+    "underflow",
+]
 
 # An even number, see `Perturbed`.
 REPLICAS = 12
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
-# Half of the smallest number, where results come near it; the others' is out of reach.
-_LEAST = {"float16": 2.0**-25}
+# Half of the smallest number of a type: so far is the rounding of the least ones off. bfloat16 has the exponents of float32 and
+# 16 bits less.
+LEAST = {dtype: float(np.finfo(dtype).smallest_subnormal) / 2 for dtype in ("float64", "float32", "float16")}
+LEAST["bfloat16"] = LEAST["float32"] * 2**16
 # Numerics that are no float type of arrays: what all is computed in, and the roundoff of the operands of products.
 _NARROWED = {"tf32": ("float32", 2.0**-11)}
 
@@ -76,6 +91,23 @@ def growth(length: int) -> float:
     """By what the rounding error of an inner product of that length exceeds that of its largest term, see this module."""
     block = min(length, _BLOCK)
     return float(np.sqrt(max(np.log2(length) + 1, (block + length / block) / 6)))
+
+
+def underflow(dtype: str) -> float:
+    """By how much each result is off besides: float16's come near its smallest number, and those of other types do not."""
+    return LEAST[dtype] if dtype == "float16" else 0.0
+
+
+def rounding(values: np.ndarray, dtype: str) -> np.ndarray:
+    """By how much each number may at most change when it is rounded to a float type, whose numbers are twice as far apart."""
+    _, exponent = np.frexp(values.astype(np.float64))
+    return np.maximum((values != 0) * np.ldexp(ROUNDOFF[dtype], exponent - 1), LEAST[dtype])
+
+
+def narrowing(values: np.ndarray, dtype: str) -> np.ndarray:
+    """By how much each number may change on its way to a narrower float type: to one of 16 bits often by way of float32."""
+    ways = ("float32", dtype) if dtype in ("float16", "bfloat16") else (dtype,)
+    return sum((rounding(values, way) for way in ways), np.zeros(1))
 
 
 @dataclass(frozen=True)
@@ -229,7 +261,7 @@ def measure(
     if dtype == "float64" and _single(spec):
         dtype = "float32"
     kept, operands = _NARROWED.get(dtype, (dtype, 0.0))
-    u, batch, least = ROUNDOFF[kept], given.x.shape[0], _LEAST.get(kept, 0.0)
+    u, batch, least = ROUNDOFF[kept], given.x.shape[0], underflow(kept)
     finest = max(u, _FINEST)
     clean, spread = _spread(spec, params, given, Perturbed(batch, finest, seed, least, operands, coarse), finest)
     deviation = {name: values * min(1, u / _FINEST) for name, values in spread.items()}

@@ -289,7 +289,8 @@ def refuse_overflow(packing: Packing, spec: Any, blocks: Mapping[Key, np.ndarray
         LayoutError: naming the first such block.
     """
     stored = {leaf.key for native in packing.natives(spec) for leaf in native.leaves}
-    largest = np.finfo("float32" if dtype == "bfloat16" else dtype).max  # bfloat16 ends a little below float32
+    # bfloat16 has the exponents of float32, and ends a little below it.
+    largest = (2 - 2.0**-7) * 2.0**127 if dtype == "bfloat16" else np.finfo(dtype).max
     for key in keys(spec):
         narrowed = blocks[key].dtype.itemsize > (2 if dtype == "bfloat16" else np.dtype(dtype).itemsize)
         if key in stored and (narrowed or _other_bias(key)):

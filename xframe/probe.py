@@ -10,7 +10,7 @@ from math import prod
 
 import numpy as np
 
-from xframe import masks
+from xframe import masks, noise
 from xframe.cells import get_cell
 from xframe.errors import SpecError
 from xframe.layout import Key, block_shape, keys, states
@@ -23,8 +23,6 @@ __all__ = ["Probe", "draw_input", "draw_masks", "draw_parameters", "draw_state"]
 MAX_INPUT = 20_000_000
 MAX_PARAMETERS = 50_000_000
 MAX_AXIS = 100_000
-# Bits of the significand, in which every number drawn is exact, so that a layer of that type holds the same ones.
-_BITS = {"float64": 24, "float32": 24, "float16": 11, "bfloat16": 8}
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,8 @@ def _away_from_zero(random: np.random.Generator, shape: tuple[int, ...], scale: 
 
 def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
     """The numbers, float64, rounded to what a float type holds (float32 for float64)."""
-    significand, exponent = np.frexp(array.astype(np.float64))
-    return np.ldexp(np.round(significand * 2.0 ** _BITS[dtype]), exponent - _BITS[dtype])
+    apart = 2 * noise.rounding(array, "float32" if dtype == "float64" else dtype)
+    return np.round(array / apart) * apart
 
 
 def draw_parameters(spec: Layer, seed: int, dtype: str = "float32") -> Parameters:

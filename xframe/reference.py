@@ -29,10 +29,12 @@ __all__ = [
     "Outputs",
     "check_input",
     "check_state",
+    "computed",
     "handed_on",
     "last_output",
     "run",
     "run_given",
+    "run_on",
     "trajectory",
 ]
 
@@ -130,10 +132,19 @@ def run(
     given = check_state(spec, state, x.shape[0])
     if isinstance(spec, Recurrent):
         _check_mask(spec, mask, x)
-    return _computed(spec, params, x, given, ops, mask)  # type: ignore[arg-type]
+    return computed(spec, params, x, given, ops, mask)  # type: ignore[arg-type]
 
 
-def _computed(
+def run_on(
+    spec: Layer, params: Mapping[Key, np.ndarray], x: np.ndarray, ops: Arithmetic, mask: np.ndarray | None
+) -> Outputs:
+    """`run` on what a step before the layer has put out: it fits the layer, and may have overflowed."""
+    if isinstance(spec, Recurrent):
+        _check_mask(spec, mask, x)
+    return computed(spec, params, x, None, ops, mask)
+
+
+def computed(
     spec: Layer,
     params: Mapping[Key, np.ndarray],
     x: np.ndarray,
@@ -141,7 +152,7 @@ def _computed(
     ops: Arithmetic,
     mask: np.ndarray | None,
 ) -> Outputs:
-    """One layer on what has been checked."""
+    """`run` of one layer on what has been checked, or on what only stands for arrays."""
     if isinstance(spec, Dense):
         return _dense(spec, params, x, ops)
     return _recurrent(spec, params, x, state, ops, mask)
@@ -162,7 +173,7 @@ def run_given(
     x = check_input(spec, given.x)
     _check_mask(spec, given.mask, x)  # type: ignore[arg-type]
     # The states that are carried over may have overflowed, which is no mistake of the caller's.
-    return _computed(spec, params, x, state, ops or Plain(), given.mask)  # type: ignore[arg-type]
+    return computed(spec, params, x, state, ops or Plain(), given.mask)  # type: ignore[arg-type]
 
 
 def trajectory(spec: Recurrent, params: Mapping[Key, np.ndarray], given: Given) -> dict[str, np.ndarray]:
@@ -270,10 +281,17 @@ def _finite(array: np.ndarray, name: str) -> np.ndarray:
 
 def _dense(spec: Dense, params: Mapping[Key, np.ndarray], x: np.ndarray, ops: Arithmetic) -> Outputs:
     weight = _weight(spec, params, (0, 0), Product(("",), "x"), x, ops)
-    column = np.ones((spec.input_size + 1, x.shape[0]), x.dtype)
+    column = np.ones_like(x, order="C", shape=(spec.input_size + 1, x.shape[0]))
     column[:-1] = x.T
-    y = ops.matmul(weight, column, out=np.empty((spec.units, x.shape[0]), x.dtype))
+    y = ops.matmul(weight, column, out=_empty(x, (spec.units, x.shape[0])))
+    if spec.activation != "linear":
+        ops.activate(spec.activation, y, out=y)
     return Outputs(y.T, y.T, {})
+
+
+def _empty(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A buffer of the kind and dtype of x, which may be more than an array: see `xframe.gradient`."""
+    return np.empty_like(x, order="C", shape=shape)
 
 
 def _recurrent(
@@ -287,19 +305,19 @@ def _recurrent(
 ) -> Outputs:
     batch, steps, _ = x.shape
     slots = layout.states(spec)
-    final = {name: np.empty((*slot.axes, batch, slot.size), x.dtype) for name, slot in slots.items()}
+    final = {name: _empty(x, (*slot.axes, batch, slot.size)) for name, slot in slots.items()}
     columns = [spec.column(d) for d in range(spec.num_directions)]
     sizes = [column[-1].state_size for column in columns]
     for layer in range(spec.num_layers):
         # The memory is (time, size, batch), as the steps make it; the axes are as everywhere outside.
-        out = np.empty((steps, sum(sizes), batch), x.dtype).transpose(2, 0, 1)
+        out = _empty(x, (steps, sum(sizes), batch)).transpose(2, 0, 1)
         for d, column in enumerate(columns):
             below = x
             for level, part in enumerate(column):
                 if level + 1 == len(column):
                     half = out[:, :, sum(sizes[:d]) : sum(sizes[: d + 1])]
                 else:
-                    half = np.empty((steps, part.state_size, batch), x.dtype).transpose(2, 0, 1)
+                    half = _empty(x, (steps, part.state_size, batch)).transpose(2, 0, 1)
                 step = _prepare(spec, params, (layer + level, d), below, ops)
                 held = layout.places(slots, layer + level, d)
                 for name, own, place in held:
@@ -376,7 +394,7 @@ class _Held:
 def _merge_halves(spec: Recurrent, out: np.ndarray, ops: Arithmetic) -> np.ndarray:
     """(batch, time, 2 * state), forward beside backward -> (batch, time, state), step by step, as `ops` wants columns."""
     n = out.shape[-1] // 2
-    merged = np.empty((out.shape[1], n, out.shape[0]), out.dtype)
+    merged = _empty(out, (out.shape[1], n, out.shape[0]))
     for t, columns in enumerate(merged):
         _merged(spec, out[:, t, :n].T, out[:, t, n:].T, columns, ops)
     return merged.transpose(2, 0, 1)
@@ -388,9 +406,9 @@ def _prepare(
     """Weights and buffers for one layer and direction, ``place``; x (batch, time, features) is what it reads."""
     part, (batch, _, features) = spec.part(place[1], place[0]), x.shape
     cell, n = get_cell(part.cell), part.hidden_size
-    xh = np.ones((features + 1 + part.state_size + 1, batch), x.dtype)
+    xh = np.ones_like(x, order="C", shape=(features + 1 + part.state_size + 1, batch))
     h = xh[features + 1 :]
-    states = {s: h[:-1] if s == "h" else np.empty((cell.state_size(part, s), batch), x.dtype) for s in cell.states}
+    states = {s: h[:-1] if s == "h" else _empty(x, (cell.state_size(part, s), batch)) for s in cell.states}
     projection = None
     if part.proj_size:
         block = _block(spec, params, Key(*place, "projection", ""))
@@ -402,8 +420,8 @@ def _prepare(
         states=states,
         weights=[_weight(spec, params, place, product, x, ops) for product in cell.products(part)],
         projection=projection,
-        gates=np.empty((len(cell.gates) * n, batch), x.dtype),
-        work=np.empty((n, batch), x.dtype),
+        gates=_empty(x, (len(cell.gates) * n, batch)),
+        work=_empty(x, (n, batch)),
         activation=str(part.activation),
         state_activation=str(part.state_activation),
         recurrent_activation=str(part.recurrent_activation),

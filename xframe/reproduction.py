@@ -12,7 +12,7 @@ from xframe.spec import Dense, Layer, Recurrent, Sequential
 if TYPE_CHECKING:
     from xframe.recognition import Choices
 
-__all__ = ["reproduction"]
+__all__ = ["of_models", "reproduction"]
 
 # Options of a spec by their flags, where these have another name: those that take no value, and those that do.
 _SWITCHES = {"bias": "--no-bias", "reset_after": "--reset-before", "form": "--bare-cell"}
@@ -40,9 +40,17 @@ def reproduction(a: Any, b: Any, options: Mapping[str, Any]) -> str:
         return f"python -c {shlex.quote(code.replace(chr(39), chr(34)))}"
     if isinstance(a, str | Path) and isinstance(b, str | Path):
         return shlex.join(_verify_words(a, b, options))
-    files = isinstance(a, str | Path) or isinstance(b, str | Path)
-    function = "verify" if files else "compare"
+    function = "verify" if of_models(a, b) else "compare"
     return f"xframe.{function}({_operand('a', a)}, {_operand('b', b)}, {_arguments(options)})" + _legend(a=a, b=b)
+
+
+def of_models(a: Any, b: Any) -> bool:
+    """Whether `xframe.verify` compares two sides, and not `xframe.compare`: files and whole models."""
+    if isinstance(a, str | Path) or isinstance(b, str | Path):
+        return True
+    from xframe.adapters import is_layer
+
+    return not isinstance(a, Recurrent | Dense | Sequential) and b is not None and not (is_layer(a) and is_layer(b))
 
 
 def _compare_words(spec: Recurrent, options: Mapping[str, Any]) -> list[str]:
@@ -61,7 +69,9 @@ def _verify_words(a: str | Path, b: str | Path, options: Mapping[str, Any]) -> l
     choices: Choices | None = options.get("choices")
     for name, value in choices.given() if choices else ():
         words += [_CHOICES[name][value]] if name in _CHOICES else _valued(name, value)
-    return [*words, *(["--subset"] if options.get("subset") else []), "--seed", str(options["seed"])]
+    words += [f"--{name.replace('_', '-')}" for name in ("subset", "right_padded") if options.get(name)]
+    words += ["--scope", options["scope"]] if options.get("scope") else []
+    return [*words, "--seed", str(options["seed"])]
 
 
 def _valued(name: str, value: Any) -> list[str]:

@@ -330,12 +330,13 @@ def _check_part(what: str, part: Recurrent, input_size: int, own: Sequence[str])
 
 @dataclass(frozen=True)
 class Dense:
-    """A dense (linear) layer without activation: ``y = x W + b``.
+    """A dense layer: ``y = activation(x W + b)``.
 
     Args:
         input_size: number of input features.
         units: number of output features.
         bias: whether ``b`` is there.
+        activation: a name of `xframe.activations.ACTIVATIONS`; ``"linear"`` for none.
 
     Raises:
         SpecError: a value is of the wrong type or out of range.
@@ -344,6 +345,7 @@ class Dense:
     input_size: int
     units: int
     bias: bool = True
+    activation: str = "linear"
 
     cell = "dense"
     num_layers = 1
@@ -353,6 +355,8 @@ class Dense:
         _check_size("input_size", self.input_size)
         _check_size("units", self.units)
         _check_flag("bias", self.bias)
+        if wrong := check_activation(self.activation):
+            raise SpecError(f"activation of the dense layer {wrong}.")
 
     places = ((0, 0),)
 
@@ -384,7 +388,8 @@ class Dense:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def __str__(self) -> str:
-        return f"Dense({self.units}) on {plural(self.input_size, 'feature')}" + ("" if self.bias else ", no bias")
+        told = ("" if self.bias else ", no bias") + ("" if self.activation == "linear" else f", {self.activation}")
+        return f"Dense({self.units}) on {plural(self.input_size, 'feature')}{told}"
 
 
 Layer = Recurrent | Dense

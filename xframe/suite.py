@@ -23,6 +23,7 @@ from xframe.adapters.base import DTYPES
 from xframe.comparison import compare_spec
 from xframe.errors import SpecError, UnsupportedError
 from xframe.probe import Probe
+from xframe.scope import narrowest
 from xframe.spec import OF_A_CELL, Recurrent, plural
 from xframe.verdict import Verdict
 
@@ -66,6 +67,11 @@ class Suite:
         """``different`` if any verdict is, else ``inconclusive`` if any is or there is none, else ``equivalent``."""
         found = {v.status for v in self.verdicts} or {"inconclusive"}
         return next((s for s in ("different", "inconclusive") if s in found), "equivalent")
+
+    @property
+    def scope(self) -> str:
+        """What was judged of every configuration, see `xframe.scope`."""
+        return narrowest([v.scope for v in self.verdicts] or ["layers"])
 
     @property
     def first_wrong(self) -> Verdict | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xframe.errors import SpecError, XframeError
+from xframe.reproduction import of_models
 
 if TYPE_CHECKING:
     from xframe.verdict import Verdict
@@ -28,9 +28,9 @@ def assert_equivalent(a: Any, b: Any = None, **options: Any) -> Verdict | Verifi
     """Assert that two layers or two models are equivalent.
 
     Args:
-        a, b: two native layers, or a spec alone, as `xframe.compare` takes them; or two model files, or a file and a native
-            model, as `xframe.verify` takes them.
-        options: as of that function.
+        a, b: two native layers, or a spec alone, as `xframe.compare` takes them; or two model files or models, or one of each,
+            as `xframe.verify` takes them.
+        options: as of that function; ``scope`` of two models says how much is to be judged (`xframe.scope`).
 
     Returns:
         The verdict or the verification, which is true.
@@ -69,7 +69,7 @@ def _tell(result: Any) -> None:
 
 def _result(a: Any, b: Any, options: dict[str, Any]) -> Verdict | Verification:
     function: Callable[..., Verdict | Verification]
-    if isinstance(a, str | Path) or isinstance(b, str | Path):
+    if of_models(a, b):
         from xframe.verification import verify as function
 
         if a is None or b is None:

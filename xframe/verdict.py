@@ -99,13 +99,21 @@ class ParameterCheck:
 
 @dataclass(frozen=True)
 class Power:
-    """Which known mistakes this probe would have shown.
+    """Which known mistakes this probe would have shown, and which single numbers.
 
     Attributes:
         margins: by mistake, how many times over the limit it would have been, at the output that shows it best.
+        numbers: how many effective numbers the layers have; 0 if these were not tried.
+        moved: how many of them moved an output by more than the limit, changed by ``share`` of the largest of their block.
+        share: see there.
+        asleep: the first of the others by name: what they are has not been judged.
     """
 
     margins: Mapping[str, float]
+    numbers: int = 0
+    moved: int = 0
+    share: float = 0.0
+    asleep: tuple[str, ...] = ()
 
     @property
     def missed(self) -> list[str]:
@@ -135,6 +143,7 @@ class Verdict:
     Attributes:
         status: ``equivalent``, ``different`` or ``inconclusive``.
         reason: one sentence.
+        scope: what was judged, see `xframe.scope`: ``layers``, or of a chain of them ``model``.
         model: what was compared.
         frameworks: short names of the frameworks that were compared.
         not_compared: by framework that was left out, why.
@@ -151,6 +160,7 @@ class Verdict:
 
     status: str
     reason: str
+    scope: str
     model: Layer | Sequential
     frameworks: tuple[str, ...]
     not_compared: Mapping[str, str]

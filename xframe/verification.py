@@ -1,9 +1,12 @@
-"""Two model files, or a file and a model: their layers paired, and each pair compared.
+"""Two model files, or a file and a model: their layers paired, each pair compared, and the whole run where both sides can be.
 
 Layers are paired by name, order and shape. A layer of several layers (``num_layers``) is taken apart, because one framework
 stores as one what another stores as many. A pair is equivalent if the effective parameters are equal up to the rounding that
 a right transfer makes, and if both, run by the NumPy reference in float64, put out the same within the rounding noise of the
 narrower file. No framework is needed for files but PyTorch's own format.
+
+What was judged is the verdict's scope (`xframe.scope`): of files that hold weights only, these; of layers, what each computes;
+and two models are equivalent only if the whole was run on both sides.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,23 +22,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xframe import noise, reference
+from xframe.activations import ACTIVATIONS
+from xframe.adapters import adapter_of
+from xframe.apart import Apart, Known, apart, waking, with_telling
 from xframe.chain import Chain, chain_of, chain_of_model
+from xframe.chain.kinds import promised
+from xframe.comparison import fitting, manners
 from xframe.drawing import inputs
 from xframe.errors import SpecError, UnsupportedError, XframeError
-from xframe.files import load
-from xframe.judging import LIMIT, difference
+from xframe.files import FORMATS, load
+from xframe.files.base import ModelFile
+from xframe.folding import Normalisation, folded, normalisations
+from xframe.judging import LIMIT, Input, Subject, difference, judge
 from xframe.layout import keys
 from xframe.packing import Parameters
 from xframe.probe import Probe, draw_input
+from xframe.programs import Program, program_of, program_of_onnx
 from xframe.proof import check_understood
-from xframe.recognition import Choices, recognise
-from xframe.spec import Layer, Recurrent, described
-from xframe.whole import Whole, together
+from xframe.recognition import Choices, FoundLayer, Reading, recognise
+from xframe.scope import check_scope, narrowest, wider
+from xframe.spec import Dense, Layer, Recurrent, described, plural
+from xframe.whole import Whole, beside, together
 
 if TYPE_CHECKING:
+    from xframe.adapters.base import Adapter
     from xframe.diagnosis import Diagnosis
 
-__all__ = ["Pair", "Verification", "agreed", "compared", "paired", "sides", "unknown", "verify", "whole_models"]
+__all__ = ["Pair", "Verification", "agreed", "astray", "compared", "judged", "paired", "sides", "tried", "verify"]
 
 # The order of axes by the format of a file; others may come from anywhere.
 _KINDS = {
@@ -46,8 +59,13 @@ _EXCHANGED = (
     "hold the same numbers in another order than those of their shape before them, and their names do not tell which belongs to "
     "which: the same in a file that keeps no order, or swapped"
 )
+# Layers of which a matrix is a table that is looked up: the operator of ONNX picks rows of it.
+_TABLES = ("Embedding", "Gather")
 # Of how many layers that differ reports say why: in most models it is the same mistake in all.
 _TOLD = 3
+# Outputs of other shapes; JSON has no infinity.
+_CERTAIN = 1e30
+_RANK = {"equivalent": 0, "inconclusive": 1, "different": 2}
 # Options in which two layers may differ and still be the same at inference, or that only the caller decides.
 _FREE = ("mask", "masked_output", "stateful", "batch_size", "input_dropout", "recurrent_dropout", "dropout", "form")
 
@@ -90,19 +108,21 @@ class Verification:
 
     Attributes:
         a, b: the two sides.
-        status: ``equivalent``, ``different`` or ``inconclusive``.
-        reason: one sentence.
+        status: ``equivalent``, ``different`` or ``inconclusive``, within the scope.
+        reason: one sentence, and another one that says what was judged.
+        scope: what was asked for: ``weights``, ``layers`` or ``model``, see `xframe.scope`.
         pairs: the layers.
         others: pairs of (name in a, name in b) of tensors that are of no recurrent or dense layer and hold the same numbers.
         only_a, only_b: layers and tensors without a partner.
         notes: what else a reader should know.
-        whole: what runs between the layers, where both sides are models that say so.
+        whole: what runs between the layers, and what the whole models put out, where that was judged.
     """
 
     a: str
     b: str
     status: str
     reason: str
+    scope: str
     pairs: tuple[Pair, ...]
     others: tuple[tuple[str, str], ...]
     only_a: tuple[str, ...]
@@ -124,10 +144,12 @@ class Verification:
 
     @property
     def between(self) -> Diagnosis | None:
-        """Why what runs between the layers differs. None where it does not, or is not known."""
+        """Why what runs between the layers differs. None where it does not, is not known, or the layers differ themselves."""
         from xframe.diagnosis.between import between  # which is needed where something differs
 
-        return None if self.whole is None else between(self.whole, self.a, self.b)
+        if self.whole is None or self.first_wrong or self.only_a or self.only_b:
+            return None
+        return between(self.whole, self.a, self.b)
 
     def __bool__(self) -> bool:
         return self.status == "equivalent"
@@ -139,47 +161,109 @@ class Verification:
         return render(self, format)
 
 
-def verify(a: Any, b: Any, *, subset: bool = False, choices: Choices | None = None, seed: int = 0) -> Verification:
-    """Pair the layers of two models and compare them.
+def verify(
+    a: Any,
+    b: Any,
+    *,
+    subset: bool = False,
+    scope: str | None = None,
+    right_padded: bool = False,
+    choices: Choices | None = None,
+    seed: int = 0,
+) -> Verification:
+    """Pair the layers of two models and compare them, and run both whole where they say what runs.
 
     Args:
         a, b: paths of model files (see `xframe.files.load`), or native models or layers.
-        subset: b may hold more layers and tensors than a.
+        subset: b may hold more layers and tensors than a; then the whole cannot be compared.
+        scope: ``weights``, ``layers`` or ``model``: what is to be judged, see `xframe.scope`. None for the most of what both
+            sides are: a model, layers, or a file of weights only.
+        right_padded: masked time steps will be padding after the end of a sequence only, which has one valid step at least.
+            What packed sequences and ONNX's lengths can mask is that.
         choices: what the files do not say of their layers.
         seed: of the inputs.
 
     Raises:
         FileError, MissingFrameworkError: see `xframe.files.load`.
-        SpecError: a choice makes no sense, or a side has no layer to compare.
+        SpecError: a choice makes no sense, or a side has no layer to compare, or no mask that could be padding.
         UnsupportedError: a side is neither a path nor a model of a known framework.
     """
-    first, second = sides(a, b, choices)
+    check_scope(scope)
+    return judged(*sides(a, b, choices), subset=subset, scope=scope, right_padded=right_padded, seed=seed)
+
+
+def judged(
+    first: _Side,
+    second: _Side,
+    *,
+    subset: bool = False,
+    scope: str | None = None,
+    right_padded: bool = False,
+    seed: int = 0,
+) -> Verification:
+    """`verify` of two sides that have been read."""
     for side in (first, second):
         if not side.units:
             raise SpecError(f"{side.name} has no recurrent or dense layer that could be compared{side.why}.")
+    widest = narrowest([first.extent, second.extent, *(["layers"] if subset else [])])
+    asked = scope or widest
     couples, alone_a, alone_b, exchanged = paired(first.units, second.units)
     pairs = tuple(_told(compared(one, other, seed)[0], one, other, first.units, seed) for one, other in couples)
-    pairs = tuple(
-        replace(pair, status="inconclusive", reason=_EXCHANGED)
-        if i in exchanged and pair.status == "equivalent"
-        else pair
-        for i, pair in enumerate(pairs)
-    )
     others = _same_numbers(first, second)
     only_a = (*(unit.name for unit in alone_a), *others.only_a)
     only_b = (*(unit.name for unit in alone_b), *others.only_b)
-    notes = [*first.notes, *second.notes]
-    if others.constants:
-        notes.append(f"Not compared, because they are single numbers: {', '.join(others.constants)}.")
-    alike = all(pair.status != "different" for pair in pairs) and not (only_a or only_b)
-    whole = None if subset else whole_models(first, second, alike, seed)
-    if isinstance(whole, str):
-        notes.append(unknown(whole))
-        whole = None
-    status, reason = _concluded(pairs, others, only_a, () if subset else only_b, whole)
+    whole = whole_models(first, second, right_padded, seed) if asked == widest == "model" else None
+    if not (isinstance(whole, Whole) and whole.status == "equivalent"):
+        pairs = tuple(
+            replace(pair, status="inconclusive", reason=_EXCHANGED)
+            if i in exchanged and pair.status == "equivalent"
+            else pair
+            for i, pair in enumerate(pairs)
+        )
+    narrow = list(_narrow_types(couples))
+    notes = [*first.notes, *second.notes, *_manners(first, second), *narrow, *others.notes]
+    if isinstance(whole, Whole):
+        notes += whole.notes
+    found = _Found(pairs, others, only_a, () if subset else only_b, whole)
+    status, reason = _concluded(found)
+    if status == "equivalent" and wider(asked, widest):
+        status, reason = "inconclusive", f"{reason} The scope {asked} was asked for, but {_why(first, second, subset)}."
+    if status == "equivalent" and any(one.numerics != other.numerics for one, other in couples):
+        reason = " ".join((reason, *narrow))
+    ends = _judged_were(asked, first, second, found) if status == "equivalent" else ""
     return Verification(
-        first.name, second.name, status, reason, pairs, others.pairs, only_a, only_b, tuple(notes), whole
+        first.name,
+        second.name,
+        status,
+        f"{reason} {ends}".rstrip(),
+        narrowest([asked, widest]),
+        pairs,
+        others.pairs,
+        only_a,
+        only_b,
+        tuple(dict.fromkeys(notes)),
+        whole if isinstance(whole, Whole) else None,
     )
+
+
+def _manners(first: _Side, second: _Side) -> Iterator[str]:
+    """What two live layers read and hand back otherwise."""
+    if all(side.alone and side.native is not None for side in (first, second)):
+        subjects = [Subject(adapter_of(one.native), one.native, which) for one, which in ((first, "a"), (second, "b"))]
+        yield from manners(subjects, None)
+
+
+def _narrow_types(couples: Sequence[tuple[_Unit, _Unit]]) -> Iterator[str]:
+    """The layers that are not of float32 or wider on both sides: in which types they are, and in which they were judged."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for one, other in couples:
+        narrow = _narrowest([one.numerics, other.numerics])
+        if narrow in ("float16", "bfloat16"):
+            groups.setdefault((one.type, other.type, narrow), []).append(one.name)
+    for (mine, theirs, narrow), names in groups.items():
+        which = f"{', '.join(names[:_TOLD])}{f' and {len(names) - _TOLD} more' if len(names) > _TOLD else ''}"
+        types = f"{mine} in both models" if mine == theirs else f"{mine} in the first model and {theirs} in the second"
+        yield f"Judged in the rounding noise of {narrow}: {which}, {types}."
 
 
 def _told(pair: Pair, one: _Unit, other: _Unit, units: Sequence[_Unit], seed: int) -> Pair:
@@ -193,51 +277,154 @@ def _told(pair: Pair, one: _Unit, other: _Unit, units: Sequence[_Unit], seed: in
     return replace(pair, search=search) if pair.status == "different" else pair
 
 
-def whole_models(first: _Side, second: _Side, alike: bool, seed: int) -> Whole | str | None:
-    """What runs between the layers of two models; or why that is not known; or None for layers alone."""
-    alone = [side.name for side in (first, second) if side.alone]
-    if alone:
-        return f"{alone[0]} is one layer and no model." if len(alone) == 1 else None
-    dtype = _narrowest(
-        reading.dtype for side in (first, second) for unit in side.units for reading in unit.readings[:1]
-    )
+def whole_models(first: _Side, second: _Side, right_padded: bool, seed: int) -> Whole | str:
+    """Both whole models run, and what runs between their layers; or why that could not be judged, as the end of a sentence."""
+    dtype = _narrowest(unit.numerics for side in (first, second) for unit in side.units)
+    chains: list[Chain | None] = []
+    why: list[str] = []
+    for side in (first, second):
+        try:
+            chains.append(side.chain())
+        except XframeError as error:
+            chains.append(None)
+            why.append(f"{side.name}: {_ended(str(error))}")
+    if right_padded:
+        chains = _right_padded(chains)
+    one, other = chains
     try:
-        return together(first.chain(), second.chain(), dtype, seed, alike)
+        if one is not None and other is not None:
+            return together(one, other, dtype, seed)
+        if one is None and other is None:
+            return "; ".join(why)
+        named, side = (first, second) if one is not None else (second, first)
+        program = side.program()
+        chain, narrow = next(filter(None, chains)), _narrowest([dtype, program.dtype])
+        return beside(chain, program, narrow, seed, (named.name, side.name))
     except XframeError as error:
-        return str(error)
+        return "; ".join([*why, _ended(str(error))])
+
+
+def _right_padded(chains: Sequence[Chain | None]) -> list[Chain | None]:
+    """The chains for masks that are padding after the end.
+
+    Raises:
+        SpecError: no mask reaches a layer of any.
+    """
+    found, errors = [], []
+    for chain in chains:
+        try:
+            found.append(chain and promised(chain))
+        except SpecError as error:
+            found.append(chain)
+            errors.append(error)
+    if errors and len(errors) == sum(chain is not None for chain in chains):
+        raise errors[0]
+    return found
+
+
+def _ended(sentence: str) -> str:
+    """A sentence as a part of another one."""
+    return sentence.rstrip(".")
 
 
 def unknown(why: str) -> str:
-    """The note that says that nothing is known of what runs between the layers."""
-    return f"What runs between the layers is not compared: {why}"
+    """The sentence that says that the whole was not judged."""
+    return (
+        f"The whole models were not judged, because one cannot be run beside the other yet ({why}). To ask for less: --scope "
+        "layers or --scope weights, in Python scope=..."
+    )
 
 
-def _concluded(
-    pairs: Sequence[Pair], others: _Others, only_a: Sequence[str], only_b: Sequence[str], whole: Whole | None
-) -> tuple[str, str]:
-    wrong = [pair for pair in pairs if pair.status == "different"]
-    if wrong:
-        return (
-            "different",
-            f"{len(wrong)} of {len(pairs)} pairs of layers differ: {wrong[0].a} and {wrong[0].b}, {wrong[0].reason}.",
-        )
-    if alone := [*only_a, *only_b]:
-        side = "the first" if only_a else "the second"
-        return "different", f"{alone[0]} of {side} model has no partner in the other" + (
-            f", nor have {len(alone) - 1} more." if len(alone) > 1 else "."
-        )
-    if whole and whole.status == "different":
+@dataclass(frozen=True)
+class _Found:
+    """All that is known when a verdict is concluded; ``only_b`` without what the second side may have more."""
+
+    pairs: Sequence[Pair]
+    others: _Others
+    only_a: Sequence[str]
+    only_b: Sequence[str]
+    whole: Whole | str | None
+
+    @property
+    def same(self) -> bool:
+        """Whether both whole models were run and put out the same."""
+        return isinstance(self.whole, Whole) and self.whole.status == "equivalent"
+
+
+def _concluded(found: _Found) -> tuple[str, str]:
+    """Status and reason. Whatever is not the same lowers the status: to ``different``, unless both whole models do the same."""
+    apart = next(iter(_not_the_same(found)), "")
+    if apart and found.same:
+        return "inconclusive", f"The whole models put out the same, but that does not show each number: {apart}."
+    if apart:
+        return "different", f"{apart}."
+    whole = found.whole
+    if isinstance(whole, Whole) and whole.status == "different":
         return "different", f"The layers are the same, but {whole.reason}."
-    if open_ := [pair for pair in pairs if pair.status == "inconclusive"]:
+    if open_ := [pair for pair in found.pairs if pair.status == "inconclusive"]:
         return "inconclusive", f"{open_[0].a} and {open_[0].b}: {open_[0].reason}."
-    if whole and whole.status == "inconclusive":
+    if isinstance(whole, Whole) and whole.status == "inconclusive":
         return "inconclusive", f"The layers are the same; {whole.reason}."
-    if others.exchanged:
-        return "inconclusive", f"{' and '.join(others.exchanged)} {_EXCHANGED}."
+    if found.others.exchanged and not found.same:
+        return "inconclusive", f"{' and '.join(found.others.exchanged)} {_EXCHANGED}."
+    if found.others.alone:
+        return "inconclusive", (
+            f"{_some(found.others.alone)} has no partner in the other model that holds the same, and may be used or not."
+        )
+    if isinstance(whole, str):
+        return "inconclusive", f"{_same(found)}. {unknown(whole)}."
+    return "equivalent", f"{_same(found)}."
+
+
+def _not_the_same(found: _Found) -> Iterator[str]:
+    """What is not the same, a sentence each, the worst first."""
+    if wrong := [pair for pair in found.pairs if pair.status == "different"]:
+        yield f"{len(wrong)} of {len(found.pairs)} pairs of layers differ: {wrong[0].a} and {wrong[0].b}, {wrong[0].reason}"
+    for which, names in (("the first", found.only_a), ("the second", found.only_b)):
+        if names:
+            both = [*found.only_a, *found.only_b]
+            more = f", nor have {len(both) - 1} more" if len(both) > 1 else ""
+            yield f"{names[0]} of {which} model has no partner in the other{more}"
+    if found.others.differing:
+        yield found.others.differing[0]
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{names[0]}{f' (and {len(names) - 1} more)' if len(names) > 1 else ''}"
+
+
+def _same(found: _Found) -> str:
+    """What was found to be the same."""
+    pairs, others = found.pairs, found.others
     also = f", and {len(others.pairs)} other tensors hold the same numbers" if others.pairs else ""
-    run = ", the whole models put out the same" if whole else ""
     layers = f"All {len(pairs)} pairs of layers have" if len(pairs) > 1 else "The one pair of layers has"
-    return "equivalent", f"{layers} the same parameters and outputs{run}{also}."
+    return f"{layers} the same parameters and outputs{also}"
+
+
+def _judged_were(scope: str, first: _Side, second: _Side, found: _Found) -> str:
+    """The last sentence of a verdict that is equivalent: what was judged, and what was not."""
+    if scope == "model" and isinstance(found.whole, Whole):
+        off = found.whole.off
+        within = f" within {off.noise_ratio:.2g} times the rounding noise" if off else ""
+        return f"Both whole models were run on {plural(found.whole.inputs, 'input')} and put out the same{within}."
+    if scope == "layers":
+        alone = first.alone and second.alone
+        return (
+            "The layers are the same." if alone else "The layers are the same; what runs between them was not judged."
+        )
+    silent = [side.name for side in (first, second) if side.extent == "weights"]
+    who = "neither file says" if len(silent) == 2 else f"{silent[0]} does not say" if silent else "it was not judged"
+    return f"The weights are the same; {who} what runs between them."
+
+
+def _why(first: _Side, second: _Side, subset: bool) -> str:
+    """Why no more than the widest scope can be judged."""
+    for side in (first, second):
+        if side.extent == "weights":
+            return f"{side.name} holds weights only"
+    if subset:
+        return "part of a model cannot be run as a whole (--subset)"
+    return f"{next(s.name for s in (first, second) if s.extent == 'layers')} is no model that says what runs between its layers"
 
 
 # ---- The sides.
@@ -245,12 +432,25 @@ def _concluded(
 
 @dataclass(frozen=True)
 class _Reading:
-    """One way to understand a unit."""
+    """One way to understand a unit.
+
+    ``dtype`` is the type of its numbers, ``computes`` that of its arithmetic, if another; ``open`` are options that the side does
+    not say, so that they may be taken from the other one; ``undecided`` those in which this reading is one of several;
+    ``assumed`` are sentences about what else was taken for granted.
+    """
 
     spec: Layer
     params: _Lazy = field(repr=False)
-    open: tuple[str, ...] = ()
     dtype: str = "float32"
+    open: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+    computes: str = ""
+
+    @property
+    def numerics(self) -> str:
+        """The float type of its arithmetic."""
+        return self.computes or self.dtype
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -262,36 +462,67 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Unit:
-    """One layer of one side, that is not made of several."""
+    """One layer of one side, that is not made of several.
+
+    ``stack`` is the layer of several that it is of, or empty; ``live`` runs it, where it is a native layer, and says how that is
+    not what its parameters say (`_amiss`); ``table`` has its one tensor by name, and what gives its numbers, if that may be a
+    table that is looked up.
+    """
 
     name: str
     readings: tuple[_Reading, ...]
+    stack: str = ""
+    live: Callable[[int], tuple[str, str] | None] | None = field(default=None, repr=False, compare=False)
+    table: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict)
 
     @property
     def shapes(self) -> set[tuple[Any, ...]]:
         return {reading.shape for reading in self.readings}
+
+    @property
+    def numerics(self) -> str:
+        """The float type of its arithmetic."""
+        return self.readings[0].numerics
+
+    @property
+    def type(self) -> str:
+        """Its float types, in words."""
+        dtype = self.readings[0].dtype
+        return f"of {dtype}" if self.numerics == dtype else f"computing in {self.numerics} on weights of {dtype}"
 
 
 @dataclass(frozen=True)
 class _Side:
     """One of the two models: its units, and by name what gives the numbers of its other tensors.
 
-    ``kind`` is ``keras`` or ``torch``, whose order of axes it has, or empty where that is not known; ``chain`` gives all that it
-    runs, or an error that says why that is not known; ``alone`` says that it is one layer and no model.
+    ``kind`` is ``keras`` or ``torch``, whose order of axes it has, or empty where that is not known; ``extent`` is the widest
+    scope in which it can be judged; ``chain`` gives all that it runs, or an error that says why that is not known, and
+    ``program`` what can be run though it is not understood, or an error; ``alone`` says that it is one layer and no model;
+    ``graph`` that single numbers and whole numbers may be constants of what it runs, such as shapes, and no weights; ``native``
+    is what is live; ``types`` are the float types of ``others`` as they are stored, where that is known: NumPy reads bfloat16 as
+    float32; ``tables`` are those of the others that are looked up, and have their axes in one order everywhere; ``norms`` are
+    normalisations among them.
     """
 
     name: str
     units: list[_Unit]
     others: dict[str, Any]
     notes: list[str]
+    extent: str
     chain: Callable[[], Chain]
+    program: Callable[[], Program]
     alone: bool
     kind: str = ""
     why: str = ""
+    graph: bool = False
+    native: Any = field(default=None, repr=False)
+    types: Mapping[str, str] = field(default_factory=dict)
+    tables: frozenset[str] = frozenset()
+    norms: tuple[Normalisation, ...] = ()
 
 
-def sides(a: Any, b: Any, choices: Choices | None) -> list[_Side]:
-    """Both sides. A choice that makes no sense for one of two files may be meant for the other."""
+def sides(a: Any, b: Any, choices: Choices | None) -> tuple[_Side, _Side]:
+    """Both sides, by names that tell them apart. A choice that makes no sense for one of two files may be meant for the other."""
     files = sum(isinstance(given, str | Path) for given in (a, b))
     found: list[_Side] = []
     wrong: list[SpecError] = []
@@ -303,7 +534,10 @@ def sides(a: Any, b: Any, choices: Choices | None) -> list[_Side]:
             found.append(_side(given, None))
     if wrong and len(wrong) == files:
         raise wrong[0]
-    return found
+    first, second = _tables_told(found[0], found[1]), _tables_told(found[1], found[0])
+    if first.name == second.name:
+        return replace(first, name=f"{first.name} (a)"), replace(second, name=f"{second.name} (b)")
+    return first, second
 
 
 def _side(given: Any, choices: Choices | None) -> _Side:
@@ -320,39 +554,128 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
         for reading in layer.readings:
             dtype = _narrowest(file.tensors[name].dtype for name in reading.tensors.values())
             params = _Lazy(partial(reading.parameters, file))
-            split.append(list(_apart(reading.spec, params, reading.open, dtype)))
-        units += _units(layer.name, split)
+            whole = _Reading(reading.spec, params, dtype, reading.open, layer.undecided, computes=layer.computes)
+            split.append(list(_split(replace(whole, assumed=tuple(_assumed(layer, reading, choices))))))
+        table = {name: file.tensors[name].read for name in layer.tensors if layer.table}
+        units += (replace(unit, table=table) for unit in _units(layer.name, split))
     others = {
         name: file.tensors[name].read
         for name in [*(t for other in found.others for t in other.tensors.values()), *found.unconsumed]
-        if file.tensors[name].dtype in ("float16", "bfloat16", "float32", "float64")
     }
     others |= {name: file.tensors[name].read for layer in found.layers if layer.refused for name in layer.tensors}
     kind = _KINDS.get(file.format, "")
-    alone = len(found.layers) == 1 and not others and file.config is None
+    alone = len(found.layers) == 1 and not (others or found.opaque) and file.config is None
     notes = [*found.warnings, *refused]
     why = f" ({refused[0]})" if refused else ""
-    return _Side(str(path), units, others, notes, partial(chain_of, found), alone, kind, why)
+    return _Side(
+        str(path),
+        units,
+        others,
+        notes,
+        "model" if file.format == "onnx" or file.config is not None else "weights",
+        partial(chain_of, found),
+        partial(_file_program, file),
+        alone,
+        kind,
+        why,
+        graph=file.format == "onnx",
+        types={name: file.tensors[name].dtype for name in others},
+        tables=frozenset(t for other in found.others if other.kind in _TABLES for t in other.tensors.values()),
+        norms=tuple(normalisations(found)),
+    )
+
+
+def _file_program(file: ModelFile) -> Program:
+    if file.format == "onnx":
+        return program_of_onnx(file.path)
+    raise UnsupportedError(f"a file of {FORMATS[file.format][0]} is read and not run")
 
 
 def _model_side(model: Any) -> _Side:
-    from xframe.adapters import adapter_of
-
     adapter = adapter_of(model)
     units: list[_Unit] = []
     others: dict[str, Any] = {}
+    notes: list[str] = []
+    tables: set[str] = set()
     for name, layer in adapter.layers(model):
         try:
-            spec = adapter.spec(layer)
+            spec = adapter.bare(layer)
         except UnsupportedError:
-            others |= {f"{name}/{own}": array for own, array in adapter.tensors(layer).items()}
+            own = {f"{name}/{own}": array for own, array in adapter.tensors(layer).items()}
+            others |= own
+            tables |= set(own) if type(layer).__name__ in ("Embedding", "Embed") else set()
             continue
+        called = name or type(layer).__name__
         params = _Lazy(partial(adapter.parameters, layer))
-        units += _units(name or type(layer).__name__, [list(_apart(spec, params, (), adapter.dtype(layer)))])
+        dtype, computes = adapter.types(layer)
+        split = [list(_split(_Reading(spec, params, dtype, computes=computes)))]
+        activation = _activation(adapter, layer, spec)
+        if activation != "linear":
+            notes.append(f"The activation of {called} ({activation}) is taken as a step that runs behind the layer.")
+        # What a function of its own computes nobody else knows, and layers that mix two float types are run in whole models only.
+        known = activation in ACTIVATIONS and dtype == computes
+        units += _units(called, split, cache(partial(_amiss, Subject(adapter, layer, called))) if known else None)
     alone = [name for name, _ in adapter.layers(model)] == [""]
     return _Side(
-        f"{adapter.title} {type(model).__name__}", units, others, [], partial(_understood, model), alone, adapter.name
+        f"{adapter.title} {type(model).__name__}",
+        units,
+        others,
+        notes,
+        "model" if adapter.is_model(model) and not alone else "layers",
+        partial(_understood, model),
+        partial(program_of, adapter, model),
+        alone,
+        adapter.name,
+        native=model,
+        tables=frozenset(tables),
     )
+
+
+def _tables_told(side: _Side, other: _Side) -> _Side:
+    """A side of which a matrix that may be a table is one, where the other has a table of these numbers."""
+    open_ = [unit for unit in side.units if unit.table]
+    theirs = [(name, np.asarray(other.others[name]())) for name in other.tables if open_ and name in other.others]
+    told = {
+        name: read
+        for unit in open_
+        for name, read in unit.table.items()
+        if any(_equal(side, other, (name, np.asarray(read())), table) for table in theirs)
+    }
+    units = [unit for unit in side.units if not told.keys() & unit.table.keys()]
+    return replace(side, units=units, others={**side.others, **told}, tables=side.tables.union(told))
+
+
+def _activation(adapter: Adapter, layer: Any, spec: Layer) -> str:
+    """The activation of a dense layer, which elsewhere is a step by itself; ``linear`` of others, which have theirs inside."""
+    if not isinstance(spec, Dense):
+        return "linear"
+    try:
+        return adapter.spec(layer).activation  # type: ignore[return-value]
+    except UnsupportedError:
+        return "a function of its own"
+
+
+def _amiss(subject: Subject, seed: int) -> tuple[str, str] | None:
+    """How a native layer, run as it is, is not what its parameters say: a status, and the end of a sentence. None if it is.
+
+    Its user may have changed what it does, and what its parameters are does not tell.
+    """
+    adapter, layer = subject.adapter, subject.native
+    try:
+        spec, dtype = adapter.spec(layer), adapter.dtype(layer)
+        if why := adapter.lacks(spec, dtype):
+            return "inconclusive", f"could not be run: {why.rstrip('.')}"
+        probe = fitting([spec], Probe(seed=seed, dtype=dtype))
+        for given in inputs(spec, "layer", adapter.parameters(layer), draw_input(spec, probe), probe):
+            for check in judge(subject, given, given.noise_of(adapter, dtype), dtype, {}):
+                if check.status == "different":
+                    return (
+                        check.status,
+                        f"puts out something else than its parameters say ({check.output}: {check.reason})",
+                    )
+    except UnsupportedError as error:
+        return "inconclusive", f"could not be run: {str(error).rstrip('.')}"
+    return None
 
 
 def _understood(model: Any) -> Chain:
@@ -361,21 +684,38 @@ def _understood(model: Any) -> Chain:
     return chain
 
 
-def _units(name: str, split: Sequence[Sequence[_Reading]]) -> Iterator[_Unit]:
+def _units(
+    name: str,
+    split: Sequence[Sequence[_Reading]],
+    live: Callable[[int], tuple[str, str] | None] | None = None,
+) -> Iterator[_Unit]:
     """The units of one layer, from its readings taken apart; readings of another number of units than the first are left out."""
     split = [one for one in split if len(one) == len(split[0])]
     for k, readings in enumerate(zip(*split, strict=True)):
-        yield _Unit(name if len(split[0]) == 1 else f"{name}, layer {k}", readings)
+        alone = len(split[0]) == 1
+        yield _Unit(name if alone else f"{name}, layer {k}", readings, "" if alone else name, live)
 
 
-def _apart(spec: Layer, params: _Lazy, open_: tuple[str, ...], dtype: str) -> Iterator[_Reading]:
+def _assumed(layer: FoundLayer, reading: Reading, choices: Choices | None) -> Iterator[str]:
+    """What a reading takes for granted beside options, a sentence each."""
+    if "packing" in layer.undecided:
+        yield f"The names of {layer.name} do not say how it is packed; it is read as {reading.packing.title} packs it."
+    if reading.forget_bias and (choices is None or choices.forget_bias is None):
+        yield (
+            f"{layer.name} does not say forget_bias; {reading.forget_bias:g} is added to the bias of its forget gate, as "
+            f"{reading.packing.title} does unless told otherwise."
+        )
+
+
+def _split(whole: _Reading) -> Iterator[_Reading]:
     """A layer of several layers as one reading each."""
+    spec = whole.spec
     if spec.num_layers == 1 or not isinstance(spec, Recurrent):
-        yield _Reading(spec, params, open_, dtype)
+        yield whole
         return
     for k in range(spec.num_layers):
         one = replace(spec, num_layers=1, input_size=spec.layer_input_size(k), dropout=0.0)
-        yield _Reading(one, _Lazy(partial(_layer_of, params, k, one)), open_, dtype)
+        yield replace(whole, spec=one, params=_Lazy(partial(_layer_of, whole.params, k, one)))
 
 
 def _layer_of(params: _Lazy, k: int, spec: Recurrent) -> Parameters:
@@ -429,7 +769,9 @@ def paired(
         members = [i for i, one in enumerate(a) if i not in partner and one.shapes == shape]
         fits = [other for other in rest if other.shapes & shape]
         chosen = dict(zip(members, fits, strict=False))
-        if any(not _close(a[i], other) for i, other in chosen.items()):
+        if not (_in_order([a[i] for i in members]) and _in_order(fits)) and any(
+            not _close(a[i], other) for i, other in chosen.items()
+        ):
             chosen = _by_content({i: a[i] for i in members}, fits) or chosen
             order = [fits.index(other) for other in chosen.values()]
             exchanged |= set(chosen) if order != sorted(order) else set()
@@ -439,6 +781,11 @@ def paired(
     couples = [(a[i], partner[i]) for i in sorted(partner)]
     alone = [one for i, one in enumerate(a) if i not in partner]
     return couples, alone, rest, {k for k, i in enumerate(sorted(partner)) if i in exchanged}
+
+
+def _in_order(units: Sequence[_Unit]) -> bool:
+    """Whether units are the layers of one stack, in whatever order a file keeps its layers."""
+    return len({unit.stack for unit in units}) == 1 and bool(units[0].stack)
 
 
 def _by_content(units: Mapping[int, _Unit], fits: Sequence[_Unit]) -> dict[int, _Unit]:
@@ -485,24 +832,38 @@ def compared(one: _Unit, other: _Unit, seed: int) -> tuple[Pair, _Reading, _Read
     for unit in (one, other):
         for reading in unit.readings:
             reading.params.forget()
-    rank = {"equivalent": 0, "inconclusive": 1, "different": 2}
-    return min(results, key=lambda result: (rank[result[0].status], result[0].max_abs))
+    pair, first, second = min(results, key=lambda result: (_RANK[result[0].status], result[0].max_abs))
+    found = astray(one, other, seed)
+    if found and _RANK[found[0]] > _RANK[pair.status]:
+        pair = replace(pair, status=found[0], reason=f"of which {found[1]}")
+    return pair, first, second
+
+
+def astray(one: _Unit, other: _Unit, seed: int) -> tuple[str, str] | None:
+    """Which of two live layers is not what its parameters say: the status, and a sentence without its full stop."""
+    for which, unit in (("first", one), ("second", other)):
+        if unit.live and (found := unit.live(seed)):
+            return found[0], f"the {which} {found[1]}"
+    return None
 
 
 def _judged(one: _Unit, other: _Unit, first: _Reading, second: _Reading, seed: int) -> Pair:
-    max_abs, where, rounding = _parameters(first, second)
-    spec, theirs, notes, contrary = agreed(first, second)
-    pair = Pair(one.name, other.name, spec, "equivalent", "", max_abs, where, 0.0, notes)
-    if contrary:
-        return replace(pair, status="different", reason=contrary)
-    ratio, finite = _outputs(
-        spec, first.params(), theirs, second.params(), _narrowest([first.dtype, second.dtype]), seed
-    )
-    pair = replace(pair, noise_ratio=ratio)
-    if not rounding:
-        return replace(
-            pair, status="different", reason=f"whose parameters differ by up to {max_abs:.2g}, most at {where}"
-        )
+    max_abs, where, _ = _parameters(first, second)
+    a, b, notes = agreed(first, second)
+    differ = apart(a, b, _narrowest([first.dtype, second.dtype]), first.dtype != second.dtype)
+    # What differs by more than rounding is judged as two functions, in which smaller differences show.
+    dtype = "float64" if differ else _narrowest([first.numerics, second.numerics])
+    ratio, finite = _outputs(tried(a, b, differ, seed, dtype), b, dtype)
+    pair = Pair(one.name, other.name, a[0], "equivalent", "", max_abs, where, ratio, notes)
+    if differ and ratio <= LIMIT:
+        return replace(pair, status="inconclusive", reason=f"which differ in {differ}, though no output showed it")
+    if differ.options:
+        name, mine, theirs = differ.options[0]
+        words = f"of which one has {name}={described(mine)} and the other {name}={described(theirs)}"
+        return replace(pair, status="different", reason=words)
+    if differ:
+        words = f"whose parameters differ by up to {max_abs:.2g}, most at {where}"
+        return replace(pair, status="different", reason=words)
     if not finite:
         return replace(pair, status="inconclusive", reason="the reference's outputs are not finite, or all zero")
     if ratio > LIMIT:
@@ -510,41 +871,46 @@ def _judged(one: _Unit, other: _Unit, first: _Reading, second: _Reading, seed: i
     return pair
 
 
-def agreed(first: _Reading, second: _Reading) -> tuple[Layer, Layer, tuple[str, ...], str]:
-    """Both specs, what one leaves open taken from the other; what was assumed; and in what they contradict each other."""
+def agreed(first: _Reading, second: _Reading) -> tuple[Known, Known, tuple[str, ...]]:
+    """Both layers, what one leaves open taken from the other; and what was assumed."""
     mine, theirs = first.spec, second.spec
     if not (isinstance(mine, Recurrent) and isinstance(theirs, Recurrent)):
-        return mine, theirs, (), ""
-    notes, ours, other = [], mine.options(), theirs.options()
+        return (mine, first.params()), (theirs, second.params()), ()
+    notes, ours, other = [*first.assumed, *second.assumed], mine.options(), theirs.options()
     for name in mine.options():
         if name in ("bias", *_FREE) or (ours[name] is None and other[name] is None):
             continue
-        if name in first.open and name in second.open:
-            other[name] = ours[name]
-            notes.append(f"Neither side says {name}; both are taken as {ours[name]!r}.")
-        elif name in first.open:
+        if name in first.open and name not in second.open:
             ours[name] = other[name]
-            notes.append(f"The first side does not say {name}; it is taken as {other[name]!r}, as in the second.")
         elif name in second.open:
             other[name] = ours[name]
-            notes.append(f"The second side does not say {name}; it is taken as {ours[name]!r}, as in the first.")
-        elif ours[name] != other[name]:
-            words = f"{name}={described(ours[name])} and the other {name}={described(other[name])}"
-            return mine, theirs, (), f"of which one has {words}"
+        silent = [side for side, one in (("first", first), ("second", second)) if name in (*one.open, *one.undecided)]
+        if ours[name] == other[name] and len(silent) == 2:
+            notes.append(f"Neither side says {name}; both are taken as {ours[name]!r}.")
+        elif ours[name] == other[name] and silent:
+            says = "second" if silent == ["first"] else "first"
+            notes.append(f"The {silent[0]} side does not say {name}; it is taken as {ours[name]!r}, as in the {says}.")
     plain = {name: Recurrent("rnn", 1, 1).options()[name] for name in _FREE}
-    return Recurrent(**{**ours, **plain}), Recurrent(**{**other, **plain}), tuple(notes), ""
+    a, b = Recurrent(**{**ours, **plain}), Recurrent(**{**other, **plain})
+    return (a, Parameters(a, dict(first.params()))), (b, Parameters(b, dict(second.params()))), tuple(notes)
 
 
-def _outputs(
-    spec: Layer, params: Parameters, other: Layer, theirs: Parameters, dtype: str, seed: int
-) -> tuple[float, bool]:
+def tried(a: Known, b: Known, differ: Apart, seed: int, dtype: str) -> list[Input]:
+    """What two layers are run on; where they differ by what they say, an input on which that shows, if there is one."""
+    probe = Probe(seed=seed)
+    given = list(inputs(a[0], "layer", a[1], draw_input(a[0], probe), probe))
+    return with_telling(b, given, waking(a[0], "layer", a[1], probe), dtype) if differ else given
+
+
+def _outputs(given: Iterable[Input], b: Known, dtype: str) -> tuple[float, bool]:
     """The largest difference of outputs in units of rounding noise, and whether they are numbers that prove something."""
-    probe, worst, fine = Probe(seed=seed), 0.0, True
-    params, theirs = Parameters(spec, dict(params)), Parameters(other, dict(theirs))
-    for given in inputs(spec, "layer", params, draw_input(spec, probe), probe):
-        truth = noise.measure(spec, params, given.given, dtype)
-        got = reference.run_given(other, theirs, given.given.astype("float64")).named()
+    worst, fine = 0.0, True
+    for one in given:
+        truth = one.noise(dtype)
+        got = reference.run_given(*b, one.given.astype("float64")).named()
         for name, clean in truth.clean.items():
+            if got[name].shape != clean.shape:
+                return _CERTAIN, True
             ratios = noise.ratio(got[name], clean, truth.deviation[name])
             fine = fine and bool(np.isfinite(ratios).all()) and bool(clean.any())
             worst = max(worst, float(np.nanmax(ratios)))
@@ -562,51 +928,115 @@ _ROLES = {
 }
 
 
+# Of what a model keeps and does not use at inference.
+_UNUSED = ("num_batches_tracked", "seed_generator_state")
+
+
 @dataclass(frozen=True)
 class _Others:
     """The tensors of no recurrent or dense layer: those that hold the same numbers, and what is left.
 
     Attributes:
         pairs: (name in a, name in b).
-        only_a, only_b: without a partner.
-        constants: single numbers, which are not compared.
+        only_a, only_b: tensors of floats without a partner.
+        alone: single numbers, whole numbers and yes-or-no without a partner, which other frameworks may not need.
+        differing: those of one name that hold other numbers, a part of a sentence each.
         exchanged: a pair that stands in another order than one of its shape before it, or nothing.
+        notes: what was passed over, a sentence each.
     """
 
     pairs: tuple[tuple[str, str], ...]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
-    constants: tuple[str, ...]
+    alone: tuple[str, ...]
+    differing: tuple[str, ...]
     exchanged: tuple[str, str] | None
+    notes: tuple[str, ...]
 
 
 def _same_numbers(a: _Side, b: _Side) -> _Others:
-    mine, theirs = ({name: np.asarray(read()) for name, read in side.others.items()} for side in (a, b))
-    constants = [name for side in (mine, theirs) for name, array in side.items() if array.size == 1]
+    unused = [name for side in (a, b) for name in side.others if _last(name) in _UNUSED]
+    mine, theirs = (
+        {name: np.asarray(read()) for name, read in side.others.items() if name not in unused} for side in (a, b)
+    )
     places = {name: i for i, name in enumerate(theirs)}
-    rest = {name: array for name, array in theirs.items() if array.size > 1}
-    pairs, alone, exchanged = [], [], None
+    rest = dict(theirs)
+    pairs, alone, differing, exchanged = [], [], list[str](), None
     last: dict[tuple[Any, str], int] = {}
     for name, array in mine.items():
-        if array.size == 1:
-            continue
         role = _role(name)
-        fits = (n for n, other in rest.items() if _may_be(role, _role(n)) and _equal(a, b, array, other))
-        match = next(fits, None)
+        named = [n for n, other in rest.items() if _words(n) == _words(name) and other.size == array.size]
+        if named and _plain(array):
+            # Few numbers are the same in many tensors by chance: where names tell, they decide.
+            match: str | None = named[0]
+            if not _equal(a, b, (name, array), (named[0], rest[named[0]])):
+                differing.append(
+                    f"{name} is {_shown(array)} in the first model and {_shown(rest[named[0]])} in the second"
+                )
+                del rest[named[0]]
+                continue
+        else:
+            fits = (n for n in rest if _may_be(role, _role(n)) and _equal(a, b, (name, array), (n, rest[n])))
+            match = next(fits, None)
         if match is None:
             alone.append(name)
             continue
         pairs.append((name, match))
         del rest[match]
         group = tuple(sorted(array.shape)), role
-        if places[match] < last.get(group, 0) and _words(name) != _words(match):
+        if not _plain(array) and places[match] < last.get(group, 0) and _words(name) != _words(match):
             exchanged = exchanged or (name, match)
         last[group] = max(places[match], last.get(group, 0))
-    return _Others(tuple(pairs), tuple(alone), tuple(rest), tuple(constants), exchanged)
+    left = {name: mine[name] for name in alone}
+    pairs += _folded(a, left, rest)
+    pairs += [(ours, theirs_) for theirs_, ours in _folded(b, rest, left)]
+    lone = [[name for name, array in names.items() if _plain(array)] for names in (left, rest)]
+    notes = [f"Without effect at inference, and not compared: {', '.join(unused)}."] if unused else []
+    notes += [
+        f"{plural(len(names), 'constant')} of the graph of {side.name} were not compared: they belong to what it runs."
+        for side, names in zip((a, b), lone, strict=True)
+        if side.graph and names
+    ]
+    return _Others(
+        tuple(pairs),
+        tuple(name for name, array in left.items() if not _plain(array)),
+        tuple(name for name, array in rest.items() if not _plain(array)),
+        tuple(name for side, names in zip((a, b), lone, strict=True) for name in names if not side.graph),
+        tuple(differing),
+        exchanged,
+        tuple(notes),
+    )
+
+
+def _plain(array: np.ndarray) -> bool:
+    """Whether a tensor is a single number, or of whole numbers or of yes and no."""
+    return array.size == 1 or array.dtype.kind != "f"
+
+
+def _shown(array: np.ndarray) -> str:
+    return f"{array.item():g}" if array.size == 1 else f"{array.ravel()[:4].tolist()}{' ...' if array.size > 4 else ''}"
+
+
+def _last(name: str) -> str:
+    """The last part of a tensor's name."""
+    return re.split(r"[/.]", name.removesuffix(":0"))[-1]
+
+
+def _folded(side: _Side, own: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> Iterator[tuple[str, str]]:
+    """The normalisations of a side that the other has as a scale and an offset; their tensors are taken out of what is left."""
+    for norm in side.norms:
+        names = set(norm.tensors.values())
+        match = folded(norm, own, others) if names <= set(own) else None
+        if match is not None:
+            yield f"{norm.name} (folded: its scale)", match[0]
+            yield f"{norm.name} (folded: its offset)", match[1]
+            for left, gone in ((own, names), (others, set(match))):
+                for name in gone:
+                    del left[name]
 
 
 def _role(name: str) -> str:
-    return _ROLES.get(re.split(r"[/.]", name.removesuffix(":0"))[-1], "")
+    return _ROLES.get(_last(name), "")
 
 
 def _may_be(role: str, other: str) -> bool:
@@ -614,13 +1044,26 @@ def _may_be(role: str, other: str) -> bool:
     return not role or not other or role == other
 
 
-def _equal(a: _Side, b: _Side, one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two arrays hold the same numbers, in the order of axes of each side, up to the rounding of the narrower."""
-    u = max(np.finfo(array.dtype).eps for array in (one, other)) if one.dtype != other.dtype else 0.0
+def _equal(a: _Side, b: _Side, mine: tuple[str, np.ndarray], theirs: tuple[str, np.ndarray]) -> bool:
+    """Whether two arrays hold the same numbers, up to the rounding of the narrower: in the order of axes of each side, or as they
+    are where one is a table."""
+    (name, one), (other_name, other) = mine, theirs
+    if one.dtype.kind != "f" or other.dtype.kind != "f":
+        return one.shape == other.shape and bool(np.array_equal(one, other))
+    kinds = a.types.get(name, one.dtype.name), b.types.get(other_name, other.dtype.name)
+    narrow = _narrowest(kinds) if kinds[0] != kinds[1] else ""
     return any(
-        turned.shape == other.shape and np.allclose(turned, other, rtol=float(u), atol=0.0)
-        for turned in _turned(a.kind, b.kind, one, other)
+        turned.shape == other.shape and _rounded(turned, other, narrow)
+        for turned in ([one] if name in a.tables or other_name in b.tables else _turned(a.kind, b.kind, one, other))
     )
+
+
+def _rounded(one: np.ndarray, other: np.ndarray, narrow: str) -> bool:
+    """Whether two arrays of one shape are equal, but for right rounding to a narrower type, if there is one."""
+    if not narrow or not np.isfinite(one).all():
+        return bool(np.array_equal(one, other))
+    allowed = noise.narrowing(np.minimum(np.abs(one), np.abs(other)), narrow)
+    return bool(np.all(np.abs(one.astype(np.float64) - other) <= allowed))
 
 
 def _turned(kind: str, other_kind: str, one: np.ndarray, other: np.ndarray) -> Iterator[np.ndarray]:
@@ -629,8 +1072,11 @@ def _turned(kind: str, other_kind: str, one: np.ndarray, other: np.ndarray) -> I
     Kernels of convolutions are (..., in, out) in Keras and (out, in, ...) in PyTorch and ONNX; tables are the same in all. Where
     a file's framework is not known, axes are turned only if the shapes say so: what has the same shape has the same order.
     """
-    if one.ndim != other.ndim:
-        yield np.squeeze(one).reshape(other.shape) if np.squeeze(one).shape == np.squeeze(other).shape else one
+    if one.ndim != other.ndim:  # axes of size 1 that only one has
+        bare, wanted = np.squeeze(one), np.squeeze(other)
+        if bare.ndim == wanted.ndim:
+            for turned in _turned(kind, other_kind, bare, wanted):
+                yield turned.reshape(other.shape) if turned.shape == wanted.shape else one
         return
     known = bool(kind and other_kind)
     if not (known and kind != other_kind and one.ndim > 2):

@@ -1,13 +1,14 @@
 """Two whole models beside each other: what runs between their layers, of which no weight tells.
 
 A model that says what runs after what is a chain (`xframe.chain`). Two models of the same layers compute the same only if the
-other steps of their chains are the same, too: their activations, their masks, the epsilon of their normalisations.
+other steps of their chains are the same, too: their activations, their masks, the epsilon of their normalisations. What is
+no chain can still be run (`xframe.programs`), and what it puts out is held against the chain of the other side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from functools import cached_property
 
@@ -16,15 +17,21 @@ import numpy as np
 from xframe import noise
 from xframe.chain import KINDS, Chain, Step, reference
 from xframe.chain.arithmetic import Exact
+from xframe.chain.kinds import promised
 from xframe.chain.probing import held, probed, sizes
 from xframe.errors import SpecError
+from xframe.forwards import slipped
 from xframe.judging import LIMIT
+from xframe.programs import Program, Ran
 from xframe.spec import Recurrent
 
-__all__ = ["Off", "Slip", "Whole", "together"]
+__all__ = ["Made", "Off", "Slip", "Whole", "beside", "together"]
 
 # Stands for outputs of another shape, or that are not finite; JSON has no infinity.
 _CERTAIN = 1e30
+# By how much the numbers of an input are larger or smaller: relu6 is relu until a number is above 6. Powers of two keep them
+# exact.
+_SCALES = (1.0, 8.0, 0.125, 64.0)
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,22 @@ class Slip:
 
 
 @dataclass(frozen=True)
+class Made:
+    """A mistake in what runs between the layers that explains the whole difference, see `xframe.forwards`.
+
+    Attributes:
+        option: which kind, as of `xframe.mistakes.steps.of_option`.
+        name: what is wrong; mend: what to do.
+        off: how far the outputs are off with it.
+    """
+
+    option: str
+    name: str
+    mend: str
+    off: Off
+
+
+@dataclass(frozen=True)
 class Whole:
     """What was found.
 
@@ -75,8 +98,11 @@ class Whole:
         reason: why not equivalent, as the end of a sentence, or empty.
         slips: the options that differ.
         lacking: steps that only one of the models has, a sentence each.
-        off: how far the second model's output is from the first's; None if it was not run, because layers differ.
+        off: how far the second model's output is from the first's; None if there was nothing to run.
         mended: the same with the first model's options in place of those that differ; None if there are none.
+        inputs: on how many inputs both were run.
+        notes: what else a reader should know, a sentence each.
+        made: the mistake by which the one that is understood puts out what the other does; None where none was found.
     """
 
     status: str
@@ -85,6 +111,9 @@ class Whole:
     lacking: tuple[str, ...] = ()
     off: Off | None = None
     mended: Off | None = None
+    inputs: int = 0
+    notes: tuple[str, ...] = ()
+    made: Made | None = None
 
 
 @dataclass(frozen=True)
@@ -126,14 +155,13 @@ class _Both:
         return all(np.isfinite(clean).all() for clean, _ in self._measured.values())
 
 
-def together(a: Chain, b: Chain, dtype: str, seed: int, alike: bool) -> Whole:
+def together(a: Chain, b: Chain, dtype: str, seed: int) -> Whole:
     """Compare two chains of which the layers and the other tensors have been compared already.
 
     Args:
         a, b: the chains.
         dtype: the narrower float type of the two: what is within its rounding noise is no difference.
         seed: of the inputs.
-        alike: whether layers and tensors are the same; only then are the two chains held against each other.
 
     Raises:
         FileError, LayoutError: numbers cannot be read.
@@ -144,29 +172,48 @@ def together(a: Chain, b: Chain, dtype: str, seed: int, alike: bool) -> Whole:
         reads = (
             f"the first model reads samples of the shape {a.input_shape}, and the second of the shape {b.input_shape}"
         )
-        return Whole("different", reads, off=Off(_CERTAIN, _CERTAIN) if alike else None)
+        return Whole("different", reads, off=Off(_CERTAIN, _CERTAIN))
     a, b = replace(a, input_shape=shape), replace(b, input_shape=shape)
     mine, theirs = ([step.kind for step in one.steps] for one in (a, b))
     blocks = SequenceMatcher(None, mine, theirs, autojunk=False).get_matching_blocks()
     partners = tuple((i + k, j + k) for i, j, size in blocks for k in range(size))
     both = _Both(a, b, partners, tuple(_inputs(a, b, dtype, seed)))
+    found = _compared(both, dtype)
+    if found.status == "inconclusive" and found.slips and (louder := tuple(_louder(both))):
+        again = _compared(replace(both, inputs=louder), dtype)
+        return again if again.status == "different" else found
+    return found
+
+
+def _compared(both: _Both, dtype: str) -> Whole:
     slips = tuple(_slip(both, *one) for one in _differing(both))
     lacking = tuple(_lacking(both))
-    off = both.off(b, dtype) if alike else None
-    mended = both.off(_mended(both), dtype) if alike and slips else None
+    off = both.off(both.b, dtype)
+    mended = both.off(_mended(both), dtype) if slips else None
     if not both.finite:
         return Whole("inconclusive", "the reference of the first model is not finite", slips, lacking)
-    return Whole(*_told(slips, lacking, off), slips, lacking, off, mended)
+    return Whole(*_told(slips, lacking, off), slips, lacking, off, mended, len(both.inputs))
 
 
-def _told(slips: Sequence[Slip], lacking: Sequence[str], off: Off | None) -> tuple[str, str]:
+def _louder(both: _Both) -> Iterator[np.ndarray]:
+    """The inputs with larger and smaller numbers, for options that act on these only: a bound of a relu."""
+    masking = any(step.kind == "masking" for chain in (both.a, both.b) for step in chain.steps)
+    for x in both.inputs if not masking else ():
+        for scale in _SCALES[1:] if x.dtype.kind == "f" else ():
+            larger = (x * scale).astype(x.dtype)
+            with np.errstate(over="ignore", invalid="ignore"):
+                if all(
+                    np.isfinite(reference.run(chain, larger, dtype="float64")[0]).all() for chain in (both.a, both.b)
+                ):
+                    yield larger
+
+
+def _told(slips: Sequence[Slip], lacking: Sequence[str], off: Off) -> tuple[str, str]:
     """Status and reason."""
     counting = [slip for slip in slips if slip.off.differs]
-    by = f"; their outputs differ by {off.max_abs:.2g}, {off.noise_ratio:.3g} times the rounding noise" if off else ""
+    by = f"; their outputs differ by {off.max_abs:.2g}, {off.noise_ratio:.3g} times the rounding noise"
     if counting:
         return "different", f"{counting[0]}{by}"
-    if off is None:
-        return "inconclusive", "layers differ, so that the whole models were not run"
     if off.differs:
         return "different", f"{lacking[0] if lacking else 'the whole models put out something else'}{by}"
     if slips:
@@ -239,10 +286,14 @@ def _differing(both: _Both) -> Iterator[tuple[int, int, str]]:
 
 def _same_function(one: Step, other: Step) -> bool:
     """Whether two activations are one function: one may be written with parameters that the other has by default."""
-    grid = np.concatenate([np.linspace(-40, 40, 801), [-1e3, 1e3]])
-    x = np.stack([grid, grid / 2 + 1, np.full_like(grid, 0.3)], axis=1)
-    first, second = (KINDS["activation"].compute(step, {}, x.copy(), Exact()) for step in (one, other))
+    first, second = (KINDS["activation"].compute(step, {}, _grid(), Exact()) for step in (one, other))
     return np.allclose(first, second, rtol=1e-12, atol=1e-300)
+
+
+def _grid() -> np.ndarray:
+    """Numbers in rows, as an activation reads them: a softmax makes something else of each."""
+    grid = np.concatenate([np.linspace(-40, 40, 801), [-1e3, 1e3]])
+    return np.stack([grid, grid / 2 + 1, np.full_like(grid, 0.3)], axis=1)
 
 
 def _slip(both: _Both, i: int, j: int, option: str) -> Slip:
@@ -274,3 +325,201 @@ def _mended(both: _Both) -> Chain:
             spec = replace(other, mask=one.mask, masked_output=one.masked_output)
             chain = _replaced(chain, j, replace(chain.steps[j], spec=spec))
     return chain
+
+
+# ---- A chain and a program.
+
+# A step's output is changed by this share, and a change of the model's output must show.
+_TOUCH = 2.0**-10
+# So many notes of one kind.
+_MOST = 3
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """An input, what the reference of a chain makes of it, and the noise of that; and what a program made of it."""
+
+    x: np.ndarray
+    clean: np.ndarray
+    deviation: np.ndarray
+    ran: Ran = field(default_factory=Ran)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def off(self, got: np.ndarray) -> Off:
+        """How far something else that was put out is from the reference."""
+        if got.shape != self.clean.shape:
+            return Off(_CERTAIN, _CERTAIN)
+        got = got.astype(np.float64)
+        values = np.abs(got - self.clean).max(), noise.ratio(got, self.clean, self.deviation).max()
+        return Off(*(min(float(np.nan_to_num(value, nan=_CERTAIN)), _CERTAIN) for value in values))
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """A chain, a program, and how the inputs of both are drawn."""
+
+    chain: Chain
+    program: Program
+    dtype: str
+    seed: int
+
+    def tried(self, chain: Chain) -> list[_Tried]:
+        """Inputs that show the mistakes of a chain, what its reference makes of them, and what the program does."""
+        drawn = [one for one in self._drawn(chain) if np.isfinite(one.clean).all()]
+        ran = self.program.run([one.x for one in drawn])
+        return [replace(one, ran=out) for one, out in zip(drawn, ran, strict=True)]
+
+    def _drawn(self, chain: Chain) -> Iterator[_Tried]:
+        """Inputs of several sizes, and of larger and smaller numbers: some wake what others leave asleep."""
+        batch = self.program.shape[0] if self.program.shape else None
+        for size in dict.fromkeys((batch or size[0], size[1]) for size in sizes(chain)):
+            x, clean, deviation = probed(chain, size, self.dtype, self.seed)
+            yield _Tried(x, clean, deviation)
+            if x.dtype.kind == "f" and not any(step.kind == "masking" for step in chain.steps):
+                for scale in _SCALES[1:]:
+                    other = (x * scale).astype(x.dtype)
+                    yield _Tried(other, *reference.noise(chain, other, self.dtype))
+
+    def otherwise(self, name: str) -> str:
+        """Where a program that is wrong is right: with time before the batch, or with padding at the end only."""
+        for chain, swapped, words in (
+            (self.chain, True, "when it is given time before the batch (batch_first=False, time_major)"),
+            (_right_padded(self.chain), False, "where masked time steps are padding after the end (--right-padded)"),
+        ):
+            tried = [] if chain is None else [one for one in self._drawn(chain) if one.x.ndim > 1 or not swapped]
+            again = self.program.run([np.swapaxes(one.x, 0, 1) if swapped else one.x for one in tried])
+            if tried and all(_off(one, ran.outputs.get(name), swapped) for one, ran in zip(tried, again, strict=True)):
+                return f"; they agree {words}"
+        return ""
+
+
+def _off(one: _Tried, got: np.ndarray | None, swapped: bool) -> bool:
+    """Whether what was put out is what it should be, its first two axes exchanged if need be."""
+    if got is None:
+        return False
+    return not one.off(got).differs or (swapped and got.ndim > 1 and not one.off(np.swapaxes(got, 0, 1)).differs)
+
+
+def _right_padded(chain: Chain) -> Chain | None:
+    """The chain for masks that are padding after the end; None where no mask reaches a layer, or it has no others."""
+    try:
+        return promised(chain)
+    except SpecError:
+        return None
+
+
+def beside(chain: Chain, program: Program, dtype: str, seed: int, titles: tuple[str, str]) -> Whole:
+    """Run a program on what shows the mistakes of a chain, and hold it against the chain's reference.
+
+    Args:
+        chain: what the outputs should be.
+        program: what is run, as it is.
+        dtype: the narrowest float type of the two.
+        seed: of the inputs.
+        titles: what the chain's side is called, and the program's.
+
+    Raises:
+        FileError, LayoutError: the chain's numbers cannot be read.
+    """
+    chain, (mine, theirs) = _computing(chain), titles
+    if program.shape is not None:
+        shape = _shape(chain.input_shape, program.shape[1:])
+        if shape is None:
+            why = (
+                f"{mine} reads samples of the shape {chain.input_shape}, and {theirs} of the shape {program.shape[1:]}"
+            )
+            return Whole("different", why, off=Off(_CERTAIN, _CERTAIN))
+        chain = replace(chain, input_shape=shape)
+    both = _Beside(chain, program, dtype, seed)
+    every = both.tried(chain)
+    if not any(one.clean.any() for one in every):
+        return Whole("inconclusive", f"{mine} puts out nothing but zeros, or numbers that are not finite")
+    tried, failed = ([one for one in every if bool(one.ran.failure) is bad] for bad in (False, True))
+    if not tried:
+        return Whole("inconclusive", f"{theirs} could not be run: {failed[0].ran.failure}")
+    notes = [f"{theirs} was not judged on an input of the shape {one.x.shape}: {one.ran.failure}." for one in failed]
+    notes = list(dict.fromkeys(notes))[:_MOST]
+    name, off = _nearest(tried)
+    if not name:
+        found = ", ".join(f"{key} {value.shape}" for key, value in tried[0].ran.outputs.items()) or "nothing"
+        why = f"{theirs} puts out {found} where {mine} puts out {tried[0].clean.shape}"
+        why += next(filter(None, map(both.otherwise, tried[0].ran.outputs)), "")
+        return Whole("different", why, off=Off(_CERTAIN, _CERTAIN), inputs=len(tried), notes=tuple(notes))
+    if rest := [key for key in tried[0].ran.outputs if key != name]:
+        notes.append(f"Of what {theirs} puts out, {name} was compared, and not {', '.join(rest)}.")
+    if off.differs:
+        made = next(_made(chain, tried, name), None)
+        why = f"the outputs of {mine} and {theirs} differ by {off.max_abs:.2g}, {off.noise_ratio:.3g} times the rounding noise"
+        why += both.otherwise(name) if made is None else f"; they agree with {made.name}"
+        return Whole("different", why, off=off, inputs=len(tried), notes=tuple(notes), made=made)
+    if unseen := _unseen(chain, tried):
+        why = f"on the inputs that were tried, nothing shows {' and '.join(unseen[:_MOST])}"
+        return Whole("inconclusive", why, off=off, inputs=len(tried), notes=tuple(notes))
+    return Whole("equivalent", off=off, inputs=len(tried), notes=tuple(notes))
+
+
+def _nearest(tried: Sequence[_Tried]) -> tuple[str, Off]:
+    """The output that is nearest to the chain's on all inputs, and how far it is off; no name if none has its shapes."""
+    found = {}
+    for name in tried[0].ran.outputs:
+        got = [one.ran.outputs.get(name) for one in tried]
+        if all(value is not None and value.shape == one.clean.shape for one, value in zip(tried, got, strict=True)):
+            found[name] = _worst(one.off(value) for one, value in zip(tried, got, strict=True) if value is not None)
+    return min(found.items(), key=lambda item: item[1].noise_ratio) if found else ("", Off())
+
+
+def _worst(offs: Iterable[Off]) -> Off:
+    every = list(offs)
+    return Off(max(off.max_abs for off in every), max(off.noise_ratio for off in every))
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
+def _made(chain: Chain, tried: Sequence[_Tried], name: str) -> Iterator[Made]:
+    """The mistakes in what runs between the layers by which the chain puts out what the program does."""
+    for wrong in slipped(chain):
+        offs = []
+        for one in tried:
+            clean, _ = reference.run(wrong.chain, one.x, dtype="float64")
+            if clean.shape != one.clean.shape:
+                break
+            offs.append(replace(one, clean=clean).off(one.ran.outputs[name]))
+            if offs[-1].differs:
+                break
+        else:
+            yield Made(wrong.option, wrong.name, wrong.mend, _worst(offs))
+
+
+def _unseen(chain: Chain, tried: Sequence[_Tried]) -> list[str]:
+    """The steps whose mistakes none of the inputs would have shown."""
+    found = []
+    for i, step in enumerate(chain.steps):
+        change: Callable[[np.ndarray], np.ndarray] = _touched
+        wrong, what = chain, f"what {step.name} computes"
+        if step.kind == "activation":
+            wrong, change = _replaced(chain, i, replace(step, options={"name": "linear"})), np.asarray
+            what = f"what {_written(step)} does in {step.name}"
+        needed = not _idle(chain, i) if step.kind == "activation" else step.spec is not None or bool(step.params())
+        if needed and not any(_shows(wrong, i, change, one) for one in tried):
+            found.append(what)
+    return found
+
+
+def _idle(chain: Chain, i: int) -> bool:
+    """Whether an activation changes nothing that the activation before it can put out: relu after sigmoid."""
+    before = chain.steps[i - 1] if i else None
+    if before is None or before.kind != "activation":
+        return False
+    first = KINDS["activation"].compute(before, {}, _grid(), Exact())
+    return np.array_equal(first, KINDS["activation"].compute(chain.steps[i], {}, first.copy(), Exact()))
+
+
+def _touched(y: np.ndarray) -> np.ndarray:
+    """A step's output with each number changed by its own small share."""
+    share = np.random.default_rng(y.shape[-1]).uniform(0.5, 1.0, y.shape)
+    return y * (1 + _TOUCH * share) + _TOUCH * share * np.abs(y).max()
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
+def _shows(chain: Chain, at: int, change: Callable[[np.ndarray], np.ndarray], one: _Tried) -> bool:
+    """Whether the output of a chain differs by more than rounding from the right one, if what a step puts out is changed."""
+    return one.off(reference.altered(chain, one.x, at, change)).differs

@@ -16,6 +16,7 @@ import pkgutil
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import PurePath
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +30,7 @@ __all__ = [
     "available_adapters",
     "get_adapter",
     "get_adapters",
+    "is_layer",
     "known_adapters",
     "known_names",
     "known_packings",
@@ -158,6 +160,24 @@ def adapter_of(layer: object) -> Adapter:
         f"xframe does not know what {kind.__module__}.{kind.__qualname__} is; give it a layer of "
         f"{', '.join(c.packing.title for c in known_adapters().values())}."
     )
+
+
+def is_layer(side: object) -> bool:
+    """Whether this is one native layer, and not a model of several or with other code in it, nor a path.
+
+    Raises:
+        UnsupportedError: it belongs to no known framework, or it is one layer that is not modelled.
+    """
+    if isinstance(side, str | PurePath):
+        return False
+    adapter = adapter_of(side)
+    try:
+        adapter.spec(side)
+    except UnsupportedError:
+        if [name for name, _ in adapter.layers(side)] == [""]:
+            raise
+        return False
+    return True
 
 
 def __getattr__(name: str) -> Any:

@@ -101,6 +101,10 @@ class FlaxBase(JaxAdapter):
         kind = type(thing)
         return UnsupportedError(f"Flax's {title_of(kind)} is not modelled; the layers are {known}.")
 
+    def reads(self, layer: Any) -> str:
+        across = isinstance(self._spec(layer), Recurrent) and self._levels(layer)[0].time_major
+        return "(time, batch, features): time_major=True" if across else ""
+
     # ---- Running.
 
     def _called_nnx(self, graphdef: Any, state: Any, x: Any, carry: Any) -> Any:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from xframe.errors import MissingFrameworkError, SpecError, UnsupportedError
+from xframe.errors import LayoutError, MissingFrameworkError, SpecError, UnsupportedError
 from xframe.layout import Packing
 from xframe.spec import Layer
 
@@ -181,13 +182,32 @@ class Adapter(ABC):
             SpecError: it is not built yet, or ``mask`` is something else.
         """
 
+    def bare(self, layer: Any, mask: str | None = None) -> Layer:
+        """What a native layer is by its parameters alone: as `spec`, but a dense layer without its activation.
+
+        In other frameworks, and in what a user writes himself, that is a step by itself; here it may be any function.
+        """
+        return self.spec(layer, mask)
+
     @abstractmethod
     def dtype(self, layer: Any) -> str:
         """The float type of its weights and arithmetic."""
 
+    def types(self, layer: Any) -> tuple[str, str]:
+        """The float types of its weights and of its arithmetic: one, but where a framework has layers that mix two.
+
+        Those are read and compared by their numbers, and not run, moved or copied by themselves.
+        """
+        dtype = self.dtype(layer)
+        return dtype, dtype
+
     @abstractmethod
     def clone(self, layer: Any, dtype: str) -> Any:
-        """An independent layer with the same configuration and weights in another float type."""
+        """An independent layer with the same configuration and weights in another float type.
+
+        Weights are copied by name. Nothing else is changed: neither the layer nor a global random state. What the user has
+        changed of the object itself (hooks, methods of its own) need not be in it; `xframe.judging.copied` looks for that.
+        """
 
     @abstractmethod
     def read(self, layer: Any) -> Mapping[str, np.ndarray]:
@@ -217,6 +237,11 @@ class Adapter(ABC):
     def reset(self, layer: Any) -> None:  # noqa: B027, only frameworks with stateful layers have something to do
         """Set the states that a stateful layer keeps to zero."""
 
+    @contextmanager
+    def undisturbed(self, layer: Any) -> Iterator[None]:
+        """Let a stateful layer have its states back after what is done with it here."""
+        yield
+
     def tensor_cores(self, layer: Any) -> bool:
         """Whether it runs a layer where factors of products may be rounded to TF32: on a GPU."""
         return False
@@ -224,6 +249,18 @@ class Adapter(ABC):
     def masking_value(self, layer: Any) -> float | None:
         """The number that masks a time step of which all features are equal to it; None if the layer makes no mask itself."""
         return None
+
+    def reads(self, layer: Any) -> str:
+        """In which order a layer reads its axes, and by which option; nothing if it is (batch, time, features)."""
+        return ""
+
+    def returns(self, layer: Any) -> str:
+        """What a layer hands back of its outputs, and by which option; nothing if it is the whole sequence."""
+        return ""
+
+    def built_for(self, layer: Any) -> tuple[int | None, int | None]:
+        """How many rows and time steps a layer is built for, which reads no others; None for any number."""
+        return None, None
 
     @abstractmethod
     def layers(self, model: Any) -> Iterator[tuple[str, Any]]:
@@ -235,6 +272,32 @@ class Adapter(ABC):
     @abstractmethod
     def tensors(self, layer: Any) -> Mapping[str, Callable[[], np.ndarray]]:
         """What gives the numbers of a layer of any kind, by the names that it has for them."""
+
+    def is_model(self, model: Any) -> bool:
+        """Whether it says what runs after what, and does not only hold layers."""
+        return not isinstance(model, list | tuple)
+
+    def check_runs(self, model: Any) -> None:
+        """UnsupportedError, with the reason, unless `call` can run this model as it is."""
+        raise UnsupportedError(f"xframe does not run whole models of {self.title} yet.")
+
+    def model_dtype(self, model: Any) -> str:
+        """The narrowest float type of a whole model's numbers and arithmetic; float32 where it has none."""
+        raise NotImplementedError
+
+    def call(self, model: Any, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Every output of a whole model at inference, as it is and by its own call, from zero states.
+
+        Its mode, its states and the random numbers of the framework are what they were afterwards.
+
+        Args:
+            model: one that `check_runs` does not refuse.
+            x: (batch, ...), of floats, which become the model's type, or of whole numbers.
+
+        Returns:
+            What it puts out, by the way to each part: ``output``, ``output[0]``, ``output['y']``.
+        """
+        raise NotImplementedError
 
     def settings(self) -> Iterator[Setting]:
         """What the framework is set to in this process, as far as that changes numbers."""
@@ -260,8 +323,8 @@ class Adapter(ABC):
         """
         from xframe.packing import unpack
 
-        spec = self.spec(layer)
-        self.dtype(layer)  # refuses what NumPy has no type for
+        spec = self.bare(layer)
+        self.types(layer)  # refuses what NumPy has no type for
         return unpack(self.packing_of(layer), spec, self.read(layer))
 
     def load(self, layer: Any, blocks: Mapping[Any, np.ndarray]) -> None:
@@ -274,8 +337,12 @@ class Adapter(ABC):
         """
         from xframe.packing import check_names, pack, refuse_overflow, validated
 
-        spec, dtype, packing = self.spec(layer), self.dtype(layer), self.packing_of(layer)
-        check_names(packing.natives(spec), self.read(layer), self.title)
+        spec, dtype, packing = self.bare(layer), self.dtype(layer), self.packing_of(layer)
+        natives, held = packing.natives(spec), self.read(layer)
+        check_names(natives, held, self.title)
+        for native in natives:
+            if held[native.name].shape != native.shape:
+                raise LayoutError(f"{native.name} takes {held[native.name].shape}, not {native.shape}.")
         refuse_overflow(packing, spec, validated(spec, blocks), dtype)
         # NumPy has no bfloat16: the framework rounds as it is written to.
         narrow = "float32" if dtype == "bfloat16" else dtype

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -178,7 +179,11 @@ KERAS = _KerasPacking(
         "gru/reset_before": _row(
             "zrn", "keras.layers.GRU(reset_after=False)", gates(0, "bias", "zrn"), labels={"n": "h"}
         ),
-        "dense": Layout((Tensor("kernel", Leaf("kernel")), Tensor("bias", Leaf("bias"))), layer="keras.layers.Dense"),
+        "dense": Layout(
+            (Tensor("kernel", Leaf("kernel")), Tensor("bias", Leaf("bias"))),
+            options={"activation": ANY},
+            layer="keras.layers.Dense",
+        ),
     },
     naming=_name,
     why_two_biases="a reset-after GRU was added to Keras to match cuDNN's, which has two",
@@ -209,6 +214,13 @@ _FREE = frozenset(
 )
 # For weights that are overwritten at once: a large orthogonal matrix takes seconds to make.
 _ZEROS = {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}
+# What a copy has no use for: how weights begin, and what acts in training. These may be objects of the user's own.
+_LEFT_OUT: dict[str, Any] = {
+    **_ZEROS,
+    **dict.fromkeys(("bias_initializer", "projection_initializer"), "zeros"),
+    **dict.fromkeys(f"{part}_regularizer" for part in ("kernel", "recurrent", "bias", "activity")),
+    **dict.fromkeys(f"{part}_constraint" for part in ("kernel", "recurrent", "bias")),
+}
 
 
 class _Chain(NamedTuple):
@@ -293,9 +305,10 @@ class KerasAdapter(Adapter):
         yield from backends.settings(backend)
 
     def plain_layers(self) -> Mapping[str, Any]:
-        found = {f"keras.layers.{kind.__name__}": kind(2) for kind in (*self._layers, self._keras.layers.Dense)}
-        for layer in found.values():
-            layer.build((None, 3) if type(layer) is self._keras.layers.Dense else (None, None, 3))
+        with _undrawn():
+            found = {f"keras.layers.{kind.__name__}": kind(2) for kind in (*self._layers, self._keras.layers.Dense)}
+            for layer in found.values():
+                layer.build((None, 3) if type(layer) is self._keras.layers.Dense else (None, None, 3))
         return found
 
     def functions(self) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
@@ -315,13 +328,15 @@ class KerasAdapter(Adapter):
         return self._build(spec, dtype, {})
 
     def blank(self, spec: Layer, dtype: str) -> Any:
-        return self._build(spec, check_dtype(dtype), _ZEROS)
+        with _undrawn():
+            return self._build(spec, check_dtype(dtype), _ZEROS)
 
     def _build(self, spec: Layer, dtype: str, initializers: Mapping[str, str]) -> Any:
         self.packing.layout(spec)
         layers = self._keras.layers
         if isinstance(spec, Dense):
-            options = {name: zeros for name, zeros in initializers.items() if name == "kernel_initializer"}
+            options: dict[str, Any] = {n: zeros for n, zeros in initializers.items() if n == "kernel_initializer"}
+            options["activation"] = self._activations[spec.activation]
             dense = layers.Dense(spec.units, use_bias=spec.bias, dtype=dtype, name="dense", **options)
             dense.build((None, spec.input_size))
             return dense
@@ -407,6 +422,13 @@ class KerasAdapter(Adapter):
     # ---- From a layer to a spec.
 
     def spec(self, layer: Any, mask: str | None = None) -> Layer:
+        found = self.bare(layer, mask)
+        if not isinstance(found, Dense):
+            return found
+        dense = self._chain(layer).layers[0]
+        return replace(found, activation=self._activation(dense, "activation", dense))
+
+    def bare(self, layer: Any, mask: str | None = None) -> Layer:
         check_mask_kind(mask)
         chain = self._chain(layer)
         if type(chain.layers[0]) is self._keras.layers.Dense:
@@ -510,12 +532,6 @@ class KerasAdapter(Adapter):
         self._check_built(layer)
         if mask is not None:
             raise UnsupportedError(f"{_label(layer)} is dense and takes no mask; leave the mask out.")
-        config = layer.get_config()
-        if config["activation"] != "linear":
-            raise UnsupportedError(
-                f"activation={config['activation']!r} of the Keras layer {layer.name!r} is not modelled; "
-                "compare the layer without its activation."
-            )
         self._check_options(layer, _FREE | {"lora_rank", "quantization_config"})
         return Dense(int(layer.kernel.shape[0]), layer.units, bool(layer.use_bias))
 
@@ -525,6 +541,7 @@ class KerasAdapter(Adapter):
             return self._recurrent(layer, self._half_options(layer, mask))
         self._check_options(layer)
         forward, backward = (self._half_options(half, mask, zeros=True) for half in _halves(layer))
+        self._check_halves(layer)
         plain = {"go_backwards": False, "mask": None, "masked_output": None, "stateful": False, "batch_size": None}
         other = self._recurrent(layer, {**backward, **plain})
         return self._recurrent(
@@ -550,6 +567,26 @@ class KerasAdapter(Adapter):
             options["masked_output"] = "zero" if zeros else "repeat"
         first, *others = (self._cell_spec(cell, layer) for cell in _cells(layer))
         return {**first, **options, "stacked": tuple(self._recurrent(layer, other) for other in others)}
+
+    def _check_halves(self, layer: Any) -> None:
+        """Refuse a Bidirectional of which a part was changed after it was made, so that the whole is not what it says."""
+        forward, backward = _halves(layer)
+        if forward.go_backwards == backward.go_backwards:
+            raise UnsupportedError(
+                f"Both layers of {_label(layer, 'the')} have go_backwards={forward.go_backwards}, which Keras itself refuses; "
+                "one of them was changed afterwards: change it back."
+            )
+        for option, owners in {
+            "stateful": [layer, forward, backward],
+            "return_sequences": [layer, forward, backward],
+            "zero_output_for_mask": [forward, backward],
+        }.items():
+            wanted = getattr(layer, "return_sequences" if option == "zero_output_for_mask" else option)
+            if wrong := [one for one in owners if bool(getattr(one, option)) != bool(wanted)]:
+                raise UnsupportedError(
+                    f"{option}={getattr(wrong[0], option)} of {_label(wrong[0], 'the')} was changed after {_label(layer, 'the')} "
+                    f"was made, which has {bool(wanted)}; change it back."
+                )
 
     def _check_loop(self, layer: Any, mask: str | None, zeros: bool) -> None:
         """Refuse what Keras itself gets wrong or cannot run."""
@@ -624,7 +661,13 @@ class KerasAdapter(Adapter):
 
     def _check_options(self, layer: Any, free: frozenset[str] = _FREE) -> None:
         """Refuse by name every option that is not known to be harmless or modelled."""
-        for option, value in layer.get_config().items():
+        try:
+            config = layer.get_config()
+        except Exception as error:  # of a part of the user's own, in any words
+            raise UnsupportedError(
+                f"{_label(layer)} gives no configuration ({type(error).__name__}: {error}); add get_config to what it holds."
+            ) from error
+        for option, value in config.items():
             if option not in free:
                 raise UnsupportedError(
                     f"{option}={value!r} of the Keras layer {layer.name!r} is not modelled; build it without this option."
@@ -641,6 +684,14 @@ class KerasAdapter(Adapter):
         masking = self._chain(layer).masking
         return None if masking is None else float(masking.mask_value)
 
+    def returns(self, layer: Any) -> str:
+        last = self._chain(layer).layers[-1]
+        return "the last output: return_sequences=False" if getattr(last, "return_sequences", True) is False else ""
+
+    def built_for(self, layer: Any) -> tuple[int | None, int | None]:
+        shape: tuple[Any, ...] = layer.input_shape if type(layer) is self._keras.Sequential else ()
+        return (shape[0], shape[1]) if len(shape) == 3 else (None, None)
+
     def layers(self, model: Any) -> Iterator[tuple[str, Any]]:
         kinds = (*self._layers, *self._cells, self._keras.layers.RNN, self._keras.layers.Bidirectional)
         if isinstance(model, list | tuple) or (hasattr(model, "layers") and type(model) not in kinds):
@@ -655,32 +706,82 @@ class KerasAdapter(Adapter):
     def tensors(self, layer: Any) -> Mapping[str, Callable[[], np.ndarray]]:
         return {variable.path: partial(self._array, variable) for variable in layer.weights}
 
+    # ---- Whole models.
+
+    def check_runs(self, model: Any) -> None:
+        if not isinstance(model, self._keras.layers.Layer):
+            raise UnsupportedError("A list of Keras layers is no model; make it a keras.Sequential.")
+        if not model.built:
+            raise SpecError(f"The Keras model {model.name!r} has no weights yet; call it on data first.")
+
+    def model_dtype(self, model: Any) -> str:
+        from xframe.noise import ROUNDOFF
+
+        kinds = {str(one.compute_dtype) for one in model._flatten_layers()}
+        return max(kinds & set(ROUNDOFF), key=lambda kind: ROUNDOFF[kind], default="float32")
+
+    def call(self, model: Any, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        from xframe.programs import leaves
+
+        # Copies: on TensorFlow a variable is assigned in place.
+        states = list(self._states_of(model))
+        kept = [(v, self._array(v).copy()) for v in (*model.non_trainable_variables, *states)]
+        try:
+            for state in states:
+                state.assign(self._keras.ops.zeros(state.shape, dtype=state.dtype))
+            for name, value in leaves(model(self._keras.ops.convert_to_tensor(x), training=False)):
+                array = self._keras.ops.convert_to_numpy(value)
+                yield name, array.astype("float32") if str(array.dtype) == "bfloat16" else array
+        finally:
+            for variable, value in kept:
+                variable.assign(value)
+
+    def _states_of(self, model: Any) -> Iterator[Any]:
+        """The states that its stateful layers keep, which Keras does not count among its variables."""
+        for one in model._flatten_layers():
+            kept = self._keras.tree.flatten(getattr(one, "states", None) or [])
+            yield from (state for state in kept if hasattr(state, "assign"))
+
     # ---- Weights.
 
     def dtype(self, layer: Any) -> str:
+        return one_dtype({str(policy.name) for policy in self._policies(layer)}, _label(layer))
+
+    def types(self, layer: Any) -> tuple[str, str]:
+        """See `Adapter.types`. A mixed policy casts weights to 16 bits as it computes with them."""
+        policies = self._policies(layer)
+        if all(policy.variable_dtype == policy.compute_dtype for policy in policies):
+            return super().types(layer)
+        kinds = ({str(getattr(p, which)) for p in policies} for which in ("variable_dtype", "compute_dtype"))
+        weights, arithmetic = (one_dtype(each, _label(layer)) for each in kinds)
+        return weights, arithmetic
+
+    def _policies(self, layer: Any) -> list[Any]:
         chain = self._chain(layer)
         holders = [*chain.all, *(part for one in chain.layers for half in _halves(one) for part in _holders(half))]
-        return one_dtype({str(one.dtype_policy.name) for one in holders}, _label(layer))
+        return [one.dtype_policy for one in holders]
 
     def clone(self, layer: Any, dtype: str) -> Any:
         """See `Adapter.clone`. A stateful layer's clone begins with zero states."""
-        spec, chain = self.spec(layer), self._chain(layer)
-        twins = [type(one).from_config(_retyped(one.get_config(), check_dtype(dtype))) for one in chain.all]
-        for place, twin in enumerate(twins):
-            theirs = chain.all[place]
-            if theirs.weights:
-                twin.build(self._input_shape(spec, theirs, chain))
-                twin.set_weights(theirs.get_weights())
-                for mine, half in zip(_halves(twin), _halves(theirs), strict=True):
-                    if hasattr(half, "use_cudnn"):  # which get_config leaves out
-                        mine.use_cudnn = half.use_cudnn
-        if isinstance(layer, list | tuple):
-            return twins
-        if type(layer) is not self._keras.Sequential:
-            return twins[0]
-        model = self._keras.Sequential(twins)
-        model.build(self._input_shape(spec, chain.layers[0], chain))
-        return model
+        spec, chain = self.bare(layer), self._chain(layer)
+        with _undrawn():
+            twins = [type(one).from_config(_retyped(one.get_config(), check_dtype(dtype))) for one in chain.all]
+            for place, twin in enumerate(twins):
+                theirs = chain.all[place]
+                if theirs.weights:
+                    twin.build(self._input_shape(spec, theirs, chain))
+                    for mine, half in zip(_halves(twin), _halves(theirs), strict=True):
+                        if hasattr(half, "use_cudnn"):  # which get_config leaves out
+                            mine.use_cudnn = half.use_cudnn
+            copy: Any = twins
+            if type(layer) is self._keras.Sequential:
+                copy = self._keras.Sequential(twins, name=layer.name)
+                copy.build(self._input_shape(spec, chain.layers[0], chain))
+            elif not isinstance(layer, list | tuple):
+                copy = twins[0]
+        numbers = self.read(layer)
+        self.write(copy, ((name, numbers[name]) for name in numbers))
+        return copy
 
     def _input_shape(self, spec: Layer, layer: Any, chain: _Chain) -> tuple[int | None, ...]:
         """The shape that one layer of a chain is built on."""
@@ -702,7 +803,7 @@ class KerasAdapter(Adapter):
 
     def _variables(self, layer: Any) -> dict[str, Any]:
         """The layer's variables by the names that the layout gives them."""
-        spec, chain = self.spec(layer), self._chain(layer)
+        spec, chain = self.bare(layer), self._chain(layer)
         holders, found = _by_place(chain), {}
         for native in self.packing.natives(spec):
             leaf = native.leaves[0]
@@ -758,7 +859,7 @@ class KerasAdapter(Adapter):
             raise UnsupportedError(why)
         call = _Call(self._keras, dtype)
         if isinstance(spec, Dense):
-            y = call.numpy(chain.layers[0](call.tensor(x)))
+            y = call.numpy((layer if _takes(layer, x) else chain.layers[0])(call.tensor(x)))
             return Outputs(y, y, {})
         if spec.batch_size not in (None, x.shape[0]):
             raise SpecError(f"This stateful layer keeps states for {plural(spec.batch_size, 'row')}, not {x.shape[0]}.")
@@ -767,6 +868,7 @@ class KerasAdapter(Adapter):
         elif mask is not None:
             call.mask = self._keras.ops.convert_to_tensor(check_mask(mask, x))
         sequence = call.tensor(x)
+        own = self._called(layer, sequence, call) if state is None and _takes(layer, x) else {}
         if chain.masking is not None:
             # By hand, because with initial states Keras drops the mask that comes with the sequence.
             call.mask = chain.masking.compute_mask(sequence)
@@ -779,7 +881,13 @@ class KerasAdapter(Adapter):
             sequence, final = run(one, sequence, given)
             found.put(places, [call.numpy(value) for value in final])
             sequence = sequence if gap is None else gap(sequence, training=False)
-        return Outputs(call.numpy(sequence), last_output(spec, found.arrays), found.arrays)
+        return replace(Outputs(call.numpy(sequence), last_output(spec, found.arrays), found.arrays), **own)
+
+    def _called(self, model: Any, x: Any, call: _Call) -> dict[str, Any]:
+        """What a Sequential itself puts out, by the name of the output: its call may be another than that of its layers."""
+        with self.undisturbed(model):
+            y = call.numpy(model(x, training=False, mask=call.mask))
+        return {"last" if self.returns(model) else "sequence": y}
 
     def _marked(self, masking: Any, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """The input from which a Masking layer makes this mask."""
@@ -795,10 +903,22 @@ class KerasAdapter(Adapter):
 
     def reset(self, layer: Any) -> None:
         # Not by Keras's reset_state, which fails on the nested states of StackedRNNCells.
-        for one in self._chain(layer).layers:
-            for half in _halves(one):
-                for kept in self._keras.tree.flatten(getattr(half, "states", None) or []):
-                    kept.assign(self._keras.ops.zeros(kept.shape, dtype=kept.dtype))
+        for kept in self._kept(layer):
+            kept.assign(self._keras.ops.zeros(kept.shape, dtype=kept.dtype))
+
+    @contextmanager
+    def undisturbed(self, layer: Any) -> Iterator[None]:
+        held = [(kept, self._array(kept).copy()) for kept in self._kept(layer)]
+        try:
+            yield
+        finally:
+            for kept, value in held:
+                kept.assign(value)
+
+    def _kept(self, layer: Any) -> list[Any]:
+        """The variables in which a stateful layer keeps its states."""
+        halves = [half for one in self._chain(layer).layers for half in _halves(one)]
+        return [kept for half in halves for kept in self._keras.tree.flatten(getattr(half, "states", None) or [])]
 
 
 class _Call:
@@ -916,6 +1036,22 @@ def _numpy_type(dtype: str) -> str:
     return "float32" if dtype == "bfloat16" else dtype
 
 
+def _takes(layer: Any, x: np.ndarray) -> bool:
+    """Whether this is a Sequential that can be called with an input as a whole: it is not built for another shape."""
+    shape = getattr(layer, "input_shape", ()) if hasattr(layer, "layers") else ()
+    return len(shape) == x.ndim and all(n in (None, size) for n, size in zip(shape, x.shape, strict=True))
+
+
+@contextmanager
+def _undrawn() -> Iterator[None]:
+    """Let Python's random state, from which Keras takes a seed for each layer that it makes, be as it was."""
+    before = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(before)
+
+
 def _label(layer: Any, article: str = "The") -> str:
     """How a sentence names a layer; a list of layers has no name."""
     if not hasattr(layer, "name"):
@@ -957,12 +1093,12 @@ def _by_place(chain: _Chain) -> dict[tuple[int, int], Any]:
 
 
 def _retyped(config: Any, dtype: str) -> Any:
-    """A configuration with all that it holds in another float type, and with weights that are quick to make."""
+    """A configuration with all that it holds in another float type, and without what a copy has no use for."""
     if isinstance(config, list | tuple):
         return [_retyped(value, dtype) for value in config]
     if not isinstance(config, dict):
         return config
-    fixed = {**_ZEROS, "dtype": dtype}
+    fixed = {**_LEFT_OUT, "dtype": dtype}
     return {name: fixed[name] if name in fixed else _retyped(value, dtype) for name, value in config.items()}
 
 

@@ -252,9 +252,32 @@ class OnnxAdapter(Adapter):
             )
         return models.understood(self._onnx, layer)
 
+    def reads(self, layer: Any) -> str:
+        found = self._found(layer)
+        across = isinstance(found.spec, Recurrent) and not (found.whole or found.batch_first)
+        return "(time, batch, features): layout=0" if across else ""
+
     def layers(self, model: Any) -> Iterator[tuple[str, Any]]:
         """See `Adapter.layers`: the nodes RNN, LSTM, GRU, Gemm and MatMul, those in bodies too, each as a model of its own."""
         yield from models.whole_or_parts(self._onnx, model)
+
+    def check_runs(self, model: Any) -> None:
+        if len(_free(model.graph)) != 1:
+            raise UnsupportedError(f"The ONNX model reads {', '.join(_free(model.graph)) or 'nothing'}, not one input.")
+
+    def model_dtype(self, model: Any) -> str:
+        import numpy as np
+
+        from xframe.noise import ROUNDOFF
+
+        kinds = {str(np.dtype(array_of(self._onnx, t).dtype)) for t in model.graph.initializer}
+        return max(kinds & set(ROUNDOFF), key=lambda kind: ROUNDOFF[kind], default="float32")
+
+    def call(self, model: Any, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        name = _free(model.graph)[0]
+        kind = next(i.type.tensor_type.elem_type for i in model.graph.input if i.name == name)
+        found = self._compute(model, {name: x.astype(self._onnx.helper.tensor_dtype_to_np_dtype(kind))})
+        yield from zip([output.name for output in model.graph.output], found, strict=True)
 
     def tensors(self, layer: Any) -> Mapping[str, Callable[[], np.ndarray]]:
         return {t.name: partial(array_of, self._onnx, t) for t in layer.graph.initializer}

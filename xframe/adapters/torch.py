@@ -183,6 +183,17 @@ class TorchAdapter(Adapter):
             **kind,
         )
 
+    def blank(self, spec: Layer, dtype: str) -> Any:
+        return self._undrawn(lambda: self.build(spec, dtype), self._torch.get_default_device())
+
+    def _undrawn(self, make: Callable[[], Any], device: Any) -> Any:
+        """A layer whose weights are whatever the memory holds: drawing them would move the global random state on."""
+        with self._torch.device("meta"):
+            layer = make()
+        layer = layer.to_empty(device=device)
+        self.reset(layer)
+        return layer
+
     def spec(self, layer: Any, mask: str | None = None) -> Layer:
         """See `Adapter.spec`.
 
@@ -239,6 +250,10 @@ class TorchAdapter(Adapter):
             **options,
         )
 
+    def reads(self, layer: Any) -> str:
+        across = type(layer) in self._fused.values() and not layer.batch_first
+        return "(time, batch, features): batch_first=False" if across else ""
+
     def layers(self, model: Any) -> Iterator[tuple[str, Any]]:
         for name, module in model.named_modules():
             if self._own_tensors(module):
@@ -252,6 +267,41 @@ class TorchAdapter(Adapter):
         buffers = {n: b for n, b in module.named_buffers(recurse=False) if n not in module._non_persistent_buffers_set}
         return {**dict(module.named_parameters(recurse=False)), **buffers}
 
+    def is_model(self, model: Any) -> bool:
+        """See `Adapter.is_model`: a module without a forward of its own, such as a ModuleDict, only holds layers."""
+        return type(model).forward is not self._torch.nn.Module.forward
+
+    def check_runs(self, model: Any) -> None:
+        if not self.is_model(model):
+            raise UnsupportedError(f"{_title(model)} has no forward.")
+
+    def model_dtype(self, model: Any) -> str:
+        from xframe.noise import ROUNDOFF
+
+        kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in self._floating(model)}
+        return max(kinds & set(ROUNDOFF), key=lambda kind: ROUNDOFF[kind], default="float32")
+
+    def call(self, model: Any, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        from xframe.programs import leaves
+
+        torch = self._torch
+        like = next(self._floating(model), None)
+        given = torch.as_tensor(x.copy())
+        if like is not None:
+            given = given.to(like) if given.is_floating_point() else given.to(like.device)
+        with torch.no_grad(), torch.random.fork_rng(), _left_alone(torch, model):
+            model.eval()
+            for name, value in leaves(model(given)):
+                if isinstance(value, torch.nn.utils.rnn.PackedSequence):
+                    value, _ = torch.nn.utils.rnn.pad_packed_sequence(value, batch_first=True)
+                if isinstance(value, torch.Tensor):
+                    yield name, self._array(value)
+
+    def _floating(self, model: Any) -> Iterator[Any]:
+        """Its parameters and buffers that are floats."""
+        tensors = (*model.parameters(), *model.buffers())
+        return (tensor for tensor in tensors if tensor.is_floating_point())
+
     def tensor_cores(self, layer: Any) -> bool:
         return any(p.is_cuda for p in layer.parameters())
 
@@ -260,15 +310,18 @@ class TorchAdapter(Adapter):
         return one_dtype(kinds, f"The {type(layer).__name__} layer")
 
     def clone(self, layer: Any, dtype: str) -> Any:
-        """See `Adapter.clone`; the clone of a stateful layer begins with zero states."""
-        spec = self.spec(layer)
-        ours = type(layer) is self._module
-        twin = self._module(spec, dtype=self._dtype(dtype)) if ours else self.build(spec, dtype)
+        """See `Adapter.clone`: on the device of the layer. The clone of a stateful layer begins with zero states."""
+        spec, kind, theirs = self.spec(layer), self._dtype(dtype), self._named(layer)
+        ours, device = type(layer) is self._module, next(iter(theirs.values())).device
+        if device.type == "mps" and dtype == "float64":
+            device = self._torch.device("cpu")  # which has that type
+        twin = self._undrawn(lambda: self._module(spec, dtype=kind) if ours else self.build(spec, dtype), device)
         if type(layer) in self._fused.values():
             twin.batch_first = layer.batch_first
         with self._torch.no_grad():
-            for mine, theirs in zip(twin.parameters(), layer.parameters(), strict=True):
-                mine.copy_(theirs)
+            # By name: parameters that were registered again stand in another order.
+            for name, mine in self._named(twin).items():
+                mine.copy_(theirs[name])
         return twin
 
     def read(self, layer: Any) -> Mapping[str, np.ndarray]:
@@ -276,12 +329,14 @@ class TorchAdapter(Adapter):
 
     def write(self, layer: Any, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
         torch, named = self._torch, self._named(layer)
-        with torch.no_grad():
-            for name, array in arrays:
-                if tuple(named[name].shape) != array.shape:
-                    raise LayoutError(f"{name} takes {tuple(named[name].shape)}, not {array.shape}.")
+        _check_memory(named)
+        for name, array in arrays:
+            if tuple(named[name].shape) != array.shape:
+                raise LayoutError(f"{name} takes {tuple(named[name].shape)}, not {array.shape}.")
+            # What was made in inference mode can be written to in that mode only.
+            with torch.inference_mode(named[name].is_inference()), torch.no_grad():
                 named[name].copy_(self._tensor(array))
-                del array  # freed before the next one is made
+            del array  # freed before the next one is made
 
     def run(
         self,
@@ -330,6 +385,16 @@ class TorchAdapter(Adapter):
     def reset(self, layer: Any) -> None:
         if type(layer) is self._module:
             layer.reset()
+
+    @contextmanager
+    def undisturbed(self, layer: Any) -> Iterator[None]:
+        # The very tensors: what a call keeps is a new one, and in inference mode one that cannot be trained on.
+        held = dict(layer.named_buffers(recurse=False))
+        try:
+            yield
+        finally:
+            for name, buffer in held.items():
+                setattr(layer, name, buffer)
 
     # ---- What it is set to, and what its names mean.
 
@@ -392,8 +457,8 @@ class TorchAdapter(Adapter):
         yield variable("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1: float32 matmul precision is high")
 
     def plain_layers(self) -> Mapping[str, Any]:
-        nn = self._torch.nn
-        return {f"torch.nn.{kind.__name__}": kind(3, 2) for kind in (*self._fused.values(), nn.Linear)}
+        kinds, device = (*self._fused.values(), self._torch.nn.Linear), self._torch.get_default_device()
+        return {f"torch.nn.{kind.__name__}": self._undrawn(partial(kind, 3, 2), device) for kind in kinds}
 
     def functions(self) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
         """Those of xframe.torch.Recurrent."""
@@ -468,7 +533,7 @@ class TorchAdapter(Adapter):
 
     def _named(self, layer: Any) -> dict[str, Any]:
         """The layer's parameters by name; refuse those that hold no numbers."""
-        named = dict(layer.named_parameters())
+        named = dict(layer.named_parameters(remove_duplicate=False))  # tied ones too
         for name, p in named.items():
             if p.is_meta:
                 raise SpecError(f"{name} is on the meta device and holds no numbers; move the layer to a real one.")
@@ -503,6 +568,42 @@ def _evaluating(layer: Any) -> Iterator[None]:
         yield
     finally:
         layer.train(before)
+
+
+@contextmanager
+def _left_alone(torch: Any, model: Any) -> Iterator[None]:
+    """Let a model be as it was before: modes, attributes such as kept states, and the numbers of its buffers."""
+    held = [each for module in model.modules() for each in (vars(module), module._parameters, module._buffers)]
+    attributes = [(each, dict(each)) for each in held]
+    numbers = [(tensor, tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())]
+    try:
+        yield
+    finally:
+        for each, before in attributes:
+            each.clear()
+            each.update(before)
+        with torch.no_grad():
+            for tensor, kept in numbers:
+                if not torch.equal(tensor, kept):
+                    tensor.copy_(kept)
+
+
+def _check_memory(named: Mapping[str, Any]) -> None:
+    """Refuse to write where two numbers have one place: the second would overwrite the first."""
+    mend = "give it memory of its own: torch.nn.Parameter(layer.{0}.detach().clone())."
+    ends: dict[tuple[Any, int], list[tuple[int, int, str]]] = {}
+    for name, p in named.items():
+        if any(size > 1 and stride == 0 for size, stride in zip(p.shape, p.stride(), strict=True)):
+            raise LayoutError(
+                f"{name} is an expanded tensor, several numbers of which are one in memory; {mend.format(name)}"
+            )
+        first = p.storage_offset()
+        last = first + sum((size - 1) * stride for size, stride in zip(p.shape, p.stride(), strict=True))
+        others = ends.setdefault((p.device, p.untyped_storage().data_ptr()), [])
+        for begin, end, other in others:
+            if begin <= last and first <= end:
+                raise LayoutError(f"{name} lies in the memory of {other}; {mend.format(name)}")
+        others.append((first, last, name))
 
 
 class _Lazy(Mapping[str, "np.ndarray"]):

@@ -12,15 +12,19 @@ import numpy as np
 
 from xframe import __version__, noise, reference
 from xframe.adapters import adapter_of, get_adapter
-from xframe.adapters.base import Adapter
+from xframe.adapters.base import DTYPES, Adapter
+from xframe.apart import Known, apart, waking, with_telling
+from xframe.asleep import counted, moved_by_any, none_moved
 from xframe.baseline.reading import load
 from xframe.baseline.running import chosen, judged, loaded, unseen
 from xframe.baseline.since import Memory, changed_since, unchanged, versions
-from xframe.baseline.stored import Baseline, RecordedLayer
-from xframe.comparison import environment, misfit
+from xframe.baseline.stored import Baseline, RecordedInput, RecordedLayer
+from xframe.comparison import environment, fitting, misfit
 from xframe.errors import MissingFrameworkError, SpecError, UnsupportedError
-from xframe.judging import LIMIT, Subject, difference, margins, power
-from xframe.spec import described
+from xframe.judging import LIMIT, Input, Subject, difference, in_types, margins, power, uncalled
+from xframe.packing import Parameters
+from xframe.probe import Probe
+from xframe.spec import Layer, described
 from xframe.verdict import Check, Power
 
 if TYPE_CHECKING:
@@ -40,6 +44,7 @@ class Checking:
         path: the file.
         status: ``equivalent``, ``different`` or ``inconclusive``.
         reason: one sentence, or a few where the cause is known.
+        scope: what was judged, see `xframe.scope`.
         baseline: what the file holds.
         frameworks: short names of the frameworks that were checked.
         not_compared: by framework that was left out, why.
@@ -55,6 +60,7 @@ class Checking:
     path: Path
     status: str
     reason: str
+    scope: str
     baseline: Baseline
     frameworks: tuple[str, ...]
     not_compared: Mapping[str, str]
@@ -158,35 +164,75 @@ def _check_native(path: Path, baseline: Baseline, layer: Any) -> Checking:
         )
     recorded, adapter = baseline.layers[0], adapter_of(layer)
     spec = adapter.spec(layer, getattr(recorded.spec, "mask", None))
-    if apart := misfit(spec, recorded.spec):
+    if sizes := misfit(spec, recorded.spec):
         found = _checked(path, baseline, [adapter], {}, ())
         return replace(
-            found, status="different", reason=f"The layer is of another shape than the recorded one: {apart}."
+            found, status="different", reason=f"The layer is of another shape than the recorded one: {sizes}."
         )
     kind = adapter.dtype(layer)
     # Only rounding would be known of the layer in a wider type than its own; its function is judged in float64.
     kinds = [dtype for dtype in recorded.dtypes if dtype in ("float64", kind)]
     if not kinds:
         raise SpecError(f"The layer is of {kind}, and was recorded in {', '.join(recorded.dtypes)}; record it again.")
-    # A stateful layer is left in peace: running it would change its states.
-    still = not getattr(spec, "stateful", False)
-    natives = {d: layer if still and d == kind else adapter.clone(layer, d) for d in kinds}
-    subjects = [(recorded, dtype, Subject(adapter, native, "its own")) for dtype, native in natives.items()]
-    found = _checked(path, baseline, [adapter], {}, subjects)
-    own = tuple(_differences(adapter, layer, recorded, spec))
-    if found or not own:
-        return found
+    own_layer, params = Subject(adapter, layer, "its own"), adapter.parameters(layer)
+    differ = apart((recorded.spec, recorded.params), (spec, params), kind, True)
+    given = _telling(recorded, (spec, params), baseline.probe, kinds) if differ else _held_to(params, recorded, kinds)
+    # The noise of its own type need not have been recorded.
+    held = [Input(one.layer, one.spec, one.params, one.given, one.number, one.kind) for one in given]
+    natives, without = in_types(own_layer, kinds, held)
+    if any(dtype not in kinds for dtype in natives):
+        raise UnsupportedError(f"{' '.join(without.values())} {kind} was not recorded; record the layer again.")
+    judged_on = replace(recorded, inputs=given)
+    found = _checked(path, baseline, [adapter], {}, [(judged_on, *one) for one in natives.items()])
+    own = tuple(_differences(spec, params, recorded, kind))
+    found = replace(found, notes=(*found.notes, *without.values(), *uncalled(own_layer, held)))
+    if given is not recorded.inputs and not differ:
+        note = f"Its parameters are the recorded ones rounded to {kind}; it is held to what the reference computes with them."
+        found = replace(found, notes=(*found.notes, note))
+    if not differ:
+        return replace(found, notes=(*found.notes, *own))
+    if found.status != "different":
+        found = replace(found, status="inconclusive", reason=differ.unshown)
     return replace(found, reason=" ".join((found.reason, *own)), causes=(*own, *found.causes))
 
 
-def _differences(adapter: Adapter, layer: Any, recorded: RecordedLayer, spec: Any) -> Iterator[str]:
+def _held_to(params: Parameters, recorded: RecordedLayer, kinds: Sequence[str]) -> tuple[RecordedInput, ...]:
+    """The recorded inputs; of a layer that has the recorded parameters but for rounding, with what its own come to.
+
+    That rounding would else be a difference of function in float64.
+    """
+    alike = params.keys() == recorded.params.keys()
+    if not alike or all(np.array_equal(params[key], block) for key, block in recorded.params.items()):
+        return recorded.inputs
+    own = Parameters(recorded.spec, dict(params))
+    return tuple(_with_truth(replace(one, params=own), kinds, one.native) for one in recorded.inputs)
+
+
+def _telling(
+    recorded: RecordedLayer, other: Known, sizes: Mapping[str, int], kinds: Sequence[str]
+) -> tuple[RecordedInput, ...]:
+    """The recorded inputs, and where the layer differs on none of them, one on which it does, if there is one."""
+    probe = fitting([recorded.spec], Probe(sizes["batch"], sizes["steps"], sizes["seed"]))
+    further = waking(recorded.spec, recorded.name, recorded.params, probe)
+    given = with_telling(other, recorded.inputs, further, kinds[0])
+    return tuple(one if isinstance(one, RecordedInput) else _with_truth(one, kinds) for one in given)
+
+
+def _with_truth(
+    one: Input, kinds: Sequence[str], native: Mapping[tuple[str, str], Mapping[str, np.ndarray]] | None = None
+) -> RecordedInput:
+    """An input with what the reference of today puts out."""
+    truths = {dtype: noise.measure(one.spec, one.params, one.given, dtype) for dtype in kinds}
+    return RecordedInput(one.layer, one.spec, one.params, one.given, one.number, one.kind, truths, native or {})
+
+
+def _differences(spec: Layer, params: Parameters, recorded: RecordedLayer, kind: str) -> Iterator[str]:
     """In what a native layer itself is not the recorded one."""
     theirs = recorded.spec.options()
     for option, value in spec.options().items():
         if value != theirs[option]:
             yield f"The layer has {option}={described(value)}, and the recorded one {described(theirs[option])}."
-    params = adapter.parameters(layer)
-    largest, where, rounding = difference(params, recorded.params, adapter.dtype(layer), narrowed=True)
+    largest, where, rounding = difference(params, recorded.params, kind, narrowed=True)
     if not rounding:
         yield f"Its parameters differ from the recorded ones by up to {largest:.2g}, most at {where}."
 
@@ -202,7 +248,8 @@ def _checked(
     checks, memory, wrong = _run(subjects, shown)
     changed = list(changed_since(baseline, adapters))
     causes = tuple(change.sentence for change in changed if change.concerns)
-    found_power = power([given for given, _ in inputs], shown)
+    moved = {one.name: moved_by_any(none_moved(one.params), one.inputs, one.dtypes[0]) for one in baseline.layers}
+    found_power = counted(power([given for given, _ in inputs], shown), moved, DTYPES[0])
     today = {one.name: _reference(one) for one in baseline.layers}
     status, reason = _concluded(adapters, checks, today, causes, found_power)
     now = {"xframe": __version__, **environment(adapters)}
@@ -216,6 +263,7 @@ def _checked(
         path=path,
         status=status,
         reason=reason,
+        scope="layers",
         baseline=baseline,
         frameworks=tuple(one.name for one in adapters),
         not_compared=dict(left_out),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -10,14 +10,15 @@ from typing import Any
 
 from xframe import __version__
 from xframe.adapters import get_adapter
-from xframe.adapters.base import Adapter
+from xframe.adapters.base import DTYPES, Adapter
+from xframe.asleep import counted
 from xframe.baseline.defaults import defaults_of
 from xframe.baseline.running import chosen, judged, loaded, unseen
 from xframe.baseline.sources import Source, of_file, of_native, of_spec
 from xframe.baseline.stored import Baseline, RecordedInput, RecordedLayer, save
 from xframe.comparison import environment
-from xframe.errors import FileError, SpecError
-from xframe.judging import LIMIT, Subject, power
+from xframe.errors import FileError, SpecError, UnsupportedError
+from xframe.judging import LIMIT, Subject, in_types, power, uncalled
 from xframe.packing import Parameters
 from xframe.probe import Probe
 from xframe.recognition import Choices
@@ -123,7 +124,7 @@ def record(
         adapters, left_out = chosen([one.spec for one in sources], framework)
     else:
         adapters, left_out = [sources[0].native.adapter], {}
-    layers, checks = _run(sources, adapters)
+    layers, checks = _run(sources, adapters, notes)
     probed = {"batch": probe.batch, "steps": probe.steps, "seed": probe.seed}
     versions = {"xframe": __version__, **environment(adapters)}
     defaults = {one.name: defaults_of(one) for one in adapters}
@@ -137,8 +138,13 @@ def record(
 # ---- What it puts out.
 
 
-def _run(sources: Sequence[Source], adapters: Sequence[Adapter]) -> tuple[tuple[RecordedLayer, ...], list[Check]]:
-    """Every layer with its truth, and with what every framework puts out; and these against each other."""
+def _run(
+    sources: Sequence[Source], adapters: Sequence[Adapter], notes: list[str]
+) -> tuple[tuple[RecordedLayer, ...], list[Check]]:
+    """Every layer with its truth, and with what every framework puts out; and these against each other.
+
+    What is to be said of them is added to ``notes``.
+    """
     layers: list[RecordedLayer] = []
     checks: list[Check] = []
     for source in sources:
@@ -157,8 +163,7 @@ def _run(sources: Sequence[Source], adapters: Sequence[Adapter]) -> tuple[tuple[
         ]
         native: list[dict[tuple[str, str], Any]] = [{} for _ in inputs]
         for adapter in adapters:
-            for dtype in source.dtypes:
-                subject = _subject(source, adapter, dtype)
+            for dtype, subject in _subjects(source, adapter, notes):
                 for one, kept in zip(inputs, native, strict=True):
                     power_of = source.found.margins.get(one.title, {}) if dtype == source.dtypes[0] else {}
                     kept[adapter.name, dtype], found = judged(subject, one, dtype, power_of)
@@ -168,17 +173,22 @@ def _run(sources: Sequence[Source], adapters: Sequence[Adapter]) -> tuple[tuple[
     return tuple(layers), checks
 
 
-def _subject(source: Source, adapter: Adapter, dtype: str) -> Subject:
+def _subjects(source: Source, adapter: Adapter, notes: list[str]) -> Iterator[tuple[str, Subject]]:
+    """What is run of a layer in a framework, by float type."""
     if source.native is None:
-        return loaded(adapter, source.spec, source.found.params, dtype)
-    if adapter.dtype(source.native.native) == dtype:
-        return source.native
-    return replace(source.native, native=adapter.clone(source.native.native, dtype))
+        yield from ((dtype, loaded(adapter, source.spec, source.found.params, dtype)) for dtype in source.dtypes)
+        return
+    found, without = in_types(source.native, source.dtypes, source.found.inputs)
+    if any(dtype not in source.dtypes for dtype in found):
+        raise UnsupportedError(f"{' '.join(without.values())} Record what its model file holds.")
+    notes += [*without.values(), *uncalled(source.native, source.found.inputs)]
+    yield from found.items()
 
 
 def _power(sources: Sequence[Source]) -> Power:
     margins = {title: found for source in sources for title, found in source.found.margins.items()}
-    return power([given for source in sources for given in source.found.inputs], margins)
+    shown = power([given for source in sources for given in source.found.inputs], margins)
+    return counted(shown, {source.name: source.found.moved for source in sources}, DTYPES[0])
 
 
 def _concluded(

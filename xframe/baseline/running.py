@@ -62,10 +62,7 @@ def judged(
     subject: Subject, given: Input, dtype: str, shown: Mapping[str, Mapping[str, float]]
 ) -> tuple[Outputs, Iterator[Check]]:
     """What a native layer puts out, by name, and each output against the truth of the input."""
-    try:
-        outputs = run_native(subject, given.given, dtype)
-    except Exception as error:
-        raise _failed(subject.adapter, given.spec, error) from error
+    outputs = run_native(subject, given.given, dtype)
     return outputs.named(), judge_outputs(subject, given, outputs, given.noise_of(subject.adapter, dtype), dtype, shown)
 
 

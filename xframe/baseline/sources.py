@@ -11,7 +11,7 @@ import numpy as np
 
 from xframe.adapters import adapter_of
 from xframe.adapters.base import DTYPES
-from xframe.comparison import fitting
+from xframe.comparison import fitting, sized
 from xframe.drawing import Drawn, completed, drawn
 from xframe.errors import SpecError, UnsupportedError
 from xframe.files import load
@@ -46,10 +46,8 @@ def of_spec(model: Layer | Sequential, probe: Probe, longer: bool) -> list[Sourc
 def of_native(layer: Any, probe: Probe, longer: bool) -> Source:
     """A native layer as it is."""
     adapter = adapter_of(layer)
-    spec, kind = adapter.spec(layer), adapter.dtype(layer)
-    # A stateful layer is left in peace: running it would change its states.
-    native = adapter.clone(layer, kind) if getattr(spec, "stateful", False) else layer
-    return _source("layer", spec, adapter.parameters(layer), probe, longer, Subject(adapter, native, "its own"))
+    spec, native = adapter.spec(layer), Subject(adapter, layer, "its own")
+    return _source("layer", spec, adapter.parameters(layer), sized([native], [spec], probe, longer), longer, native)
 
 
 def of_file(

@@ -18,7 +18,8 @@ CELL = Dense(
     gates=("",),
     states=(),
     roles=(Role("kernel", ("input", "hidden")), Role("bias", ("hidden",))),
+    activations=("linear",),
     recurrent=False,
-    equations="y = x W + b",
+    equations="y = activation(x W + b)",
     source="keras.layers.Dense, torch.nn.Linear",
 )

@@ -7,17 +7,17 @@ each layer ("nodes") with the tensors that are read. Keras 1 and 2 write a tenso
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xframe.errors import UnsupportedError
+from xframe.errors import ObstaclesError, UnsupportedError
 
-__all__ = ["Entry", "Graph", "config_of", "kind_of", "name_of", "tensors"]
+__all__ = ["MASK_OPERATIONS", "Entry", "Graph", "config_of", "kind_of", "name_of", "tensors"]
 
 Entry = Mapping[str, Any]
 # Keras 3 spells out how a mask is made, in operations beside the layer that makes it.
-_MASK_OPERATIONS = ("NotEqual", "Any", "Squeeze")
+MASK_OPERATIONS = ("NotEqual", "Any", "Squeeze")
 
 
 class Tensor(NamedTuple):
@@ -75,8 +75,10 @@ def tensors(given: Any) -> list[Tensor]:
 class Graph:
     """The layers of one functional model and their calls.
 
-    Raises:
-        UnsupportedError: it has several inputs or outputs, or a layer has several inputs or unknown arguments.
+    Attributes:
+        layers: the entries by name.
+        wrong: why it is no chain, a sentence for each layer with several inputs or unknown arguments, and for several inputs or
+            outputs of the model.
     """
 
     def __init__(self, config: Entry, layers: list[Entry]) -> None:
@@ -86,13 +88,13 @@ class Graph:
         }
         ends = tensors(config.get("output_layers"))
         self._first = self._numbers(ends)
-        for entry in layers:
-            for call in self._calls[name_of(entry)]:
-                self._check(entry, call)
+        self.wrong = [
+            why for entry in layers for call in self._calls[name_of(entry)] for why in self._wrong(entry, call)
+        ]
         for what, found in (("inputs", tensors(config.get("input_layers"))), ("outputs", ends)):
             if len(found) != 1:
-                raise UnsupportedError(f"The model has {len(found)} {what}, and a chain has one.")
-        self._end = ends[0]
+                self.wrong.append(f"The model has {len(found)} {what}, and a chain has one.")
+        self._ends = ends
 
     def _numbers(self, ends: list[Tensor]) -> dict[str, int]:
         """The number of the first call of each layer: Keras 2 also counts the calls by which a nested model was made."""
@@ -101,17 +103,19 @@ class Graph:
             last[tensor.layer] = max(tensor.call, last.get(tensor.layer, 0))
         return {name: max(last.get(name, 0) + 1 - len(calls), 0) for name, calls in self._calls.items() if calls}
 
-    def _check(self, entry: Entry, call: Call) -> None:
-        """Refuse a call with several inputs, or with arguments that are not modelled."""
+    def _wrong(self, entry: Entry, call: Call) -> Iterator[str]:
+        """What is wrong with a call that has several inputs, or arguments that are not modelled."""
         label = f"The layer {name_of(entry)!r} ({kind_of(entry)})"
         if len(call.sources) != 1:
-            raise UnsupportedError(f"{label} has {len(call.sources)} inputs, and the model is no chain.")
-        if call.sources[0].output:
-            raise UnsupportedError(
-                f"{label} reads another output of {call.sources[0].layer!r} than the first, and the model is no chain."
-            )
+            yield f"{label} has {len(call.sources)} inputs, and the model is no chain."
+        elif call.sources[0].output:
+            yield f"{label} reads another output of {call.sources[0].layer!r} than the first, and the model is no chain."
         if call.options:
-            raise UnsupportedError(f"{label} is called with {' and '.join(call.options)}, which is not modelled.")
+            yield f"{label} is called with {' and '.join(call.options)}, which is not modelled."
+
+    def arguments(self, name: str) -> tuple[Any, ...]:
+        """What a layer is first called with beside its input."""
+        return self._calls[name][0].arguments if self._calls[name] else ()
 
     def call(self, tensor: Tensor) -> Call | None:
         """The call that puts out a tensor; None for an input."""
@@ -127,9 +131,11 @@ class Graph:
         """What is put out from the input to the output of the model, which are all its calls.
 
         Raises:
-            UnsupportedError: there are branches.
+            UnsupportedError: something is ``wrong``, or there are branches; the sentence names all of them.
         """
-        found = [self._end]
+        if self.wrong:
+            raise ObstaclesError(self.wrong)
+        found = self._ends[:]
         while (call := self.call(found[-1])) is not None:
             if call.sources[0] in found:
                 raise UnsupportedError(
@@ -139,19 +145,22 @@ class Graph:
         used = {tensor.layer for tensor in found}
         masks = [call.mask for t in found if (call := self.call(t)) is not None and call.mask is not None]
         beside = {op.layer for mask in masks for op in self._operations(mask)}
+        branches = []
         for name, entry in self.layers.items():
             # The calls by which something is made besides the path to the output.
             calls = sum(tensor.layer == name for tensor in set(found))
             if name not in beside and (name not in used or calls < len(self._calls[name])):
-                raise UnsupportedError(
+                branches.append(
                     f"The layer {name!r} ({kind_of(entry)}) stands on a branch of its own, and the model is no chain."
                 )
+        if branches:
+            raise ObstaclesError(branches)
         return found[::-1]
 
     def _operations(self, mask: Tensor) -> list[Tensor]:
         """The operations that make a mask, from the last to the first."""
         found = [mask]
-        while kind_of(self.layers.get(found[-1].layer, {})) in _MASK_OPERATIONS and len(found) <= len(self.layers):
+        while kind_of(self.layers.get(found[-1].layer, {})) in MASK_OPERATIONS and len(found) <= len(self.layers):
             call = self.call(found[-1])
             if call is None:
                 break

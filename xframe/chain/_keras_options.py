@@ -10,8 +10,10 @@ from xframe.activations import check_activation
 from xframe.chain._keras_graph import config_of, kind_of
 from xframe.chain._keras_path import Place, package_of
 from xframe.errors import UnsupportedError
+from xframe.recognition import policy
 
 __all__ = [
+    "WORDS",
     "activation",
     "check_options",
     "choice",
@@ -32,6 +34,7 @@ _FREE = frozenset(
 )
 _FREE_ENDS = ("_initializer", "_regularizer", "_constraint")
 _FLOATS = ("float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16")
+WORDS = ("int8", "int16", "int32", "int64", "uint8", "uint16")
 _SAME = {"swish": "silu", "hard_swish": "hard_silu", "identity": "linear"}
 
 
@@ -46,17 +49,20 @@ def check_options(place: Place, known: Iterable[str], options: Mapping[str, Any]
     The same for float types that are not plain: quantised layers compute otherwise.
     """
     options = place.options if options is None else options
-    known = set(known)
+    known, wrong = set(known), list[str]()
     for name, value in options.items():
         if name == "dtype":
-            if isinstance(value, Mapping):
-                value = config_of(value).get("name")
-            if value not in (None, *_FLOATS):
+            value = policy(options) if isinstance(value, Mapping) else value
+            # Before Keras 2.3 it is the type of a first layer's input, and an Embedding reads whole numbers.
+            if value not in (None, *_FLOATS, *(WORDS if place.kind == "Embedding" else ())):
                 raise refused(place, f"has dtype={value!r}, which is not modelled; save it in a float type")
         elif value is None or value is False or name in known or name in _FREE or name.endswith(_FREE_ENDS):
             continue
         else:
-            raise refused(place, f"has {name}={value!r}, which is not modelled; build it without this option")
+            wrong.append(f"{name}={value!r}")
+    if wrong:
+        are, these = ("is", "this option") if len(wrong) == 1 else ("are", "these options")
+        raise refused(place, f"has {' and '.join(wrong)}, which {are} not modelled; build it without {these}")
 
 
 def option(place: Place, *names: str) -> Any:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from xframe.chain._keras_graph import Entry, Graph, config_of, kind_of, name_of, tensors
+from xframe.chain._keras_graph import MASK_OPERATIONS, Entry, Graph, config_of, kind_of, name_of, tensors
 from xframe.chain.kind import Shape
-from xframe.errors import UnsupportedError
+from xframe.errors import ObstaclesError, UnsupportedError
 
-__all__ = ["Place", "input_shape", "package_of", "path"]
+__all__ = ["Place", "everywhere", "input_shape", "package_of", "path"]
 
 _MODELS = ("Sequential", "Functional", "Model")
 # Where Keras's own classes and those of xframe are.
@@ -30,6 +30,7 @@ class Place:
         package: whose class it is; empty for Keras's own and those of xframe.
         masked: whether it is told to use the mask that reaches it.
         arguments: what it is called with beside its input.
+        reads: the shape of one sample that the file says that it was built for, or None.
     """
 
     names: tuple[str, ...]
@@ -38,6 +39,7 @@ class Place:
     package: str = ""
     masked: bool = False
     arguments: tuple[Any, ...] = ()
+    reads: Shape | None = None
 
     @property
     def name(self) -> str:
@@ -49,13 +51,14 @@ def path(entry: Entry, names: tuple[str, ...] = ()) -> list[Place]:
     """The layers of a model in the order in which they run, nested models flattened; or the layer, if it is no model.
 
     Raises:
-        UnsupportedError: the model has several inputs or outputs, or branches; the sentence names the layer.
+        UnsupportedError: the model has several inputs or outputs, or branches; the sentence names all such layers.
     """
-    if kind_of(entry) not in _MODELS or package_of(entry):
-        return [Place(names, kind_of(entry), config_of(entry), package_of(entry))]
+    if _is_layer(entry):
+        return [_place(entry, names)]
     layers = _layers(entry)
     if kind_of(entry) == "Sequential":
-        found = [place for each in layers for place in path(each, (*names, name_of(each)))]
+        flat = _each({name_of(each): each for each in layers}, names)
+        found = [place for each in layers for place in flat[name_of(each)]]
     else:
         found = _functional(entry, layers, names)
     if len(found) > _MAX_PLACES:
@@ -63,10 +66,51 @@ def path(entry: Entry, names: tuple[str, ...] = ()) -> list[Place]:
     return found
 
 
+def _each(layers: Mapping[str, Entry], names: tuple[str, ...]) -> dict[str, list[Place]]:
+    """The places in each layer, which may be a model; or all that is wrong with any of these."""
+    found, reasons = dict[str, list[Place]](), list[str]()
+    for name, entry in layers.items():
+        try:
+            found[name] = path(entry, (*names, name))
+        except ObstaclesError as error:
+            reasons += error.reasons
+    if reasons:
+        raise ObstaclesError(reasons)
+    return found
+
+
+def everywhere(entry: Entry, names: tuple[str, ...] = ()) -> list[Place]:
+    """All layers of a model that is no chain, in the order of the configuration, without what makes masks."""
+    if _is_layer(entry):
+        return [] if kind_of(entry) in MASK_OPERATIONS else [_place(entry, names)]
+    layers = _layers(entry)
+    graph = None if kind_of(entry) == "Sequential" else Graph(config_of(entry), layers)
+    found = []
+    for each in layers:
+        places = everywhere(each, (*names, name_of(each)))
+        if graph is not None and _is_layer(each):
+            places = [replace(place, arguments=graph.arguments(name_of(each))) for place in places]
+        found += places
+    return found[:_MAX_PLACES]
+
+
+def _place(entry: Entry, names: tuple[str, ...]) -> Place:
+    built = entry.get("build_config")
+    shape: Any = built.get("input_shape") if isinstance(built, Mapping) else None
+    told = isinstance(shape, list) and len(shape) > 1 and all(axis is None or isinstance(axis, int) for axis in shape)
+    reads = tuple(shape[1:]) if told else None
+    return Place(names, kind_of(entry), config_of(entry), package_of(entry), reads=reads)
+
+
+def _is_layer(entry: Entry) -> bool:
+    """Whether this is no model of Keras's."""
+    return kind_of(entry) not in _MODELS or bool(package_of(entry))
+
+
 def _functional(entry: Entry, layers: list[Entry], names: tuple[str, ...]) -> list[Place]:
     graph = Graph(config_of(entry), layers)
     route = graph.route()
-    flat = {t.layer: path(graph.layers[t.layer], (*names, t.layer)) for t in dict.fromkeys(route)}
+    flat = _each({t.layer: graph.layers[t.layer] for t in dict.fromkeys(route)}, names)
     found: list[Place] = []
     for at, tensor in enumerate(route):
         places, call = flat[tensor.layer], graph.call(tensor)

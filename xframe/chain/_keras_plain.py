@@ -135,6 +135,12 @@ def _item(place: Place, reached: Reached) -> list[Step]:
     return [Step(place.name, "last")]
 
 
+def _last_step(place: Place, reached: Reached) -> list[Step]:
+    """The same as a layer, which xframe writes."""
+    check_options(place, [])
+    return [Step(place.name, "last")]
+
+
 PLAIN: dict[str, Callable[[Place, Reached], list[Step]]] = {
     "Activation": _activation,
     **dict.fromkeys(
@@ -154,5 +160,6 @@ PLAIN: dict[str, Callable[[Place, Reached], list[Step]]] = {
     "Reshape": _reshape,
     "RepeatVector": _repeat,
     "GetItem": _item,
+    "LastStep": _last_step,
     "SlicingOpLambda": _item,
 }

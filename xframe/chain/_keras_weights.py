@@ -67,6 +67,12 @@ class Weights:
             )
         return layer.readings[0], layer.tensors
 
+    def features(self, place: Place) -> int:
+        """The last axis of a layer's first tensor; 1 for a layer that has none."""
+        tensors = self._stored[place.name].tensors if place.name in self._stored else {}
+        shape = next((self.file.tensors[name].shape for name in tensors.values()), ())
+        return shape[-1] if shape else 1
+
     def named(self, place: Place, names: list[str]) -> dict[str, str]:
         """The names of the file's tensors for a layer's weights, which are in this order where they are only numbered."""
         layer = self.stored(place)

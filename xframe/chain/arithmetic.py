@@ -82,17 +82,17 @@ class _Frugal(Perturbed):
 class Rounding:
     """Arithmetic whose results are off by roundoff in all samples after the first ``clean``: see `xframe.noise`."""
 
-    def __init__(self, clean: int, roundoff: float, seed: int) -> None:
-        self._clean, self._u = clean, roundoff
+    def __init__(self, clean: int, roundoff: float, seed: int, least: float = 0.0) -> None:
+        self._clean, self._u, self._least = clean, roundoff, least
         self._random = np.random.default_rng(seed)
 
     def columns(self, each: int = 1) -> Arithmetic:
-        return _Frugal(self._clean * each, self._u, int(self._random.integers(2**32)))
+        return _Frugal(self._clean * each, self._u, int(self._random.integers(2**32)), self._least)
 
     def rounded(self, y: np.ndarray, size: Size | None = None, times: float = 1) -> np.ndarray:
         size_of_y = np.abs(y) if size is None else np.broadcast_to(size(), y.shape)
         part = y[self._clean :]
-        part += times * self._u * size_of_y[self._clean :] * self._random.uniform(-1, 1, part.shape)
+        part += times * (self._u * size_of_y[self._clean :] + self._least) * self._random.uniform(-1, 1, part.shape)
         return y
 
     def summed(self, y: np.ndarray, norm: Size, length: int) -> np.ndarray:

@@ -27,6 +27,7 @@ class Step:
             `xframe.Key`, for the other kinds arrays by the kind's names for them.
         sources: the names of the source's tensors that the step consumes.
         shapes: of the other kinds: the shapes of what ``params`` gives, where they are known without reading it.
+        dtype: the float type in which the source computes it, where that is known; else empty, and it is that of its numbers.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Step:
     params: Callable[[], Mapping[Any, np.ndarray]] = field(default=dict, repr=False, compare=False)
     sources: tuple[str, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    dtype: str = ""
 
 
 @dataclass(frozen=True)

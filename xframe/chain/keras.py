@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
-from xframe.chain._keras_options import check_options, refused
-from xframe.chain._keras_path import Place, input_shape, path
+from xframe.adapters.base import FLOATS
+from xframe.chain._keras_options import WORDS, check_options, refused
+from xframe.chain._keras_path import Place, everywhere, input_shape, path
 from xframe.chain._keras_plain import PLAIN
 from xframe.chain._keras_weighted import WEIGHTED
 from xframe.chain._keras_weights import Weights
 from xframe.chain.base import Chain, Step
 from xframe.chain.kind import Shape
 from xframe.chain.kinds import KINDS, shapes
-from xframe.errors import SpecError, UnsupportedError
-from xframe.recognition import Findings
+from xframe.chain.told import chain_told
+from xframe.errors import ObstaclesError, SpecError, UnsupportedError
+from xframe.files.told import is_told
+from xframe.recognition import Findings, computes
 from xframe.spec import Recurrent
 
 __all__ = ["chain_of"]
 
-_INPUT_TYPES = ("float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16")
+_INPUT_TYPES = (*FLOATS, *WORDS)
 
 
 def chain_of(findings: Findings) -> Chain:
-    """The chain that a Keras file describes.
+    """The chain that a file describes: one of Keras, or one in which xframe says what it wrote.
 
     Args:
         findings: what `xframe.recognition.recognise` made of the file, in which every recurrent layer is settled.
 
     Raises:
         UnsupportedError: the file has no configuration, the model is no chain, or a layer or an option of one is not
-            modelled; the sentence names the first such layer.
+            modelled; the sentence names all that stands in the way.
     """
     config = findings.file.config
+    if is_told(config):
+        return chain_told(findings)
     if config is None:
         raise UnsupportedError(
             f"{findings.file.path} says nothing of what runs after what; give a file of a whole model, as model.save writes it."
@@ -50,15 +57,21 @@ def chain_of(findings: Findings) -> Chain:
 
 
 def _chain(config: Mapping[str, Any], findings: Findings) -> Chain:
-    places, weights = path(config), Weights(findings)
-    start = input_shape(config) or _guessed(places, weights)
-    shape: Shape = start
-    masked, steps = False, list[Step]()
-    for place in places:
-        for step in _steps(place, shape, masked, weights):
-            steps.append(step)
-            shape = KINDS[step.kind].output_shape(step, shape)
-            masked = KINDS[step.kind].masks(step, masked)
+    weights, reasons = Weights(findings), list[str]()
+    start: Shape = ()
+    try:
+        places = path(config)
+        start = input_shape(config) or _guessed(places, weights)
+    except UnsupportedError as error:
+        reasons += error.reasons if isinstance(error, ObstaclesError) else [str(error)]
+        places = everywhere(config)
+    steps, wrong = _walked(places, start, bool(reasons), weights)
+    # A layer that is named already is not named once more for its kind.
+    reasons += [
+        why for place, why in wrong if not any(f"{place.names[-1]!r} ({place.kind})" in each for each in reasons)
+    ]
+    if reasons:
+        raise ObstaclesError(reasons)
     if not steps:
         raise UnsupportedError("The model has no layers that compute anything.")
     name = config.get("config")
@@ -66,6 +79,42 @@ def _chain(config: Mapping[str, Any], findings: Findings) -> Chain:
     chain = Chain(tuple(steps), start, name if isinstance(name, str) and name else "model")
     shapes(chain)  # refuses what is out of bounds
     return chain
+
+
+def _walked(
+    places: list[Place], shape: Shape, lost: bool, weights: Weights
+) -> tuple[list[Step], list[tuple[Place, str]]]:
+    """The steps of all layers, and why some are not modelled; behind the first of these nobody knows what reaches a layer."""
+    masked, steps, wrong = False, list[Step](), list[tuple[Place, str]]()
+    for place in places:
+        try:
+            if lost:
+                _check_anyhow(place, weights)
+                continue
+            for step in _steps(place, shape, masked, weights):
+                steps.append(replace(step, dtype=computes(place.options)))
+                shape = KINDS[step.kind].output_shape(step, shape)
+                masked = KINDS[step.kind].masks(step, masked)
+        except (SpecError, UnsupportedError) as error:
+            no_chain = "The model is no chain that is modelled: " if isinstance(error, SpecError) else ""
+            wrong.append((place, f"{no_chain}{error}"))
+            lost = True
+    return steps, wrong
+
+
+def _check_anyhow(place: Place, weights: Weights) -> None:
+    """Refuse a layer that is not modelled whatever reaches it."""
+    features = weights.features(place)
+    any_rank: tuple[Shape, ...] = ((features,), (None, features), (None, None, features))
+    wrong: list[UnsupportedError] = []
+    for shape, masked in product(any_rank if place.reads is None else (place.reads,), (False, True)):
+        try:
+            _steps(place, shape, masked, weights)
+        except UnsupportedError as error:
+            wrong.append(error)
+        else:
+            return
+    raise wrong[0]
 
 
 def _steps(place: Place, shape: Shape, masked: bool, weights: Weights) -> list[Step]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from xframe.chain import shaping, weighted
 from xframe.chain.base import Chain
 from xframe.chain.kind import Kind, Shape
 from xframe.errors import SpecError
+from xframe.spec import Recurrent
 
-__all__ = ["KINDS", "masked", "shapes"]
+__all__ = ["KINDS", "masked", "promised", "shapes"]
 
 # The most numbers that one sample may become: far above any model's, far below what exhausts a machine.
 _MAX_SAMPLE = 2**28
@@ -55,3 +57,18 @@ def masked(chain: Chain) -> list[bool]:
     for step in chain.steps:
         found.append(KINDS[step.kind].masks(step, found[-1]))
     return found
+
+
+def promised(chain: Chain) -> Chain:
+    """The chain for masks that are padding on the right, which is what packed sequences and ONNX's lengths can say.
+
+    Raises:
+        SpecError: no mask reaches a recurrent layer of it.
+    """
+    steps = []
+    for step in chain.steps:
+        masked = isinstance(step.spec, Recurrent) and step.spec.mask == "any"
+        steps.append(replace(step, spec=replace(step.spec, mask="right")) if masked else step)  # type: ignore[type-var]
+    if steps == list(chain.steps):
+        raise SpecError("No mask reaches a recurrent layer of this model; leave --right-padded out.")
+    return replace(chain, steps=tuple(steps))

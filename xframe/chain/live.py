@@ -10,7 +10,7 @@ from xframe.adapters import adapter_of
 from xframe.adapters.base import Adapter
 from xframe.chain.base import Chain, Step
 from xframe.chain.keras import chain_of
-from xframe.errors import SpecError, UnsupportedError
+from xframe.errors import ObstaclesError, SpecError, UnsupportedError
 from xframe.files.base import ModelFile, StoredLayer, StoredTensor
 from xframe.recognition import recognise
 from xframe.spec import Recurrent
@@ -31,7 +31,8 @@ def chain_of_model(model: Any) -> Chain:
             on its whole sequence.
 
     Raises:
-        UnsupportedError: it is no chain, or a layer or an option of one is not modelled; the sentence names the first.
+        UnsupportedError: it is no chain, or a layer or an option of one is not modelled; the sentence names all that stands in
+            the way.
         SpecError: a layer is not built yet.
     """
     adapter = adapter_of(model)
@@ -65,13 +66,17 @@ def run_model(model: Any, x: np.ndarray) -> np.ndarray:
 
 
 def _single(adapter: Adapter, layer: Any) -> Chain:
+    if adapter.is_model(layer) and [name for name, _ in adapter.layers(layer)] != [""]:
+        raise UnsupportedError(f"{type(layer).__name__} is code of its author's own, which is not read yet.")
     spec = adapter.spec(layer)
     if isinstance(spec, Recurrent):
         if spec.form == "cell":
             raise UnsupportedError("A bare cell computes one time step and is no chain; give it a layer that runs it.")
-        step = Step("layer", "recurrent", {"sequence": True}, spec, lambda: adapter.parameters(layer))
+        options = {"sequence": True}
+        step = Step("layer", "recurrent", options, spec, lambda: adapter.parameters(layer), dtype=adapter.dtype(layer))
         return Chain((step,), (None, spec.input_size))
-    return Chain((Step("layer", "dense", {}, spec, lambda: adapter.parameters(layer)),), (spec.input_size,))
+    step = Step("layer", "dense", {}, spec, lambda: adapter.parameters(layer), dtype=adapter.dtype(layer))
+    return Chain((step,), (spec.input_size,))
 
 
 def _keras(model: Any) -> Chain:
@@ -87,10 +92,10 @@ def _keras(model: Any) -> Chain:
     if not isinstance(model, keras.Model):
         # A layer alone is a model of one layer.
         config = {"class_name": "Sequential", "config": {"name": model.name, "layers": [config]}}
-    layers, tensors = [], dict[str, StoredTensor]()
+    layers, tensors, reasons = [], dict[str, StoredTensor](), list[str]()
     for names, layer in {id(layer): (names, layer) for names, layer in _leaves(keras, model, ())}.values():
         name = "/".join(names)
-        _check_functions(keras, name, layer)
+        reasons += _own_functions(keras, name, layer)
         if not layer.built:
             raise SpecError(f"The Keras layer {name!r} has no weights yet; call the model on data first.")
         own = {f"vars/{i}": _tensor(keras, f"{name}/vars/{i}", v) for i, v in enumerate(layer.weights)}
@@ -99,19 +104,23 @@ def _keras(model: Any) -> Chain:
         layers.append(StoredLayer(name, kind, options, {key: tensor.name for key, tensor in own.items()}))
     metadata = {"keras_version": keras.__version__, "backend": keras.backend.backend()}
     file = ModelFile(Path(model.name), "keras", tensors, tuple(layers), metadata, _plain(config))
-    return chain_of(recognise(file))
+    try:
+        chain = chain_of(recognise(file))
+    except ObstaclesError as error:
+        raise ObstaclesError([*reasons, *error.reasons]) from None
+    if reasons:
+        raise ObstaclesError(reasons)
+    return chain
 
 
-def _check_functions(keras: Any, name: str, layer: Any) -> None:
-    """Refuse a function of the user's own that has the name of one of Keras's: a configuration does not tell them apart."""
+def _own_functions(keras: Any, name: str, layer: Any) -> Iterator[str]:
+    """The functions of the user's own that have the name of one of Keras's: a configuration does not tell them apart."""
     for part in layer._flatten_layers():
         for option in ("activation", "recurrent_activation"):
             function = getattr(part, option, None)
             written = keras.activations.serialize(function) if callable(function) else None
             if isinstance(written, str) and keras.activations.get(written) is not function:
-                raise UnsupportedError(
-                    f"The layer {name!r} has an activation of its own ({written!r}), which is not modelled."
-                )
+                yield f"The layer {name!r} has an activation of its own ({written!r}), which is not modelled."
 
 
 def _plain(value: Any) -> Any:

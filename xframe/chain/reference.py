@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from xframe.chain.kinds import KINDS
 from xframe.errors import SpecError
 from xframe.masks import check_mask
 
-__all__ = ["noise", "probe", "run"]
+__all__ = ["altered", "noise", "probe", "run"]
 
 # As in xframe.noise: perturbations finer than the first are made that large and scaled down, unless they grow beyond the second.
 _FINEST = 2.0**-40
@@ -44,6 +45,13 @@ def run(
     if mask is not None:
         check_mask(mask, x)
     return _through(chain, x, mask, dtype or (x.dtype.name if x.dtype.kind == "f" else "float32"), Exact())
+
+
+def altered(chain: Chain, x: np.ndarray, at: int, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """What a chain puts out in float64, if what its step number ``at`` puts out were changed."""
+    before, after = (replace(chain, steps=steps) for steps in (chain.steps[: at + 1], chain.steps[at + 1 :]))
+    y, mask = _through(before, _checked(chain, x), None, "float64", Exact())
+    return _through(after, change(y), mask, "float64", Exact())[0]
 
 
 def _checked(chain: Chain, x: np.ndarray) -> np.ndarray:
@@ -77,13 +85,14 @@ def _params(step: Step, dtype: str) -> Mapping[Any, np.ndarray]:
 # ---- What it is run on.
 
 
-def probe(chain: Chain, batch: int, steps: int, seed: int = 0) -> np.ndarray:
+def probe(chain: Chain, batch: int, steps: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
     """An input that shows mistakes: every number distinct and away from zero; masked time steps, if the chain makes masks.
 
     Args:
         chain: the chain.
         batch, steps: the size of the input; an axis whose length the chain fixes has that length instead of ``steps``.
         seed: of the random generator.
+        scale: by how much the numbers are larger; best a power of two. It is nothing to whole numbers.
 
     Raises:
         SpecError: the batch is not that of a stateful layer.
@@ -96,7 +105,7 @@ def probe(chain: Chain, batch: int, steps: int, seed: int = 0) -> np.ndarray:
     if maker is not None and maker.kind == "embedding":
         return _words(maker, shape, seed, _valid(chain, shape))
     random = np.random.default_rng([seed, _NUMBERS])
-    x = probes.rounded(random.choice([-1.0, 1.0], shape) * random.uniform(0.2, 1.0, shape) * 1.5, "float32")
+    x = scale * probes.rounded(random.choice([-1.0, 1.0], shape) * random.uniform(0.2, 1.0, shape) * 1.5, "float32")
     if maker is not None and maker.kind == "masking":
         x[~_valid(chain, shape)] = maker.options["value"]
     return x.astype(np.float32)
@@ -135,7 +144,7 @@ def noise(
     `xframe.noise` says how; the steps that are not recurrent round what they compute likewise.
     """
     u = noises.ROUNDOFF["float32" if dtype == "float64" and _single(chain) else dtype]
-    clean, deviation = _spread(chain, x, mask, max(u, _FINEST), seed)
+    clean, deviation = _spread(chain, x, mask, max(u, _FINEST), seed, noises.underflow(dtype))
     if u < _FINEST:
         chaotic = np.any(deviation > _SMALL * np.abs(clean).max())
         deviation = deviation * u / _FINEST
@@ -155,10 +164,12 @@ def _single(chain: Chain) -> bool:
     return any(ACTIVATIONS[name].single for name in names if name)
 
 
-def _spread(chain: Chain, x: np.ndarray, mask: np.ndarray | None, u: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The output, and how far replicas with unit roundoff ``u`` spread around it."""
+def _spread(
+    chain: Chain, x: np.ndarray, mask: np.ndarray | None, u: float, seed: int, least: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The output, and how far replicas with unit roundoff ``u`` spread around it; ``least`` as in `xframe.noise.Perturbed`."""
     x, copies = _checked(chain, x), 1 + noises.REPLICAS
-    ops = Rounding(len(x), u, seed)
+    ops = Rounding(len(x), u, seed, least)
     tiled = np.tile(x, (copies, *[1] * (x.ndim - 1)))
     y, _ = _through(chain, tiled, None if mask is None else np.tile(mask, (copies, 1)), "float64", ops)
     clean, *others = np.split(y, copies)

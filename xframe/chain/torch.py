@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from xframe.adapters.base import Adapter
 from xframe.chain.base import Chain, Step
 from xframe.chain.kind import Shape
 from xframe.chain.kinds import KINDS
-from xframe.errors import SpecError, UnsupportedError
+from xframe.errors import ObstaclesError, SpecError, UnsupportedError
 from xframe.spec import Dense
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def chain_of_sequential(adapter: Adapter, model: Any) -> Chain:
             weights tells the shape of the input.
 
     Raises:
-        UnsupportedError: a module, or an option of one, is not modelled; the sentence names the first.
+        UnsupportedError: modules, or options of them, are not modelled; the sentence names all that stands in the way.
     """
     import torch
 
@@ -56,15 +57,31 @@ def chain_of_sequential(adapter: Adapter, model: Any) -> Chain:
         raise UnsupportedError(
             "This torch.nn.Sequential has no Linear and no Embedding and does not tell what it reads."
         )
-    shape, steps = start, list[Step]()
+    # Behind the first module that is not modelled nobody knows what shape reaches the next one.
+    shape, steps, reasons, dtype = start, list[Step](), list[str](), adapter.model_dtype(model)
     for name, module in modules:
-        step = _step(adapter, name, module, shape)
         try:
-            shape = KINDS[step.kind].output_shape(step, shape)
-        except SpecError as error:
-            raise UnsupportedError(f"The model is no chain that is modelled: {error}") from None
-        steps.append(step)
+            step = _step(adapter, name, module, shape) if not reasons else _step_anyhow(adapter, name, module)
+            shape = shape if reasons else KINDS[step.kind].output_shape(step, shape)
+            steps.append(replace(step, dtype=dtype))
+        except (SpecError, UnsupportedError) as error:
+            reasons.append(
+                f"The model is no chain that is modelled: {error}" if isinstance(error, SpecError) else str(error)
+            )
+    if reasons:
+        raise ObstaclesError(reasons)
     return Chain(tuple(steps), start)
+
+
+def _step_anyhow(adapter: Adapter, name: str, module: Any) -> Step:
+    """The step of a module that is modelled for some shape."""
+    wrong: list[UnsupportedError] = []
+    for shape in ((1,), (None, 1), (None, None, 1)):
+        try:
+            return _step(adapter, name, module, shape)
+        except UnsupportedError as error:
+            wrong.append(error)
+    raise wrong[0]
 
 
 def _input_shape(module: Any) -> Shape | None:
@@ -190,8 +207,11 @@ def run_sequential(model: Any, x: np.ndarray) -> np.ndarray:
     try:
         with torch.inference_mode():
             like = next(model.parameters(), None)
-            given = torch.as_tensor(x) if like is None else torch.as_tensor(x).to(like.device)
-            found: np.ndarray = model(given).cpu().numpy()
+            given = torch.as_tensor(x)
+            if like is not None:
+                given = given.to(like) if given.is_floating_point() else given.to(like.device)
+            y = model(given).cpu()
+            found: np.ndarray = (y.float() if y.dtype == torch.bfloat16 else y).numpy()  # NumPy has no bfloat16
             return found
     finally:
         model.train(training)

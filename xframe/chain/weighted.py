@@ -49,7 +49,7 @@ class RecurrentKind(Kind):
 
     def run(self, step: Step, params: Params, x: np.ndarray, mask: np.ndarray | None, ops: Operations) -> Masked:
         assert step.spec is not None
-        out = reference.run(step.spec, params, x, ops=ops.columns(), mask=mask)
+        out = reference.run_on(step.spec, params, x, ops.columns(), mask)
         return (out.sequence, mask) if step.options["sequence"] else (out.last, None)
 
 
@@ -65,7 +65,7 @@ class DenseKind(Kind):
     def compute(self, step: Step, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
         assert step.spec is not None
         rows = x.reshape(-1, x.shape[-1])
-        out = reference.run(step.spec, params, rows, ops=ops.columns(len(rows) // len(x)))
+        out = reference.run_on(step.spec, params, rows, ops.columns(len(rows) // len(x)), None)
         return np.ascontiguousarray(out.last).reshape(*x.shape[:-1], -1)
 
 

@@ -34,6 +34,7 @@ STATUS = {
     "equivalent": 0,
     "done": 0,
     "inconclusive": 2,
+    "partial": 2,
     "error": 2,
     **dict.fromkeys(("different", "explained", "unexplained"), 1),
 }

@@ -22,6 +22,10 @@ def between(whole: Whole, a: str, b: str) -> Diagnosis | None:
     off, mended, causes = whole.off, whole.mended, tuple[Cause, ...]()
     reason = _sentence(whole.reason)
     counting = [slip for slip in whole.slips if slip.off.differs]
+    if whole.made is not None:
+        made, entry = whole.made, of_option(whole.made.option)
+        causes = (Cause((Fault(entry.name, made.name, entry.why, made.mend),), *_figures(made.off)),)
+        reason = _with(made.name, made.off, off, made.mend)
     if mended is not None and counting:
         cause = Cause(tuple(_faults(counting)), *_figures(mended))
         mend = " ".join(fault.mend for fault in cause.faults)
@@ -30,10 +34,13 @@ def between(whole: Whole, a: str, b: str) -> Diagnosis | None:
             reason = f"They differ in {cause.name}, and without that the outputs are still {left}. {_rest(whole)}Mend: {mend}"
         else:
             causes = (cause,)
-            within = f"agree within {mended.noise_ratio:.2g} times the rounding noise"
-            was = f"before: {off.max_abs:.2g} off, {times(off.noise_ratio)}"
-            reason = f"With {cause.name} the outputs {within} ({was}). Mend: {mend}"
+            reason = _with(cause.name, mended, off, mend)
     return Diagnosis("explained" if causes else "unexplained", reason, a, b, None, *_figures(off), causes)
+
+
+def _with(name: str, now: Off, before: Off, mend: str) -> str:
+    within = f"agree within {now.noise_ratio:.2g} times the rounding noise"
+    return f"With {name} the outputs {within} (before: {before.max_abs:.2g} off, {times(before.noise_ratio)}). Mend: {mend}"
 
 
 def _figures(off: Off) -> tuple[float, float]:

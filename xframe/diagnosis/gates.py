@@ -100,7 +100,7 @@ def _gate_ratios(a: Known, b: Known, given: Given, place: Place, dtype: str) -> 
     u = max(roundoff, _FINEST)
     states = {name: np.tile(value, (1, 1, copies, 1)) for name, value in (given.state or {}).items()}
     many = Given(np.tile(given.x, (copies, 1, 1)), states)
-    values = _opened(a, many, place, noise.Perturbed(batch, u, 0))
+    values = _opened(a, many, place, noise.Perturbed(batch, u, 0, noise.underflow(dtype)))
     values = values.reshape(*values.shape[:-1], copies, batch)
     clean, copied = values[..., 0, :], values[..., 1:, :]
     spread = np.sqrt(np.mean(np.square(copied - clean[..., None, :]), axis=(2, 3), keepdims=True))[..., 0, :]

@@ -66,7 +66,7 @@ class Target:
         self.tried = 0
         self._last: tuple[Layer, bool] | None = None
         self._first = first
-        self._exact, self._u = exact, noise.ROUNDOFF[dtype]
+        self._exact, self._u, self._least = exact, noise.ROUNDOFF[dtype], noise.LEAST[dtype]
 
     def reached(self, case: Case) -> bool:
         """Whether a case has these options and, up to rounding, these effective parameters."""
@@ -117,14 +117,16 @@ class Target:
         size = self._size(case.params, key) + self._size(self.params, key)
         if summed and self._first.get(key, size).shape == size.shape:
             size = size + self._size(self._first, key)  # they may cancel, and be rounded before they do
-        return 4 * self._u * size
+        return 4 * (self._u * size + self._least)
 
     def changed(self, case: Case) -> Iterator[list[Changed]]:
         """The tensors that differ: as they are stored, where both sides store the same ones, and as they act."""
         mine, theirs = case.params, self.params
         if mine.keys() == theirs.keys():
-            u = 0.0 if self._exact else 8 * self._u
-            stored = {Tensor(*k[:3]) for k in mine if np.any(np.abs(mine[k] - theirs[k]) > u * np.abs(theirs[k]))}
+            u, least = (0.0, 0.0) if self._exact else (8 * self._u, 8 * self._least)
+            stored = {
+                Tensor(*k[:3]) for k in mine if np.any(np.abs(mine[k] - theirs[k]) > u * np.abs(theirs[k]) + least)
+            }
             two = any(key.role == "recurrent_bias" for key in mine)
             yield [self._changed(case, tensor, lambda params, key: params[key], two) for tensor in sorted(stored)]
         yield [self._changed(case, tensor, self._effective, False) for tensor in self.differing(case)]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from xframe import noise
-from xframe.adapters import adapter_of
+from xframe.adapters import adapter_of, is_layer
+from xframe.apart import apart
 from xframe.chain import Step, chain_of, chain_of_model
-from xframe.comparison import fitting, most_called, told_of_masks, unlike
-from xframe.diagnosis.between import between
+from xframe.comparison import compare, most_called, sized, told_of_masks, unlike
 from xframe.diagnosis.evidence import Evidence, computed, is_recording, mask_kind, recorded, recording
 from xframe.diagnosis.explaining import Known, explain
 from xframe.diagnosis.masking import Fronted, fronted, recorded_by
@@ -30,9 +30,12 @@ from xframe.probe import Probe, draw_input
 from xframe.recognition import Choices, recognise
 from xframe.reference import Given, Outputs
 from xframe.spec import Dense, Layer, Recurrent
-from xframe.verification import agreed, compared, paired, sides, unknown, whole_models
+from xframe.verification import agreed, astray, compared, judged, paired, sides, tried
 
 __all__ = ["diagnose", "diagnosed", "of_units", "ran"]
+
+# Of the probe, unless told otherwise.
+_STEPS = 5
 
 
 def diagnose(
@@ -41,7 +44,7 @@ def diagnose(
     *,
     mask: str | None = None,
     batch: int = 2,
-    steps: int = 5,
+    steps: int | None = None,
     seed: int = 0,
     choices: Choices | None = None,
     rerun: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -54,7 +57,7 @@ def diagnose(
         b: how it is: a native layer, a model or the path of a model file; or recorded outputs of such a layer: arrays by name,
             or a .npz file, with the input ``x`` and the output ``y``, see `xframe.diagnosis.evidence.recorded`.
         mask: for two layers, which masks to give them as well: ``"right"`` or ``"any"``, as of `Recurrent`.
-        batch, steps: sizes of the input of two layers; seed: of all random numbers.
+        batch, steps: sizes of the input of two layers, as of `xframe.compare`; seed: of all random numbers.
         choices: for files, what they do not say of their layers.
         rerun: with recorded outputs, what puts out ``y`` once more for ``x``: it shows whether dropout is active.
 
@@ -73,8 +76,8 @@ def diagnose(
         return _with_recording(a, recording(b), choices, rerun)
     if rerun is not None:
         raise SpecError("rerun goes with recorded outputs; layers are run again as they are.")
-    if _is_layer(a) and _is_layer(b):
-        return _of_layers(a, b, Probe(batch, steps, seed), mask)
+    if is_layer(a) and is_layer(b):
+        return _of_layers(a, b, batch, steps, seed, mask)
     if mask is not None:
         raise SpecError("mask goes with two layers; leave it out.")
     return _of_models(a, b, choices, seed)
@@ -180,7 +183,7 @@ def _one_layer(
         return _taking(front.spec, mask), front.parameters, name
     if _is_known(a):
         return _taking(a[0], mask), Parameters(a[0], a[1]), "the layer"
-    if _is_layer(a):
+    if is_layer(a):
         adapter = adapter_of(a)
         return adapter.spec(a, mask), adapter.parameters(a), adapter.title
     if isinstance(a, str | Path):
@@ -215,30 +218,17 @@ def _is_known(side: Any) -> bool:
 # ---- Two layers.
 
 
-def _is_layer(side: Any) -> bool:
-    """Whether a side is one native layer, and not a model or a file."""
-    if isinstance(side, str | Path):
-        return False
-    adapter = adapter_of(side)
-    try:
-        adapter.spec(side)
-    except UnsupportedError:
-        if [name for name, _ in adapter.layers(side)] == [""]:
-            raise
-        return False
-    return True
-
-
-def _of_layers(a: Any, b: Any, probe: Probe, mask: str | None) -> Diagnosis:
+def _of_layers(a: Any, b: Any, batch: int, steps: int | None, seed: int, mask: str | None) -> Diagnosis:
     first, second = (Subject(adapter_of(one), one, side) for one, side in ((a, "a"), (b, "b")))
     specs = told_of_masks([first, second], mask)
     titles = (first.label, second.label)
-    if reason := unlike([first, second], specs):
-        return Diagnosis("unexplained", reason, *titles, specs[0], 0.0, 0.0)
-    params = [one.adapter.parameters(one.native) for one in (first, second)]
     kinds = [one.adapter.dtype(one.native) for one in (first, second)]
     narrow = max(kinds, key=lambda kind: noise.ROUNDOFF[kind])
-    probe = fitting(specs, replace(probe, dtype=narrow))
+    probe = sized([first, second], specs, Probe(batch, _STEPS if steps is None else steps, seed, narrow), steps is None)
+    if unlikeness := unlike([first, second], specs, probe, mask):
+        status, reason = unlikeness
+        return Diagnosis("unexplained" if status == "different" else status, reason, *titles, specs[0], 0.0, 0.0)
+    params = [one.adapter.parameters(one.native) for one in (first, second)]
     x = draw_input(specs[0], probe)
     given = [one.given for one in inputs(most_called(specs), "layer", params[0], x, probe)]
     # What was rounded on its way from a wider type to a narrower one is no mistake.
@@ -248,29 +238,26 @@ def _of_layers(a: Any, b: Any, probe: Probe, mask: str | None) -> Diagnosis:
         params[1] if same else params[0],
         [ran(second, one, kinds[1]) for one in given],
         other=(specs[1], params[1]),
-        rerun=lambda one: run_native(_at_rest(second, kinds[1]), one, kinds[1]),
+        rerun=lambda one: run_native(second, one, kinds[1]),
         titles=titles,
         stored=narrow,
         tensor_cores=second.adapter.tensor_cores(second.native),
     )
-    if found.status == "equivalent":
-        # Then it may be the first that is not what its parameters say.
-        own = [ran(first, one, kinds[0]) for one in given]
-        first_alone = diagnosed(specs[0], params[0], own, titles=(f"the reference of {titles[0]}", titles[0]))
-        return found if first_alone.status == "equivalent" else first_alone
-    return found
-
-
-def _at_rest(subject: Subject, dtype: str) -> Subject:
-    """The layer itself, or a twin of one whose states running it would change."""
-    if not getattr(subject.adapter.spec(subject.native), "stateful", False):
-        return subject
-    return replace(subject, native=subject.adapter.clone(subject.native, dtype))
+    if found.status != "equivalent":
+        return found
+    # A comparison runs both, in finer types and on more inputs: where that is not equivalent, neither is this.
+    verdict = compare(a, b, batch=batch, steps=steps, seed=seed, mask=mask)
+    if verdict:
+        return found
+    if verdict.diagnosis is None:
+        return replace(found, status="inconclusive", reason=verdict.reason)
+    wrong = verdict.diagnosis.b
+    return replace(verdict.diagnosis, a=titles[0] if wrong == titles[1] else f"the reference of {wrong}")
 
 
 def ran(subject: Subject, given: Given, dtype: str) -> Evidence:
-    """What a native layer puts out; its states stay as they are."""
-    return Evidence(given, run_native(_at_rest(subject, dtype), given, dtype).named(), dtype)
+    """What a native layer puts out."""
+    return Evidence(given, run_native(subject, given, dtype).named(), dtype)
 
 
 # ---- Two models.
@@ -278,27 +265,28 @@ def ran(subject: Subject, given: Given, dtype: str) -> Evidence:
 
 def _of_models(a: Any, b: Any, choices: Choices | None, seed: int) -> Diagnosis | Diagnoses:
     first, second = sides(a, b, choices)
-    for side in (first, second):
-        if not side.units:
-            raise SpecError(f"{side.name} has no recurrent or dense layer that could be compared{side.why}.")
+    verified = judged(first, second, seed=seed)
     couples, alone_a, alone_b, _ = paired(first.units, second.units)
     parts = tuple(
         of_units(one, other, [unit for unit in first.units if unit is not one], seed) for one, other in couples
     )
     alone = [f"{unit.name} of {side.name}" for side, units in ((first, alone_a), (second, alone_b)) for unit in units]
-    alike = not alone and all(part.status == "equivalent" for part in parts)
-    whole = whole_models(first, second, alike, seed)
-    notes, found = [*first.notes, *second.notes], None
-    if isinstance(whole, str):
-        notes.append(unknown(whole))
-    elif whole is not None:
-        found = between(whole, first.name, second.name)
-        notes += [] if alike else [f"Between the layers, {slip}." for slip in whole.slips if slip.off.differs]
-    if len(parts) == 1 and not alone and found is None:
-        return replace(parts[0], notes=(*parts[0].notes, *notes))
-    notes = [*(f"{name} has no partner of its shape in the other." for name in alone), *notes]
+    notes, found = list(verified.notes), verified.between
+    if verified.whole is not None and found is None:
+        notes += [f"Between the layers, {slip}." for slip in verified.whole.slips if slip.off.differs]
     every = parts if found is None else (*parts, found)
-    return Diagnoses(*_together(every, alone), first.name, second.name, every, tuple(notes))
+    status, reason = _together(every, alone)
+    if status == "equivalent" and not verified:
+        # What no layer shows: other tensors, or a whole that was not judged.
+        status = "unexplained" if verified.status == "different" else "inconclusive"
+        reason = verified.reason
+    if len(parts) == 1 and not alone and found is None:
+        same = parts[0].status == status
+        return replace(
+            parts[0], status=status, reason=parts[0].reason if same else reason, notes=(*parts[0].notes, *notes)
+        )
+    notes = [*(f"{name} has no partner of its shape in the other." for name in alone), *notes]
+    return Diagnoses(status, reason, first.name, second.name, every, tuple(notes))
 
 
 def of_units(one: Any, other: Any, others: Sequence[Any], seed: int) -> Diagnosis:
@@ -307,16 +295,25 @@ def of_units(one: Any, other: Any, others: Sequence[Any], seed: int) -> Diagnosi
     titles = (one.name, other.name)
     if titles[0] == titles[1]:
         titles = (f"{one.name} (a)", f"{other.name} (b)")
-    spec, theirs, notes, _ = agreed(first, second)
-    params, found = first.params(), second.params()
-    probe = Probe(seed=seed)
-    given = [g.given for g in inputs(spec, "layer", params, draw_input(spec, probe), probe)]
-    dtype = max((first.dtype, second.dtype), key=lambda kind: noise.ROUNDOFF.get(kind, 0.0))
-    evidence = [computed(theirs, found, one, dtype) for one in given]
+    (spec, params), theirs, notes = agreed(first, second)
+    narrow = max((first.dtype, second.dtype), key=lambda kind: noise.ROUNDOFF.get(kind, 0.0))
+    differ = apart((spec, params), theirs, narrow, first.dtype != second.dtype)
     elsewhere = [_taken_for(spec, unit) for unit in others if pair.status != "equivalent" and unit.shapes & one.shapes]
-    diagnosis = diagnosed(spec, params, evidence, other=(theirs, found), titles=titles, extra=elsewhere)
+
+    def found(dtype: str) -> Diagnosis:
+        given = tried((spec, params), theirs, differ, seed, dtype)
+        evidence = [computed(*theirs, each.given, dtype) for each in given]
+        return diagnosed(spec, params, evidence, other=theirs, titles=titles, stored=narrow, extra=elsewhere)
+
+    diagnosis = found(narrow)
+    if diagnosis.status == "equivalent" and pair.status == "different":
+        diagnosis = found("float64")  # in which smaller differences show
     if diagnosis.status == "equivalent" and pair.status != "equivalent":
-        diagnosis = replace(diagnosis, status="inconclusive", reason=f"{titles[0]} and {titles[1]}: {pair.reason}.")
+        reason = f"{titles[0]} and {titles[1]}: {pair.reason}."
+        # What the parameters say explains nothing of a layer that does not do it.
+        live = astray(one, other, seed)
+        status = "unexplained" if live and live[0] == "different" else "inconclusive"
+        diagnosis = replace(diagnosis, status=status, reason=reason)
     return replace(diagnosis, notes=(*diagnosis.notes, *notes))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from xframe.errors import FileError
@@ -28,6 +29,41 @@ FORMATS = {
     "onnx": ("ONNX", "onnx:read"),
     "tensorflow": ("TensorFlow variables (SavedModel or checkpoint)", "tensorflow:read"),
 }
+
+
+# What other files are, by their first bytes or by their ending, and what can be read instead.
+_OTHERS: tuple[tuple[Callable[[bytes, Path], bool], str, str], ...] = (
+    (
+        lambda head, _: head.startswith(b"version https://git-lfs.github.com/"),
+        "it is a pointer of Git LFS, which stands for the file",
+        "fetch that with 'git lfs pull'",
+    ),
+    (
+        lambda head, _: head[4:8] == b"TFL3",
+        "it is a TensorFlow Lite model, whose numbers may be quantised",
+        "give the Keras model or the SavedModel that it was made of",
+    ),
+    (
+        lambda _, path: path.suffix == ".mlmodel",
+        "it is a Core ML model",
+        "give the model that it was made of",
+    ),
+    (
+        lambda _, path: path.name == "saved_model.pb",
+        "it is the graph of a SavedModel, whose variables are beside it",
+        "give its folder",
+    ),
+    (
+        lambda head, path: path.suffix in (".pb", ".pbtxt") and head[:1] in (b"\n", b"n"),
+        "it is a graph of TensorFlow, frozen or without its variables",
+        "give the SavedModel or the checkpoint, or convert it to ONNX with tf2onnx",
+    ),
+    (
+        lambda head, path: path.suffix == ".json" and b"{" in head,
+        "it is a JSON text, as TensorFlow.js and Keras write beside the weights",
+        "give the file of the weights, or convert the model back with tensorflowjs_converter --output_format keras",
+    ),
+)
 
 
 def load(path: str | Path) -> ModelFile:
@@ -58,7 +94,7 @@ def _format(path: Path) -> str:
         if not path.exists() and path.with_name(f"{path.name}.index").is_file():
             return "tensorflow"
         with path.open("rb") as file:
-            head, size = file.read(16), file.seek(0, 2)
+            head, size = file.read(64), file.seek(0, 2)
     except OSError as error:
         raise FileError(f"Cannot read {path}: {error.strerror}; correct the path.") from None
     if not size:
@@ -69,6 +105,9 @@ def _format(path: Path) -> str:
         return "keras-hdf5"
     if head.startswith(b"PK"):
         return _zip_format(path)
+    for is_it, what, mend in _OTHERS:
+        if is_it(head, path):
+            raise unreadable(path, what, mend)
     # Before pickles, with whose first bytes the length of a header may begin; no pickle begins with a small number.
     if int.from_bytes(head[:8], "little") <= size - 8 and head[8:9] == b"{":
         return "safetensors"
@@ -84,6 +123,8 @@ def _format(path: Path) -> str:
 def _folder_format(path: Path) -> str:
     if (path / "saved_model.pb").is_file() or (path / "checkpoint").is_file() or any(path.glob("*.index")):
         return "tensorflow"
+    if (path / "Manifest.json").is_file() and path.suffix == ".mlpackage":
+        raise unreadable(path, "it is a Core ML model", "give the model that it was made of")
     raise FileError(f"Cannot read {path}: this folder holds no SavedModel and no checkpoint; give one of {_known()}.")
 
 
@@ -96,6 +137,12 @@ def _zip_format(path: Path) -> str:
         raise unreadable(path, f"it is a damaged zip file ({error})") from None
     if {"config.json", "model.weights.h5"} <= set(names):
         return "keras"
+    if any(name.endswith("/.data/extern_modules") for name in names):
+        raise unreadable(
+            path,
+            "it is a torch.package, which holds code",
+            "save the module's state_dict with torch.save, and give that",
+        )
     if any(name.endswith("/data.pkl") or name == "data.pkl" for name in names):
         return "torch"
     if names and all(name.endswith(".npy") for name in names):

@@ -176,9 +176,10 @@ def _signature(layer: StoredLayer) -> str:
 
 
 def _reads(graph: Any) -> Iterator[str]:
-    """The names that the nodes of a body read."""
-    for index, proto in enumerate(graph.node):
-        yield from Node.of(proto, index, "").reads()
+    """The names that the nodes of a body read of what is around it."""
+    nodes = [Node.of(proto, index, "") for index, proto in enumerate(graph.node)]
+    own = {value.name for value in (*graph.input, *graph.initializer)} | {name for n in nodes for name in n.outputs}
+    yield from (name for node in nodes for name in node.reads() if name not in own)
 
 
 def _value(attribute: Any) -> Any:

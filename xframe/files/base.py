@@ -13,7 +13,7 @@ from xframe.errors import FileError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["MAX_TEXT", "ModelFile", "Reader", "StoredLayer", "StoredTensor", "unreadable"]
+__all__ = ["MAX_TEXT", "ModelFile", "Reader", "StoredGraph", "StoredLayer", "StoredNode", "StoredTensor", "unreadable"]
 
 # The longest JSON text, header or graph that is parsed: far above any model's, far below what exhausts a machine.
 MAX_TEXT = 64 * 2**20
@@ -61,6 +61,46 @@ class StoredLayer:
 
 
 @dataclass(frozen=True)
+class StoredNode:
+    """One operation of a graph.
+
+    Attributes:
+        name: its name, unique in the file.
+        kind: its operator.
+        inputs, outputs: the names of what it reads and of what it puts out; empty for one that is left out.
+        attributes: numbers and text by name.
+        layer: the name of the layer that it is, or a part of; empty where it has no weights.
+        captured: the names of what the graphs in it read of what is around them, and may be of their own.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    layer: str = ""
+    captured: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StoredGraph:
+    """What a file says of how values are computed.
+
+    Attributes:
+        nodes: in an order in which each reads what was put out before it, those that compute from constants alone left out.
+        constants: by the name of a value that does not depend on the inputs, its numbers.
+        inputs, outputs: the names of the graph's own.
+        inner: whether it is a graph in a node of another.
+    """
+
+    nodes: tuple[StoredNode, ...]
+    constants: Mapping[str, StoredTensor]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    inner: bool = False
+
+
+@dataclass(frozen=True)
 class ModelFile:
     """A model file that has been opened, of which no tensor has been read.
 
@@ -71,6 +111,7 @@ class ModelFile:
         layers: what the file says of layers, in the order of the file; empty if it only has tensors.
         metadata: what else it says in words: ``keras_version``, ``backend``, ``opset`` and so on.
         config: the configuration of a whole model, as the file has it (parsed JSON), or None.
+        graphs: what it runs, node by node, that of the whole first; empty if the file says nothing of that.
     """
 
     path: Path
@@ -79,6 +120,7 @@ class ModelFile:
     layers: tuple[StoredLayer, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
+    graphs: tuple[StoredGraph, ...] = ()
 
 
 # Opens one format: (path) -> ModelFile. FileError if the file is damaged or unsafe, MissingFrameworkError if a library that it

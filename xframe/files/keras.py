@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,8 @@ __all__ = ["read_hdf5", "read_zip"]
 # Weights that are compressed in a .keras must be unpacked in memory; Keras itself never compresses them.
 _MAX_UNPACKED = 2**30
 _MAX_DEPTH = 200
+_MOST_NOTES = 5
+_Named = TypeVar("_Named")
 _WEIGHTS = "model.weights.h5"
 # What a damaged zip can raise is not written down.
 _ZIP_ERRORS = (
@@ -79,7 +81,8 @@ def read_hdf5(path: Path) -> ModelFile:
     try:
         if any(name in said for name in ("layer_names", "layer_names0")):
             return _model(where, "keras-hdf5", tree, legacy_layers(tree, weights, config), metadata, config)
-        if any(name == "vars" or name.endswith("/vars") for name in tree.attributes):
+        if any(re.search(r"(^|[/\\])vars$", name) for name in tree.attributes):
+            tree = _with_slashes(tree)
             return _model(where, "keras-weights", tree, weights_layers(tree, None), metadata, None)
     except Hdf5Error as error:
         raise unreadable(path, str(error), error.mend) from None
@@ -106,6 +109,7 @@ def read_zip(path: Path) -> ModelFile:
     metadata = {name: text for name in names if isinstance(text := origin.get(name), str)}
     tree = _tree(where)
     try:
+        tree = _with_slashes(tree)
         return _model(where, "keras", tree, weights_layers(tree, config), metadata, config)
     except Hdf5Error as error:
         raise unreadable(path, str(error), error.mend) from None
@@ -130,6 +134,18 @@ def _tree(where: _Bytes) -> Tree:
         raise unreadable(where.path, str(error.strerror), "correct the path") from None
 
 
+def _with_slashes(tree: Tree) -> Tree:
+    """The tree with the names that Keras 3 gives on Windows, where it joins those of groups by backslashes, as elsewhere."""
+    return Tree(_slashed(tree.arrays), _slashed(tree.attributes))
+
+
+def _slashed(named: dict[str, _Named]) -> dict[str, _Named]:
+    found = {name.replace("\\", "/"): value for name, value in named.items()}
+    if len(found) < len(named):
+        raise Hdf5Error("a name in it is there twice, with slashes and with backslashes", AGAIN)
+    return found
+
+
 def _model(
     where: _Bytes,
     format_: str,
@@ -139,17 +155,45 @@ def _model(
     config: Mapping[str, Any] | None,
 ) -> ModelFile:
     """The model file: its layers' tensors in their order, then those of no layer; what is not of the model is only counted."""
+    weights = dict.fromkeys(name for layer in layers for name in layer.tensors.values())
     kept = [name for name in tree.arrays if not is_state(name)]
-    named = dict.fromkeys([name for layer in layers for name in layer.tensors.values()] + kept)
-    tensors = {name: _tensor(where, name, tree) for name in named}
-    if left := len(tree.arrays) - len(tensors):
+    # Texts that someone added are no weights.
+    notes = [name for name in kept if not tree.arrays[name].code and name not in weights]
+    named = {**weights, **dict.fromkeys(name for name in kept if name not in notes)}
+    flipped = _convolutions(layers) if metadata.get("backend") == "theano" else set[str]()
+    tensors = {name: _tensor(where, name, tree, name in flipped) for name in named}
+    if left := len(tree.arrays) - len(tensors) - len(notes):
         metadata["optimizer_tensors"] = str(left)
+    if turned := [name for name in flipped if len(tree.arrays[name].shape) > 2]:
+        metadata["kernels_turned_round"] = str(len(turned))
+    if notes:
+        metadata["no_numbers"] = ", ".join(notes[:_MOST_NOTES])
     if config is not None and (lambdas := lambda_layers(config)):
         metadata["lambda_layers"] = ",".join(lambdas)
     return ModelFile(where.path, format_, tensors, layers, metadata, config)
 
 
-def _tensor(where: _Bytes, name: str, tree: Tree) -> StoredTensor:
+def _convolutions(layers: tuple[StoredLayer, ...]) -> set[str]:
+    """The kernels that Theano convolves with: it turns them round, which all other backends do not.
+
+    Source: preprocess_weights_for_loading in keras/engine/saving.py of Keras 2.3.1, which turns them back when it loads them.
+    """
+    return {
+        name
+        for layer in layers
+        if _inner(layer) in ("", "Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2D")
+        for label, name in layer.tensors.items()
+        if label.split("/")[-1] in ("kernel", "recurrent_kernel")
+    }
+
+
+def _inner(layer: StoredLayer) -> str:
+    """The class of a layer, or of what it wraps."""
+    wrapped = layer.options.get("layer")
+    return str(wrapped.get("class_name")) if isinstance(wrapped, Mapping) else layer.kind
+
+
+def _tensor(where: _Bytes, name: str, tree: Tree, flipped: bool) -> StoredTensor:
     array = tree.arrays[name]
     bfloat16 = array.code == "bfloat16"
     if array.code == "V2":  # Keras 3 writes bfloat16 as two bytes of no meaning, and says so beside them
@@ -159,7 +203,14 @@ def _tensor(where: _Bytes, name: str, tree: Tree) -> StoredTensor:
     if array.code == "V2" and not bfloat16:
         raise Hdf5Error(f"{name!r} holds no numbers that NumPy knows", AGAIN)
     dtype = "bfloat16" if bfloat16 else np.dtype(array.code).name
-    return StoredTensor(name, array.shape, dtype, lambda: _numbers(where, name, array, bfloat16))
+    # Only what a kernel spreads over is turned, not its features in and out.
+    spread = tuple(range(len(array.shape) - 2)) if flipped else ()
+
+    def read() -> np.ndarray:
+        found = _numbers(where, name, array, bfloat16)
+        return np.flip(found, spread).copy() if spread else found
+
+    return StoredTensor(name, array.shape, dtype, read)
 
 
 def _numbers(where: _Bytes, name: str, array: Array, bfloat16: bool) -> np.ndarray:

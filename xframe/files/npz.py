@@ -17,6 +17,7 @@ from numpy.lib import format as npy
 
 from xframe.errors import FileError
 from xframe.files.base import MAX_TEXT, ModelFile, StoredTensor, unreadable
+from xframe.files.told import parsed
 
 __all__ = ["read"]
 
@@ -53,12 +54,14 @@ def read(path: Path) -> ModelFile:
                 if name in tensors:
                     raise unreadable(path, f"it holds {name} twice")
                 tensors[name] = _tensor(path, archive, entry, name)
+            # What xframe says of its own files.
+            comment = archive.comment.decode("ascii", "replace")
     except FileError:
         raise
     # What zipfile raises on damaged files is not written down.
     except Exception as error:
         raise unreadable(path, f"it is a damaged zip file ({error})") from None
-    return ModelFile(path, "npz", tensors)
+    return ModelFile(path, "npz", tensors, config=parsed(comment))
 
 
 def _tensor(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> StoredTensor:

@@ -6,8 +6,10 @@ https://onnx.ai/onnx/operators/ and https://onnx.ai/onnx/repo-docs/IR.html
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from xframe.files._onnx_fold import FOLDS, Call, Constant
 from xframe.files._onnx_layers import RECURRENT, Node, Operand, joined, stored_layer
 from xframe.files._onnx_tensors import DTYPES, Tensors, parsed, quoted
 from xframe.files._onnx_wire import outline
-from xframe.files.base import ModelFile, StoredLayer, StoredTensor, unreadable
+from xframe.files.base import ModelFile, StoredGraph, StoredLayer, StoredNode, StoredTensor, unreadable
 
 __all__ = ["read"]
 
@@ -65,6 +67,8 @@ class _Model:
         self._numbers: Counter[str] = Counter()
         # What the graph computes, by the key of the constant.
         self._computed: dict[str, StoredTensor] = {}
+        self._graphs: list[StoredGraph] = []
+        self._node_names: set[str] = set()
 
     def file(self) -> ModelFile:
         layers = tuple(self._layers(self._model.graph, [], ""))
@@ -75,27 +79,53 @@ class _Model:
             "producer_version": self._model.producer_version,
             "external_data": ", ".join(self._reader.external),
         }
-        return ModelFile(self._path, "onnx", self._tensors, layers, {k: v for k, v in metadata.items() if v})
+        graphs = tuple(self._graphs)
+        return ModelFile(
+            self._path, "onnx", self._tensors, layers, {k: v for k, v in metadata.items() if v}, graphs=graphs
+        )
 
     def _layers(self, graph: Any, outer: list[Scope], place: str) -> list[StoredLayer]:
         """The layers of a graph and of the graphs in it; ``place`` is the path of the bodies, ending in ``/``."""
-        nodes = [Node.of(proto, index, place) for index, proto in enumerate(graph.node)]
+        nodes = [self._named(Node.of(proto, index, place)) for index, proto in enumerate(graph.node)]
         own = self._initializers(graph, place)
         scopes = [own, *outer]
         if place:  # what a body is given goes before what it is written with
             own |= {value.name: None for value in graph.input}
-        self._fold(nodes, scopes)
+        order = self._fold(nodes, scopes)
         biases = _biases(nodes, scopes, {value.name for value in graph.output})
-        absorbed = {id(add) for add, _ in biases.values()}
+        # By the id of each node that is a layer, or a part of one: the layer's name.
+        part = {id(add): nodes[at].name for at, (add, _) in biases.items()}
+        own_place = len(self._graphs)
         layers = []
-        for node in nodes:
-            if id(node) not in absorbed and not self._folded(node, own):
-                layers += self._of_node(node, scopes, biases[id(node)][1] if id(node) in biases else None)
+        for at, node in enumerate(nodes):
+            if id(node) not in part and not self._folded(node, own):
+                found = self._of_node(node, scopes, biases[at][1] if at in biases else None)
+                part |= {id(node): node.name} if found else {}
+                layers += found
             bodies = [self._layers(body, scopes, f"{node.name}/{name}/") for name, body in node.bodies]
             layers += (
                 joined(*bodies) if node.kind == "If" and len(bodies) == 2 else [x for body in bodies for x in body]
             )
+        running = [node for node in order if not self._folded(node, own)]
+        self._graphs.insert(own_place, self._graph(graph, running, scopes, part))
         return layers
+
+    def _named(self, node: Node) -> Node:
+        """The node by a name of its own: in a file, nodes may share one."""
+        name = self._free(node.name, (self._node_names,))
+        self._node_names.add(name)
+        return replace(node, name=name)
+
+    def _graph(self, graph: Any, nodes: list[Node], scopes: list[Scope], part: dict[int, str]) -> StoredGraph:
+        """A graph as it runs, with the constants that its nodes read."""
+        found = {name: _found(scopes, name) for node in nodes for name in node.inputs if name}
+        return StoredGraph(
+            tuple(self._stored(node, part.get(id(node), "")) for node in nodes),
+            {name: self._readable(name, constant) for name, constant in found.items() if constant is not None},
+            tuple(value.name for value in graph.input),
+            tuple(value.name for value in graph.output),
+            len(scopes) > 1,
+        )
 
     def _initializers(self, graph: Any, place: str) -> Scope:
         own: Scope = {}
@@ -108,30 +138,46 @@ class _Model:
         return own
 
     def _unique(self, name: str) -> str:
-        """The name, with a number after it if it is taken (nodes may share a name, and with it a path)."""
+        """The name, with a number after it if it is taken."""
+        return self._free(name, (self._tensors, self._spare))
+
+    def _free(self, name: str, taken: Sequence[Container[str]]) -> str:
         tried = name
-        while tried in self._tensors or tried in self._spare:
+        while any(tried in names for names in taken):
             self._numbers[name] += 1
             tried = f"{name}#{self._numbers[name] + 1}"
         return tried
 
-    def _fold(self, nodes: list[Node], scopes: list[Scope]) -> None:
-        """Enter what each node puts out into the innermost scope."""
+    def _stored(self, node: Node, layer: str) -> StoredNode:
+        attributes = dict(node.attributes)
+        if node.kind == "ConstantOfShape" and node.value is not None:
+            try:
+                attributes["value"] = self._value(node).read().item()
+            except ValueError:  # it is no number: what comes out is nothing that is known
+                attributes["value"] = None
+        captured = dict.fromkeys(node.reads()) if node.bodies else ()
+        inputs, outputs = tuple(node.inputs), tuple(node.outputs)
+        return StoredNode(node.name, node.kind, inputs, outputs, attributes, layer, tuple(captured))
+
+    def _fold(self, nodes: list[Node], scopes: list[Scope]) -> list[Node]:
+        """Enter what each node puts out into the innermost scope; the nodes in an order in which they can run."""
         made_by: dict[str, int] = {}
         for index, node in enumerate(nodes):
             for name in filter(None, node.outputs):
                 if name in made_by or scopes[0].get(name):
                     raise unreadable(self._path, f"the name {quoted(name)} is given twice")
                 made_by[name] = index
-        before = {i: {made_by[name] for name in node.inputs if name in made_by} for i, node in enumerate(nodes)}
+        before = {i: {made_by[name] for name in node.reads() if name in made_by} for i, node in enumerate(nodes)}
         try:
             order = list(TopologicalSorter(before).static_order())
         except CycleError as error:
             name = quoted(nodes[error.args[1][0]].name)
             raise unreadable(self._path, f"its node {name} needs what it makes itself") from None
-        for node in (nodes[index] for index in order):
+        ordered = [nodes[index] for index in order]
+        for node in ordered:
             made = self._made(node, scopes)
             scopes[0].update({name: made[i] if i < len(made) else None for i, name in enumerate(node.outputs) if name})
+        return ordered
 
     def _made(self, node: Node, scopes: list[Scope]) -> list[Constant | None]:
         """What a node puts out, as far as it is constant."""
@@ -182,7 +228,7 @@ class _Model:
 
     def _operand(self, node: Node, label: str, constant: Constant | None, given: bool) -> Operand:
         """One input of a node that may be a layer; its tensor is entered among those of the file."""
-        weight = node.kind in (*RECURRENT, "MatMul", "Gemm")
+        weight = node.kind in (*RECURRENT, "MatMul", "Gemm") or (constant is not None and _is_weight(node, constant))
         if constant is None or not (weight or any(name in self._tensors for name in constant.sources)):
             return Operand(label, given)
         for name in constant.sources:
@@ -196,6 +242,12 @@ class _Model:
 
     def _tensor(self, node: Node, label: str, constant: Constant) -> StoredTensor:
         """A tensor that the graph computes, entered among those of the file."""
+        name = self._unique(f"{node.name}.{label}")
+        self._tensors[name] = self._readable(name, constant)
+        return self._tensors[name]
+
+    def _readable(self, name: str, constant: Constant) -> StoredTensor:
+        """A constant as a tensor of that name."""
 
         def read() -> np.ndarray:
             try:
@@ -205,9 +257,7 @@ class _Model:
             except (ValueError, IndexError) as error:
                 raise unreadable(self._path, f"{quoted(name)} cannot be computed: {error}") from None
 
-        name = self._unique(f"{node.name}.{label}")
-        self._tensors[name] = StoredTensor(name, constant.shape, constant.dtype, read)
-        return self._tensors[name]
+        return StoredTensor(name, constant.shape, constant.dtype, read)
 
 
 def _graphs(graph: Any) -> Iterator[Any]:
@@ -219,6 +269,12 @@ def _graphs(graph: Any) -> Iterator[Any]:
                 yield from _graphs(attribute.g)
 
 
+def _is_weight(node: Node, constant: Constant) -> bool:
+    """Whether a constant that is a node of the graph is a weight of another one: a list of floats that this computes with."""
+    floats = constant.dtype in ("float16", "bfloat16", "float32", "float64")
+    return floats and prod(constant.shape) > 1 and node.kind not in (*FOLDS, "Expand", "Tile")
+
+
 def _found(scopes: list[Scope], name: str) -> Constant | None:
     """What a name stands for: the innermost graph that has it decides."""
     for scope in scopes:
@@ -228,25 +284,31 @@ def _found(scopes: list[Scope], name: str) -> Constant | None:
 
 
 def _biases(nodes: list[Node], scopes: list[Scope], outputs: set[str]) -> dict[int, tuple[Node, Constant]]:
-    """By the id of each MatMul whose product goes into the addition of a bias and nowhere else: that node, and the bias."""
+    """By the index of each MatMul whose product goes into the addition of a bias and nowhere else: that node, and the bias.
+
+    Of an input of more than two axes some exporters make a matrix, and of the product, before the bias, as many axes again.
+    """
     readers: dict[str, list[Node]] = {}
     for node in nodes:
         for name in node.reads():
             readers.setdefault(name, []).append(node)
+
+    def reader(name: str) -> Node | None:
+        """The only node that reads a value."""
+        found = readers.get(name, [])
+        return found[0] if len(found) == 1 and name not in outputs else None
+
     found = {}
-    for node in nodes:
+    for index, node in enumerate(nodes):
         product = node.outputs[0] if node.kind == "MatMul" and len(node.inputs) == 2 and node.outputs else ""
         kernel = _found(scopes, node.inputs[1]) if product else None
-        users = readers.get(product, [])
-        if (
-            kernel is None
-            or product in outputs
-            or len(users) != 1
-            or users[0].kind != "Add"
-            or len(users[0].inputs) != 2
-        ):
+        user = reader(product) if kernel is not None else None
+        if user is not None and user.kind == "Reshape" and user.inputs[0] == product and user.outputs:
+            product = user.outputs[0]
+            user = reader(product)
+        if kernel is None or user is None or user.kind != "Add" or len(user.inputs) != 2:
             continue
-        bias = _found(scopes, next((name for name in users[0].inputs if name != product), ""))
+        bias = _found(scopes, next((name for name in user.inputs if name != product), ""))
         if bias is not None and kernel.shape and bias.shape == kernel.shape[-1:]:
-            found[id(node)] = (users[0], bias)
+            found[index] = (user, bias)
     return found

@@ -15,6 +15,7 @@ import numpy as np
 
 from xframe.errors import FileError, MissingFrameworkError
 from xframe.files.base import MAX_TEXT, ModelFile, StoredTensor, unreadable
+from xframe.files.told import NAME, parsed
 
 __all__ = ["read"]
 
@@ -65,9 +66,10 @@ def read(path: Path) -> ModelFile:
     except Exception as error:
         raise unreadable(path, f"it is not a sound safetensors file ({error})") from None
     metadata = header.pop("__metadata__", None) or {}
+    config = parsed(metadata.pop(NAME, None))
     places = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
     tensors = {name: _tensor(path, 8 + length, name, about) for name, about in places}
-    return ModelFile(path, "safetensors", tensors, metadata=metadata)
+    return ModelFile(path, "safetensors", tensors, metadata=metadata, config=config)
 
 
 def _tensor(path: Path, start: int, name: str, about: dict[str, Any]) -> StoredTensor:

@@ -7,16 +7,20 @@ it, and the user settles it with a choice. No tensor is read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from xframe.errors import UnsupportedError
 from xframe.files.base import ModelFile, StoredLayer
-from xframe.recognition import bare, keras, names, onnx
+from xframe.files.told import is_told
+from xframe.recognition import bare, keras, names, onnx, told
 from xframe.recognition.choices import Choices, opened, settled
 from xframe.recognition.findings import Findings, FoundLayer, Other, Reading
+from xframe.recognition.flow import flow_of
+from xframe.recognition.policies import computes, policy
 from xframe.recognition.tables import file_packings
 
-__all__ = ["Choices", "Findings", "FoundLayer", "Other", "Reading", "recognise"]
+__all__ = ["Choices", "Findings", "FoundLayer", "Other", "Reading", "computes", "policy", "recognise"]
 
 
 def recognise(file: ModelFile, choices: Choices | None = None) -> Findings:
@@ -28,19 +32,25 @@ def recognise(file: ModelFile, choices: Choices | None = None) -> Findings:
 
     Raises:
         SpecError: a choice makes no sense, or contradicts the file.
+        FileError: what xframe said in the file when it wrote it contradicts the tensors.
     """
     search = _Search(file)
-    for layer in file.layers:
-        search.stored(layer)
-    search.bare()
+    if is_told(file.config):
+        search.told()
+    else:
+        for layer in file.layers:
+            search.stored(layer)
+        search.bare()
     layers = settled(search.layers(), choices or Choices())
-    taken = search.taken
+    taken = search.taken.union(search.settings)
     return Findings(
         file,
         tuple(layers),
         tuple(search.others),
         tuple(name for name in file.tensors if name not in taken),
         tuple(search.warnings),
+        search.opaque(),
+        tuple(name for name in search.settings if name not in search.taken),
     )
 
 
@@ -50,6 +60,9 @@ class _Search:
     def __init__(self, file: ModelFile) -> None:
         self._file = file
         self._frozen = onnx.frozen(file)
+        self._flow = flow_of(file, onnx.dense_layers(file, self._frozen))
+        self._again: list[StoredLayer] = []
+        self.settings: dict[str, None] = {}
         self._found: list[FoundLayer] = []
         self.others: list[Other] = []
         self.warnings: list[str] = []
@@ -60,19 +73,40 @@ class _Search:
         """The layers in the order of the file."""
         return sorted(self._found, key=lambda layer: min((self._order[t] for t in layer.tensors), default=0))
 
+    def told(self) -> None:
+        """The layers of a file in which xframe says what it wrote; they are all that it holds."""
+        layers, self.others = told.found(self._file)
+        for layer in layers:
+            self._add(layer)
+        self.taken |= set(self._file.tensors)
+
     def stored(self, layer: StoredLayer) -> None:
         """A layer that the file names."""
+        if self._file.graphs and layer.kind not in (*onnx.CELLS, *onnx.DENSE):
+            layer = self._weighted(layer)
         if not layer.kind or not layer.tensors or any(name in self._frozen for name in layer.tensors.values()):
             return
-        if shared := [name for name in layer.tensors.values() if name in self.taken]:
+        if shared := [name for name in onnx.own(self._file, layer) if name in self.taken]:
             self.warnings.append(
                 f"The layer {layer.name!r} has the tensor {shared[0]!r} of a layer before it; it is counted there."
             )
+            self._again.append(layer)
             return
         try:
             self._kind(layer)
         except UnsupportedError as error:
             self._add(FoundLayer(layer.name, (), tuple(layer.tensors.values()), refused=str(error)))
+
+    def _weighted(self, layer: StoredLayer) -> StoredLayer:
+        """A node that is no layer, without what is no weight of its own: axes, sizes and zeros, and what others hold."""
+        settings = {
+            label: name
+            for label, name in layer.tensors.items()
+            if layer.name in self._flow.plumbing or onnx.is_setting(self._file.tensors[name])
+        }
+        self.settings |= dict.fromkeys(settings.values())
+        gone = {*settings.values(), *self._frozen, *self.taken}
+        return replace(layer, tensors={label: name for label, name in layer.tensors.items() if name not in gone})
 
     def _kind(self, layer: StoredLayer) -> None:
         if self._file.format == "onnx":
@@ -90,12 +124,12 @@ class _Search:
             warnings.append("It keeps its states between calls, for a batch of a size that the file does not tell.")
         if activation := keras.dense_activation(cells):
             warnings.append(f"Its activation {activation} is not part of the dense layer that is described.")
-        found = keras.readings(self._file, layer, cells)
-        self._add(FoundLayer(layer.name, tuple(found), tuple(layer.tensors.values()), tuple(warnings)))
+        type_, found = computes(layer.options), keras.readings(self._file, layer, cells)
+        self._add(FoundLayer(layer.name, tuple(found), tuple(layer.tensors.values()), tuple(warnings), computes=type_))
 
     def _node(self, layer: StoredLayer) -> None:
         if layer.kind in onnx.CELLS:
-            reading: Reading | None = onnx.node(self._file, layer)
+            reading: Reading | None = onnx.node(self._file, layer, self._flow.starts.get(layer.name))
         else:
             reading = onnx.dense(self._file, layer) if layer.kind in onnx.DENSE else None
         if reading is None:
@@ -110,23 +144,64 @@ class _Search:
         self.taken |= set(layer.tensors.values())
 
     def _add(self, layer: FoundLayer) -> None:
-        self._found.append(layer)
+        self._found.append(replace(layer, warnings=(*layer.warnings, *_of_narrow_types(self._file, layer))))
         self.taken |= set(layer.tensors)
+
+    def opaque(self) -> tuple[str, ...]:
+        """What the file runs besides its layers, and the others that are named by their weights."""
+        named = {layer.name for layer in self._found} | {other.name for other in self.others}
+        phrases = [
+            f"{node.kind} (node {node.name}){f', which {why}' if why else ''}"
+            for node, why in self._flow.opaque
+            if why or not named.intersection((node.name, node.layer))
+        ]
+        if not self._file.graphs:
+            return ()
+        again = [f"{layer.kind} (node {layer.name}), with the weights of a layer before it" for layer in self._again]
+        return (*phrases, *again)
 
     def bare(self) -> None:
         """All tensors that no layer of a known kind has taken."""
-        entries = bare.entries_of(self._file, self.taken, self._frozen)
-        for unit in bare.found(entries, file_packings(self._file)):
-            readings = tuple(one for reading in unit.readings for one in opened(self._file, reading))
-            self._add(FoundLayer(_name(self._file, unit.path, unit.tensors[0]), readings, unit.tensors))
-        rest: dict[tuple[tuple[str, ...], str], dict[str, str]] = {}
+        entries = bare.entries_of(self._file, self.taken.union(self.settings), self._frozen)
+        units = bare.found(entries, file_packings(self._file))
+        tables = bare.tables(units, [reading.spec for layer in self._found for reading in layer.readings[:1]])
+        strange = bare.strangers(units, entries)
+        for unit in units:
+            name = _name(self._file, unit.path, unit.tensors[0])
+            if tables.get(unit.path):
+                self.others.append(Other(name, "Embedding", {"weight": unit.tensors[0]}))
+                self.taken |= set(unit.tensors)
+            elif more := strange.get(unit.path):
+                self._add(FoundLayer(name, (), (*unit.tensors, *more), refused=_strange(name, more)))
+            else:
+                readings = tuple(one for reading in unit.readings for one in opened(self._file, reading))
+                warnings = (bare.MAY_BE_A_TABLE,) if unit.path in tables else ()
+                self._add(FoundLayer(name, readings, unit.tensors, warnings, table=unit.path in tables))
+        rest: dict[tuple[str, ...], dict[str, bare.Entry]] = {}
         for entry in entries:
-            kind = names.other_kind(entry.path, len(entry.shape))
-            if entry.tensor not in self.taken and kind:
-                rest.setdefault((entry.path[:-1] or entry.path, kind), {})[entry.path[-1]] = entry.tensor
-        for (path, kind), tensors in rest.items():
-            self.others.append(Other(_name(self._file, path, next(iter(tensors.values()))), kind, tensors))
-            self.taken |= set(tensors.values())
+            if entry.tensor not in self.taken:
+                rest.setdefault(entry.path[:-1] or entry.path, {})[entry.path[-1]] = entry
+        for path, found in rest.items():
+            if kind := names.other_kind(path, {local: len(entry.shape) for local, entry in found.items()}):
+                tensors = {local: entry.tensor for local, entry in found.items()}
+                self.others.append(Other(_name(self._file, path, next(iter(tensors.values()))), kind, tensors))
+                self.taken |= set(tensors.values())
+
+
+def _strange(name: str, tensors: Sequence[str]) -> str:
+    return (
+        f"The layer {name!r} is not modelled: it has {', '.join(map(repr, tensors))} inside it, which may change what it "
+        "computes, as peepholes, dropped weights and norms inside a layer do."
+    )
+
+
+def _of_narrow_types(file: ModelFile, layer: FoundLayer) -> Iterator[str]:
+    """What is to be said of a layer that is not of float32 or wider."""
+    kinds = sorted({file.tensors[name].dtype for name in layer.tensors})
+    if layer.computes.endswith("16") and kinds != [layer.computes]:
+        yield f"It computes in {layer.computes}, by its dtype policy, on weights of {' and '.join(kinds)}."
+    elif any(kind in ("float16", "bfloat16") for kind in kinds):
+        yield f"Its numbers are {' and '.join(kinds)}."
 
 
 def _named(file: ModelFile) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -13,9 +14,10 @@ from xframe.layout import Packing
 from xframe.recognition import names
 from xframe.recognition.findings import Reading
 from xframe.recognition.forms import Fit, Form, composed, forms, merged
-from xframe.spec import Recurrent
+from xframe.recognition.tables import THEANO
+from xframe.spec import Dense, Layer, Recurrent
 
-__all__ = ["Entry", "Unit", "entries_of", "found"]
+__all__ = ["MAY_BE_A_TABLE", "Entry", "Unit", "entries_of", "found", "strangers", "tables"]
 
 Path = tuple[str, ...]
 _DENSE = re.compile(r"(^|[/_])(dense|linear|fc)")
@@ -38,6 +40,11 @@ class Unit:
     tensors: tuple[str, ...]
     readings: tuple[Reading, ...]
     fits: tuple[Fit, ...] = ()
+
+    @property
+    def certain(self) -> bool:
+        """Whether its tensors have a framework's own names."""
+        return any(fit.certain for fit in self.fits)
 
 
 Group = dict[tuple[int, int], dict[str, Entry]]
@@ -86,9 +93,6 @@ def _named_unit(path: Path, group: Group, table: list[Form], numbered: bool) -> 
     if len(group) == 1 and _is_table(group):
         return None
     each = {place: _told(path, _fits(members, table)) for place, members in group.items()}
-    if len(group) == 1 and names.other_kind(path, 0):
-        # A matrix and a bias may be a normalisation's or a convolution's, but no recurrent layer looks like one.
-        each = {place: [fit for fit in fits if fit.spec.cell != "dense"] for place, fits in each.items()}
     if (0, 0) not in each:
         return None
     readings = []
@@ -106,8 +110,8 @@ def _named_unit(path: Path, group: Group, table: list[Form], numbered: bool) -> 
 
 def _is_table(group: Group) -> bool:
     """Whether a group is one matrix that is called something of a table that is looked up."""
-    tensors = {e.tensor: e for members in group.values() for e in members.values()}
-    return len(tensors) == 1 and bool(names.other_kind(next(iter(tensors.values())).path, 2))
+    paths = {e.tensor: e.path for members in group.values() for e in members.values()}
+    return len(paths) == 1 and any(names.other_kind(path[:-1], {path[-1]: 2}) for path in paths.values())
 
 
 def _reading(fit: Fit, spec: object, tensors: Mapping[str, str], numbered: bool) -> Reading:
@@ -131,13 +135,15 @@ def _fits(members: Mapping[str, Entry], table: list[Form]) -> list[Fit]:
     found = []
     for form in table:
         exact = _used_up(_exact(form, members), tensors)
-        chosen = exact or _used_up(_meant(form, members), tensors)
+        # Programs took over its names with an order of their own: they do not tell, but no others are meant.
+        alone = form.packing is THEANO
+        chosen = exact or (None if alone else _used_up(_meant(form, members), tensors))
         spec = form.fit([entry.shape for entry in chosen]) if chosen else None
         if chosen and spec is not None:
             mapping = {ours: entry.tensor for ours, entry in zip(form.names, chosen, strict=True)}
             what = "the names and the shapes" if exact else "names that people use, and the shapes,"
             how = f"Its tensors have {what} of {form.packing.layout(spec).layer}, as {form.packing.title} packs them."
-            found.append(Fit(form, spec, mapping, how, bool(exact)))
+            found.append(Fit(form, spec, mapping, how, bool(exact) and not alone))
     return [fit for fit in found if fit.certain] or found
 
 
@@ -165,6 +171,7 @@ def _told(path: Path, fits: list[Fit]) -> list[Fit]:
 
     One kernel with the input above the state looks like that of a dense layer: only a name tells them apart.
     """
+    fits = [fit for fit in fits if fit.form.packing is not THEANO or path[-1:] == ("lstm",)]
     both = [fit for fit in fits if any("kernel+recurrent" in role for role in fit.form.roles)]
     rest = [fit for fit in fits if fit not in both]
     said = names.is_cell(path)
@@ -194,23 +201,31 @@ def _in_order(group: list[Entry]) -> list[Entry]:
 
 
 def _runs(path: Path, group: list[Entry], table: list[Form]) -> list[Unit]:
+    """The runs that leave the fewest tensors over, the longest first where that does not decide."""
     lengths = sorted({len(form.names) for form in table}, reverse=True)
     own = tuple(part for part in path if part != "vars")
-    units, start = [], 0
-    while start < len(group):
+    # From each place on: how many are left over, and the length and the fits of the first run; of no fits for one that is left.
+    best: list[tuple[int, int, list[Fit]]] = [(0, 0, [])] * (len(group) + 1)
+    for start in reversed(range(len(group))):
+        chosen = (best[start + 1][0] + 1, 1, list[Fit]())
         for length in lengths:
             run = group[start : start + length]
-            fits = _run_fits(run, table) if len(run) == length and (length > 1 or _DENSE.search("/".join(path))) else []
-            if fits:
-                wholes = [composed({(0, 0): fit}) for fit in fits]
-                readings = [_reading(f, *w, numbered=True) for f, w in zip(fits, wholes, strict=True) if w is not None]
-                # Several layers in one group are told apart by their first tensor.
-                name = own if length == len(group) else (*own, run[0].path[-1])
-                units.append(Unit(name, tuple(e.tensor for e in run), tuple(readings), tuple(fits)))
-                start += length
-                break
-        else:
-            start += 1
+            named = length > 1 or _DENSE.search("/".join(path))
+            left = best[start + length][0] if len(run) == length and named else len(group)
+            if left < chosen[0] and (fits := _run_fits(run, table)):
+                chosen = (left, length, fits)
+        best[start] = chosen
+    units, start = [], 0
+    while start < len(group):
+        _, length, fits = best[start]
+        run = group[start : start + length]
+        if fits:
+            wholes = [composed({(0, 0): fit}) for fit in fits]
+            readings = [_reading(f, *w, numbered=True) for f, w in zip(fits, wholes, strict=True) if w is not None]
+            # Several layers in one group are told apart by their first tensor.
+            name = own if length == len(group) else (*own, run[0].path[-1])
+            units.append(Unit(name, tuple(e.tensor for e in run), tuple(readings), tuple(fits)))
+        start += length
     return units
 
 
@@ -232,8 +247,11 @@ def _run_fits(run: list[Entry], table: list[Form]) -> list[Fit]:
 def _paired(units: list[Unit]) -> list[Unit]:
     """The units, those made one that are the directions of one layer."""
     alike: dict[tuple[object, ...], list[Unit]] = {}
+    stacks = Counter(names.stack_in_direction(unit.path) for unit in units)
     for unit in units:
-        told = names.direction_of(unit.path) is not None
+        # The second cell of a stack in one direction reads the first of that direction alone.
+        stack = names.stack_in_direction(unit.path)
+        told = names.direction_of(unit.path) is not None and not (stack and stacks[stack] > 1)
         alike.setdefault(("by name", names.placeholder(unit.path)) if told else (unit.path,), []).append(unit)
     done = [unit for group in alike.values() for unit in _joined(group)]
     # A backward layer that was given to Keras's Bidirectional keeps its own name, in the wrapper.
@@ -286,3 +304,67 @@ def entries_of(file: ModelFile, taken: set[str], known: Mapping[str, Path]) -> l
     for tensor in file.tensors:
         paths.setdefault(tensor, names.normal(tensor))
     return [Entry(path, name, file.tensors[name].shape) for name, path in paths.items() if name not in taken and path]
+
+
+# ---- What the layers of a file say of each other.
+
+MAY_BE_A_TABLE = "It may as well be the table of an Embedding: the file alone does not tell a matrix from a table."
+
+
+def tables(units: Sequence[Unit], known: Sequence[Layer]) -> dict[Path, bool]:
+    """The units that are one matrix which may be a table that is looked up, by path; true for those that can be nothing else.
+
+    A table of rows of d numbers is read by a layer of d features. A dense layer without a bias, whose matrix has d columns, reads
+    d numbers of a layer that puts out as many, or is read by one that takes as many as the matrix has rows.
+
+    Args:
+        units: all that were found by their tensors.
+        known: the layers that the file says more of.
+    """
+    alone = {unit.path: unit for unit in units if _is_matrix(unit)}
+    rest = [*known, *(unit.readings[0].spec for unit in units if unit.path not in alone)]
+    read = {spec.input_size for spec in rest if isinstance(spec, Recurrent)}
+    taken = {spec.input_size for spec in rest}
+    made = {spec.output_size for spec in rest if isinstance(spec, Recurrent)} | {
+        spec.units for spec in rest if isinstance(spec, Dense)
+    }
+    found = {}
+    for path, unit in alone.items():
+        spec = unit.readings[0].spec
+        assert isinstance(spec, Dense)
+        if spec.input_size in read:
+            found[path] = spec.input_size not in made and spec.units not in taken
+    return found
+
+
+def _is_matrix(unit: Unit) -> bool:
+    """Whether a unit is a matrix with the rows of the second framework's order, by a name that may be a table's."""
+    first = unit.readings[0]
+    matrix = isinstance(first.spec, Dense) and not first.spec.bias and first.packing.name == "torch"
+    return matrix and not _DENSE.search("/".join(unit.path[-1:]))
+
+
+def strangers(units: Sequence[Unit], entries: Sequence[Entry]) -> dict[Path, tuple[str, ...]]:
+    """By the path of a recurrent layer with a framework's own names: tensors inside it that it does not have there."""
+    paths = {entry.tensor: entry.path for entry in entries}
+    used = {paths[name] for unit in units for name in unit.tensors}
+    owner: dict[Path, Path] = {}
+    for unit in units:
+        if isinstance(unit.readings[0].spec, Recurrent):
+            for path in (paths[name] for name in unit.tensors):
+                if unit.certain and path[:-1]:
+                    owner[path[:-1]] = unit.path
+                # What makes a weight from another one, as dropping some of them does, keeps that beside it or around it.
+                for place in (path[:-1], path[:-2]):
+                    raw = (*place, f"{path[-1]}_raw")
+                    owner[raw] = unit.path
+    found: dict[Path, tuple[str, ...]] = {}
+    for entry in entries:
+        above = [entry.path[:end] for end in range(1, len(entry.path) + 1)]
+        # What an optimiser keeps for a weight is below that.
+        if (
+            used.isdisjoint(above)
+            and (inside := next((owner[path] for path in above if path in owner), None)) is not None
+        ):
+            found[inside] = (*found.get(inside, ()), entry.tensor)
+    return found

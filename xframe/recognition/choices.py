@@ -11,7 +11,7 @@ from xframe.adapters import known_packings
 from xframe.errors import SpecError, UnsupportedError
 from xframe.files.base import ModelFile
 from xframe.recognition.findings import FoundLayer, Reading
-from xframe.recognition.tables import KERAS1, KERAS1_GPU, onnx_arrays
+from xframe.recognition.tables import KERAS1, KERAS1_GPU, KERAS_APART, THEANO, by_gate, onnx_arrays
 from xframe.spec import Recurrent
 
 __all__ = ["Choices", "era", "opened", "settled"]
@@ -27,7 +27,8 @@ class Choices:
     """What the user says of the layers of a file; None where he says nothing.
 
     Args:
-        packing: a name of `xframe.adapters.known_packings`, or ``keras1``, ``keras1-gpu`` or ``onnx-arrays``.
+        packing: a name of `xframe.adapters.known_packings`, or ``keras1``, ``keras1-gpu``, ``onnx-arrays``, ``theano``,
+            ``gates`` or ``gates-rows``.
         cell, activation, recurrent_activation, reset_after, go_backwards: as of `xframe.Recurrent`.
         merge_mode: likewise; ``"none"`` for outputs that are not merged.
         forget_bias: what TensorFlow 1 added to the forget gate's bias.
@@ -43,7 +44,8 @@ class Choices:
     forget_bias: float | None = None
 
     def __post_init__(self) -> None:
-        known = [*known_packings(), KERAS1.name, KERAS1_GPU.name, onnx_arrays().name]
+        own = (KERAS1, KERAS1_GPU, onnx_arrays(), THEANO, *by_gate())
+        known = [*known_packings(), *(packing.name for packing in own)]
         if self.packing is not None and self.packing not in known:
             raise SpecError(f"packing must be one of {', '.join(known)}, not {self.packing!r}.")
 
@@ -88,7 +90,7 @@ def opened(file: ModelFile, reading: Reading) -> list[Reading]:
     free = ["go_backwards"] if packing.startswith("keras") and spec.form == "layer" else []
     if spec.bidirectional and packing.startswith("keras"):
         free.append("merge_mode")
-    if packing in ("keras", KERAS1.name, KERAS1_GPU.name):
+    if packing in ("keras", KERAS1.name, KERAS1_GPU.name, KERAS_APART.name):
         return _keras(file, replace(reading, open=("activation", *free)))
     reading = replace(reading, open=tuple(free))
     if packing == "torch" and spec.cell == "rnn":
@@ -104,7 +106,7 @@ def _keras(file: ModelFile, reading: Reading) -> list[Reading]:
     if reading.spec.cell not in _GATED and not getattr(reading.spec, "backward", None):
         return [reading]
     likely, why = era(file)
-    if reading.packing.name != "keras":
+    if reading.packing.name in (KERAS1.name, KERAS1_GPU.name):
         likely, why = ("hard_sigmoid_keras2", "sigmoid"), "The default of Keras 1 was hard_sigmoid, today's is sigmoid."
     opens = replace(reading, open=("recurrent_activation", *reading.open))
     return _each(opens, "recurrent_activation", likely, why)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from xframe.errors import SpecError
@@ -81,6 +82,8 @@ class FoundLayer:
         tensors: the names of all tensors that it takes.
         warnings: sentences on what the user should know before he uses it.
         refused: why it cannot be understood as a layer that is modelled, in one sentence; else empty.
+        computes: the float type in which it computes, where the file says that; else empty, and it is that of its tensors.
+        table: whether its one matrix may as well be a table that is looked up, that of an Embedding.
     """
 
     name: str
@@ -88,6 +91,8 @@ class FoundLayer:
     tensors: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     refused: str = ""
+    computes: str = ""
+    table: bool = False
 
     @property
     def undecided(self) -> tuple[str, ...]:
@@ -99,6 +104,12 @@ class FoundLayer:
         differ = [name for name in options[0] if any(one.get(name) != options[0][name] for one in options)]
         return (*(["packing"] if len(packings) > 1 else []), *differ)
 
+    @property
+    def choose(self) -> str:
+        """How to settle which of several readings it is."""
+        flags = " or ".join(f"--{name.replace('_', '-')}" for name in self.undecided)
+        return f"choose with {flags}" if flags else "no option tells them apart; give its tensors the framework's names"
+
     def check_decided(self) -> None:
         """Refuse to go on with one of several readings.
 
@@ -109,11 +120,9 @@ class FoundLayer:
             return
         named = "packing" in self.undecided
         readings = [f"{one.spec}{f', packing {one.packing.name}' if named else ''}" for one in self.readings]
-        flags = " or ".join(f"--{name.replace('_', '-')}" for name in self.undecided)
-        mend = f"choose with {flags}" if flags else "no option tells them apart; give its tensors the framework's names"
         raise SpecError(
             f"The file does not decide which of {len(readings)} layers {self.name!r} is: "
-            f"{', or '.join(dict.fromkeys(readings))}; {mend}."
+            f"{', or '.join(dict.fromkeys(readings))}; {self.choose}."
         )
 
 
@@ -128,7 +137,9 @@ class Other:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that was recognised in a file. Each tensor is in one layer, in one of the others, or unconsumed.
+    """All that was recognised in a file.
+
+    Each tensor is in a layer, in one of the others, among the settings, or unconsumed; only layers may share one.
 
     Attributes:
         file: the file.
@@ -136,6 +147,9 @@ class Findings:
         others: layers that are recognised by their kind.
         unconsumed: names of tensors that nothing explains.
         warnings: sentences on the file as a whole.
+        opaque: what the file runs besides its layers, one phrase each: operations that compute something and are no part of a
+            layer that was recognised. Empty where the file does not say what it runs.
+        settings: names of tensors that only tell a graph how to hand the numbers of its layers on, as axes and sizes do.
     """
 
     file: ModelFile
@@ -143,6 +157,15 @@ class Findings:
     others: tuple[Other, ...] = ()
     unconsumed: tuple[str, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    opaque: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+
+    @cached_property
+    def obstacles(self) -> tuple[str, ...]:
+        """All that stands in the way of converting the file whole; nothing where it converts."""
+        from xframe.convertible import whole_chain  # which recognises, and needs NumPy
+
+        return whole_chain(self)[1]
 
 
 class _Arrays(Mapping[str, "np.ndarray"]):

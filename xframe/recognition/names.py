@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 __all__ = [
@@ -17,12 +17,13 @@ __all__ = [
     "placeholder",
     "says_nothing",
     "split",
+    "stack_in_direction",
 ]
 
 # What people call the weights of a layer in their own programs, in lower case, and what it means if it means that.
 ROLES = {
     **dict.fromkeys("kernel w wx w_x wxh w_xh w_ih wih weight_ih".split(), "kernel"),
-    **dict.fromkeys("recurrent_kernel u r wh w_h whh w_hh weight_hh".split(), "recurrent_kernel"),
+    **dict.fromkeys("recurrent_kernel rec_kernel u r wh w_h whh w_hh weight_hh".split(), "recurrent_kernel"),
     **dict.fromkeys("bias b bh b_h bx b_x b_ih bih bias_ih".split(), "bias"),
     **dict.fromkeys("b_hh bhh bias_hh".split(), "recurrent_bias"),
 }
@@ -34,14 +35,20 @@ _NOTHING = re.compile(r"(arr|param|parameter|tensor|weight|weights|variable|var|
 _PLACE = re.compile(r"(?P<stem>.+?)_l(?P<layer>\d{1,4})(?P<reverse>_reverse)?")
 _DIRECTION = re.compile(r"(forward|backward|fw|bw)(?=_|$)")
 _CELL = re.compile(r"(^|_)cell(_\d+)?$")
+_RECURRENT = re.compile(r"(^|_)(cell|lstm|gru|rnn)(_\d+)?$")
+_NUMBERED_CELL = re.compile(r"(.*_)?cell_\d+")
 
-# Kinds of layers that are neither recurrent nor dense, by what their layers and tensors are called.
-_KINDS = {
-    "Embedding": r"(^|[/_])(emb|embed|embedding|embeddings|wte|wpe)[0-9]*($|[/_])",
-    "BatchNormalization": r"batch_?norm|(^|[/_])(bn[0-9]*|moving_mean|moving_variance|running_mean|running_var)($|[/_])",
-    "LayerNormalization": r"layer_?norm",
-    "Normalization": r"(^|[/_])norm|normalization|(^|/)(gamma|beta)$",
-    "Convolution": r"(^|[/_])conv",
+# Kinds of layers that are neither recurrent nor dense, by what their layers and tensors are called, and whether tensors with
+# these numbers of axes can be theirs.
+_KINDS: dict[str, tuple[str, Callable[[Collection[int]], bool]]] = {
+    "Embedding": (r"(^|[/_])(emb|embed|embedding|embeddings|wte|wpe)[0-9]*($|[/_])", lambda ranks: 1 not in ranks),
+    "BatchNormalization": (
+        r"batch_?norm|(^|[/_])(bn[0-9]*|moving_mean|moving_variance|running_mean|running_var)($|[/_])",
+        lambda ranks: 2 not in ranks,
+    ),
+    "LayerNormalization": (r"layer_?norm", lambda ranks: 2 not in ranks),
+    "Normalization": (r"(^|[/_])norm|normalization|(^|/)(gamma|beta)($|/)", lambda ranks: 2 not in ranks),
+    "Convolution": (r"(^|[/_])conv", lambda ranks: max(ranks) != 2),
 }
 
 
@@ -108,12 +115,27 @@ def placeholder(path: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def is_cell(path: tuple[str, ...]) -> str:
-    """What a path that ends in a cell of TensorFlow 1 says of it: ``lstm``, ``gru``, ``rnn`` or ``cell``; else nothing."""
+    """What a path that ends in a cell of TensorFlow 1 says of it: ``lstm``, ``gru``, ``rnn`` or ``cell``; else nothing.
+
+    A cell may have another name; but only a recurrent layer has directions.
+    """
     named = [part for part in path if not _DIRECTION.match(part)]
     last = named[-1] if named else ""
-    if not _CELL.search(last):
-        return ""
-    return next((cell for cell in ("lstm", "gru", "rnn") if cell in last), "cell")
+    if not _RECURRENT.search(last):
+        return "cell" if path and _DIRECTION.match(path[-1]) else ""
+    return next(
+        (cell for cell in ("lstm", "gru") if cell in last), "rnn" if "rnn" in last and "cell" in last else "cell"
+    )
+
+
+def stack_in_direction(path: tuple[str, ...]) -> tuple[str, ...]:
+    """The path of the stack of cells that runs inside the direction that a path names, or nothing."""
+    for i, part in enumerate(path):
+        if _DIRECTION.match(part):
+            for j in range(i + 1, len(path)):
+                if _NUMBERED_CELL.fullmatch(path[j]) or (path[j].isdecimal() and path[j - 1].endswith("cells")):
+                    return path[:j]
+    return ()
 
 
 def is_inside(path: tuple[str, ...]) -> bool:
@@ -123,10 +145,19 @@ def is_inside(path: tuple[str, ...]) -> bool:
     return bool(_CELL.search(path[-1])) or path[-1] in ("vars", "layer")
 
 
-def other_kind(path: tuple[str, ...], rank: int) -> str:
-    """The kind of a layer that is neither recurrent nor dense, or nothing where the name of its tensor does not tell."""
-    text = "/".join(path).lower()
-    for kind, pattern in _KINDS.items():
-        if re.search(pattern, text):
+def other_kind(path: tuple[str, ...], tensors: Mapping[str, int]) -> str:
+    """The kind of a layer that is neither recurrent nor dense, or nothing where it does not tell.
+
+    Args:
+        path: of the layer. Only its own name is looked at: a layer in something of that name may be anything.
+        tensors: by their names in the layer, how many axes each has.
+    """
+    own = next((part for part in reversed(path) if part != "vars"), "")
+    text, ranks = "/".join([own, *tensors]).lower(), set(tensors.values())
+    for kind, (pattern, can_be) in _KINDS.items():
+        if can_be(ranks) and re.search(pattern, text):
             return kind
-    return "Convolution" if rank >= 3 and path[-1] in ("kernel", "weight") else ""
+    if max(ranks) >= 3 and not {"kernel", "weight"}.isdisjoint(tensors):
+        return "Convolution"
+    # A scale and an offset.
+    return "Normalization" if tensors == {"weight": 1, "bias": 1} else ""

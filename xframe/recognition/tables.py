@@ -8,15 +8,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from xframe.adapters import known_packings
+from xframe.cells import get_cell
 from xframe.files.base import ModelFile
 from xframe.layout import ANY, Layout, Leaf, Node, Packing, Tensor, gates
 
-__all__ = ["KERAS1", "KERAS1_GPU", "file_packings", "onnx_arrays", "onnx_nodes"]
+__all__ = [
+    "KERAS1",
+    "KERAS1_GPU",
+    "KERAS_APART",
+    "THEANO",
+    "by_gate",
+    "canonical",
+    "file_packings",
+    "onnx_arrays",
+    "onnx_nodes",
+]
 
 _OPTIONS = {"activation": ANY, "recurrent_activation": ANY, "merge_mode": ANY, "go_backwards": ANY, "proj_size": (0,)}
-_ONLY_PLAIN = {"activation": ANY, "recurrent_activation": ANY, "proj_size": (0,)}
+_ONLY_PLAIN = {"activation": ANY, "recurrent_activation": ANY, "go_backwards": ANY, "proj_size": (0,)}
 _ALWAYS_BIAS = {**_OPTIONS, "bias": (True,)}
 
 
@@ -68,6 +80,73 @@ KERAS1_GPU = Packing(
     },
 )
 
+# Source: lstm.py of the deep learning tutorials of the LISA lab: lstm_W, lstm_U and lstm_b.
+THEANO = Packing(
+    "theano",
+    "Theano's LSTM tutorial",
+    {
+        "lstm": Layout(
+            (
+                Tensor("W", gates(1, "kernel", "ifog")),
+                Tensor("U", gates(1, "recurrent_kernel", "ifog")),
+                Tensor("b", gates(0, "bias", "ifog")),
+            ),
+            options=_ONLY_PLAIN,
+            labels={"g": "c"},
+            layer="LSTM",
+        )
+    },
+)
+
+
+@cache
+def by_gate() -> list[Packing]:
+    """A tensor for each gate, as programs without a framework have them: W for the input, U for the state, b; x W or W x."""
+    found = []
+    for form, name, title in (
+        ("plain", "gates", "a tensor a gate, x W"),
+        ("transposed", "gates-rows", "a tensor a gate, W x"),
+    ):
+        rows = {
+            row: Layout(
+                tuple(
+                    Tensor(f"{letter}{labels.get(gate, gate)}", Leaf(role, gate, form if letter != "b" else "plain"))
+                    for gate in order
+                    for letter, role in (("W", "kernel"), ("U", "recurrent_kernel"), ("b", "bias"))
+                ),
+                options=_ONLY_PLAIN,
+                labels=labels,
+                layer=layer,
+            )
+            for row, order, labels, layer in (
+                ("lstm", "ifgo", {"g": "c"}, "LSTM"),
+                ("gru/reset_before", "zrn", {"n": "h"}, "GRU"),
+                ("gru", "zrn", {"n": "h"}, "GRU"),
+            )
+        }
+        found.append(Packing(name, title, rows))
+    return found
+
+
+# TensorFlow takes the two biases of a GRU apart when it folds the constants of a graph.
+KERAS_APART = Packing(
+    "keras-apart",
+    "Keras, its biases apart",
+    {
+        "gru": Layout(
+            (
+                Tensor("kernel", gates(1, "kernel", "zrn")),
+                Tensor("recurrent_kernel", gates(1, "recurrent_kernel", "zrn")),
+                Tensor("bias", gates(0, "bias", "zrn")),
+                Tensor("recurrent_bias", gates(0, "recurrent_bias", "zrn")),
+            ),
+            options=_ALWAYS_BIAS,
+            labels={"n": "h"},
+            layer="keras.layers.GRU",
+        )
+    },
+)
+
 
 @cache
 def onnx_arrays() -> Packing:
@@ -96,6 +175,27 @@ def onnx_nodes() -> Packing:
     return replace(packing, rows={name: replace(r, options=_ONLY_PLAIN) for name, r in recurrent.items()})
 
 
+@cache
+def canonical() -> Packing:
+    """Each block by itself, as xframe's own .npz files have it: no order of gates, and nothing folded."""
+    rows = {}
+    for name in ("rnn", "lstm", "gru", "gru/reset_before", "dense"):
+        cell = get_cell(name.split("/")[0])
+        blocks = [(role.name, gate) for role in cell.roles for gate in (cell.gates if role.gated else ("",))]
+        tensors = tuple(Tensor("/".join(filter(None, block)), Leaf(*block)) for block in blocks)
+        rows[name] = Layout(tensors, options=_CANONICAL if cell.recurrent else {})
+    return Packing("canonical", "xframe", rows, naming=_canonical_name)
+
+
+_CANONICAL = dict.fromkeys("activation recurrent_activation merge_mode go_backwards backward stacked form".split(), ANY)
+
+
+def _canonical_name(spec: Any, layer: int, direction: int, name: str) -> str:
+    if spec.cell == "dense":
+        return name
+    return f"layer {layer}/{'backward' if direction else 'forward'}/{name}"
+
+
 def file_packings(file: ModelFile) -> list[Packing]:
     """The packings that a file may hold, the likeliest first."""
     known, format_ = known_packings(), file.format
@@ -106,7 +206,8 @@ def file_packings(file: ModelFile) -> list[Packing]:
     if format_ in ("keras", "keras-weights"):
         return [known["keras"]]
     first = {"torch": "torch", "safetensors": "torch", "npz": "torch", "tensorflow": "keras", "onnx": "onnx"}[format_]
-    return [known[first], *(packing for name, packing in known.items() if name != first), onnx_arrays()]
+    more = {"onnx": [KERAS_APART], "npz": [THEANO, *by_gate()]}.get(format_, [])
+    return [known[first], *(packing for name, packing in known.items() if name != first), onnx_arrays(), *more]
 
 
 def leaves(node: Node) -> Iterator[Leaf]:

@@ -8,12 +8,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from xframe.adapters import title_of
-from xframe.report import diagnosis, figures
-from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_text
+from xframe.report import diagnosis, figures, power
+from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, conclusion, ratio_text
 
 if TYPE_CHECKING:
     from xframe.baseline import Baseline, Checking, Recording
-    from xframe.verdict import Check, Power
+    from xframe.verdict import Check
 
 __all__ = ["checking", "checking_fields", "recording", "recording_fields"]
 
@@ -24,8 +24,8 @@ def recording(r: Recording) -> Iterator[Block]:
     if r.checks:
         yield Paragraph("What the frameworks at hand put out, against the NumPy reference that is recorded:")
         yield from _checks(r.checks, r.baseline)
-    yield Items((*_power(r.power), *_left_out(r.not_compared), *r.notes, f"Environment: {_versions(r.environment)}."))
-    yield Paragraph(f"VERDICT: {r.status}. {r.reason}", strong=True)
+    yield Items((*_power(r), *_left_out(r.not_compared), *r.notes, f"Environment: {_versions(r.environment)}."))
+    yield conclusion(r.status, r.reason)
 
 
 def checking(c: Checking) -> Iterator[Block]:
@@ -34,12 +34,12 @@ def checking(c: Checking) -> Iterator[Block]:
     yield _layers(c.baseline)
     if c.checks:
         yield from _checks(c.checks, c.baseline)
-    yield Items((*c.causes, *_power(c.power), *_left_out(c.not_compared), *c.notes))
+    yield Items((*c.causes, *_power(c), *_left_out(c.not_compared), *c.notes))
     if c.diagnosis is not None:
         yield Heading(f"Why it differs: {c.diagnosis.b}")
         yield Paragraph(c.diagnosis.reason)
         yield from diagnosis.explained(c.diagnosis)
-    yield Paragraph(f"VERDICT: {c.status}. {c.reason}", strong=True)
+    yield conclusion(c.status, c.reason, c.scope)
 
 
 def _versions(environment: Any) -> str:
@@ -50,14 +50,8 @@ def _left_out(not_compared: Any) -> Iterator[str]:
     yield from (f"Not compared: {text}" for text in not_compared.values())
 
 
-def _power(power: Power) -> Iterator[str]:
-    if power.weakest:
-        name, margin = power.weakest
-        caught = len(power.margins) - len(power.missed)
-        yield (
-            f"Power: these inputs show {caught} of {len(power.margins)} known mistakes; the one that shows least ({name}) would "
-            f"be {margin:.0e} times over the limit."
-        )
+def _power(result: Recording | Checking) -> Iterator[str]:
+    return power.sentences(result.power, "these inputs show", "would be")
 
 
 def _layers(b: Baseline) -> Table:
@@ -146,9 +140,8 @@ def _finite(number: float) -> float | None:
 
 
 def _rest(result: Recording | Checking) -> dict[str, Any]:
-    power = result.power
     return {
-        "power": {"margins": {name: _finite(margin) for name, margin in power.margins.items()}, "missed": power.missed},
+        "power": power.fields(result.power),
         "frameworks": list(result.frameworks),
         "not_compared": dict(result.not_compared),
         "notes": list(result.notes),

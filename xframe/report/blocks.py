@@ -20,6 +20,7 @@ __all__ = [
     "Shelf",
     "Table",
     "TensorDrawing",
+    "conclusion",
     "ratio_text",
 ]
 
@@ -161,6 +162,11 @@ class ChartDrawing:
 
 Drawing = TensorDrawing | ChartDrawing
 Block = Heading | Paragraph | Items | Table | Preformatted | Drawing
+
+
+def conclusion(status: str, reason: str, scope: str = "") -> Paragraph:
+    """What was found, and, of what judges, how much of it was judged."""
+    return Paragraph(f"VERDICT: {status}. {reason}{f' Scope: {scope}.' if scope else ''}", strong=True)
 
 
 def ratio_text(ratio: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from xframe.report import figures
-from xframe.report.blocks import Block, Heading, Items, Paragraph, Preformatted, Table, ratio_text
+from xframe.report.blocks import Block, Heading, Items, Paragraph, Preformatted, Table, conclusion, ratio_text
 
 if TYPE_CHECKING:
     from xframe.diagnosis import Diagnoses, Diagnosis, Where
@@ -25,14 +25,14 @@ def diagnoses(d: Diagnoses) -> Iterator[Block]:
         yield Paragraph(part.reason)
         yield from explained(part)
     yield Items(d.notes)
-    yield Paragraph(f"VERDICT: {_STATUS.get(d.status, d.status)}. {d.reason}", strong=True)
+    yield conclusion(_STATUS.get(d.status, d.status), d.reason)
 
 
 def diagnosis(d: Diagnosis) -> Iterator[Block]:
     """One layer."""
     yield Heading(f"{d.a} and {d.b}: {d.spec}", 1)
     yield from explained(d)
-    yield Paragraph(f"VERDICT: {_STATUS.get(d.status, d.status)}. {d.reason}", strong=True)
+    yield conclusion(_STATUS.get(d.status, d.status), d.reason)
 
 
 def explained(d: Diagnosis) -> Iterator[Block]:

@@ -12,8 +12,8 @@ from xframe.assumptions import NumberSearch
 from xframe.counts import Count
 from xframe.explanation import Explanation
 from xframe.layout import Native
-from xframe.report import baseline, diagnosis, doctor, figures, files, run
-from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_text
+from xframe.report import baseline, diagnosis, doctor, figures, files, power, run
+from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, conclusion, ratio_text
 from xframe.spec import plural
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _verdict(v: Verdict) -> Iterator[Block]:
     if v.diagnosis is not None:
         yield Heading("Why they differ")
         yield from _why(v)
-    yield Paragraph(f"VERDICT: {v.status}. {v.reason}", strong=True)
+    yield conclusion(v.status, v.reason, v.scope)
 
 
 def _why(v: Verdict) -> Iterator[Block]:
@@ -248,13 +248,7 @@ def _findings(v: Verdict) -> Iterator[str]:
         if not p.equal:
             why = "by rounding alone" if p.rounding else f"most at {p.where}"
             yield f"Parameters of {p.a} and {p.b} ({p.layer}, {p.dtype}) differ by up to {p.max_abs:.2g}, {why}."
-    if v.power.weakest:
-        name, margin = v.power.weakest
-        caught = len(v.power.margins) - len(v.power.missed)
-        yield (
-            f"Power: this probe would have shown {caught} of {len(v.power.margins)} known mistakes; the one that shows least "
-            f"({name}) would have been {margin:.0e} times over the limit."
-        )
+    yield from power.sentences(v.power, "this probe would have shown", "would have been")
     yield from (f"Not compared: {text}" for text in v.not_compared.values())
     yield from v.notes
     versions = ", ".join(f"{name} {text}" for name, text in v.environment.items() if name != "platform")
@@ -268,7 +262,7 @@ def _suite(s: Suite) -> Iterator[Block]:
     if s.first_wrong is not None and s.first_wrong.diagnosis is not None:
         yield Heading(f"Why the first that differs does: {s.first_wrong.model}")
         yield from _why(s.first_wrong)
-    yield Paragraph(f"VERDICT: {s.status}. {s.reason}", strong=True)
+    yield conclusion(s.status, s.reason, s.scope)
 
 
 def _by_value(s: Suite) -> Iterator[Block]:

@@ -6,17 +6,21 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from xframe.report import diagnosis
-from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, ratio_text
+from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, conclusion, ratio_text
 from xframe.spec import plural
 
 if TYPE_CHECKING:
     from xframe.conversion import Conversion, Piece
     from xframe.files import StoredTensor
+    from xframe.proof import Trial
     from xframe.recognition import Findings, FoundLayer, Reading
     from xframe.verification import Pair, Verification
     from xframe.whole import Whole
 
 __all__ = ["conversion", "inspection", "verification"]
+
+# A layer that an exporter took apart is dozens of operations. JSON has all.
+_MOST_OPAQUE = 10
 
 
 def inspection(f: Findings) -> Iterator[Block]:
@@ -42,10 +46,25 @@ def inspection(f: Findings) -> Iterator[Block]:
             for i, (name, tensor) in enumerate(other.tensors.items())
         ]
         yield Table(("layer", "kind", "tensor", "holds"), tuple(rows))
+    if f.opaque:
+        yield Heading("Runs also")
+        more = len(f.opaque) - _MOST_OPAQUE
+        yield Items((*f.opaque[:_MOST_OPAQUE], *([f"and {more} more"] if more > 0 else [])))
     if f.unconsumed:
         yield Heading("Tensors that nothing explains")
         yield Table(("tensor", "holds"), tuple((name, _stored(f.file.tensors[name])) for name in f.unconsumed))
     yield Items(f.warnings)
+    yield Paragraph(_converts(f))
+
+
+def _converts(f: Findings) -> str:
+    """Whether the file converts whole."""
+    why = f.obstacles
+    if not why:
+        return f"Converts whole: yes{'' if f.file.config else '; it is one layer'}."
+    from xframe.convertible import listed  # which needs NumPy
+
+    return f"Converts whole: no; {listed(why)}."
 
 
 def _stored(tensor: StoredTensor) -> str:
@@ -106,7 +125,7 @@ def verification(v: Verification) -> Iterator[Block]:
     notes = dict.fromkeys(note for pair in v.pairs for note in pair.notes)
     yield Items((*notes, *v.notes))
     if v.whole is not None:
-        yield Heading("What runs between the layers")
+        yield Heading("The whole models")
         yield from _between(v.whole)
     for pair in v.first_wrong:
         assert pair.diagnosis is not None
@@ -117,7 +136,7 @@ def verification(v: Verification) -> Iterator[Block]:
         yield Heading("Why the whole models differ")
         yield Paragraph(v.between.reason)
         yield from diagnosis.explained(v.between)
-    yield Paragraph(f"VERDICT: {v.status}. {v.reason}", strong=True)
+    yield conclusion(v.status, v.reason, v.scope)
 
 
 def _between(whole: Whole) -> Iterator[Block]:
@@ -137,13 +156,12 @@ def _between(whole: Whole) -> Iterator[Block]:
     if rows:
         yield Table(headers, rows, frozenset(headers[-2:]))
     yield Items(tuple(f"{text[0].upper()}{text[1:]}." for text in whole.lacking))
-    if whole.off is None:
-        why = whole.reason if whole.status == "inconclusive" else "layers differ, so that the whole models were not run"
-        yield Paragraph(f"{why[0].upper()}{why[1:]}.")
+    if whole.off is None or not whole.inputs:
+        yield Paragraph(f"{whole.reason[0].upper()}{whole.reason[1:]}.")
     else:
         yield Paragraph(
-            f"The outputs of the whole models differ by {whole.off.max_abs:.1e}, {ratio_text(whole.off.noise_ratio)} times the "
-            "rounding noise."
+            f"On {plural(whole.inputs, 'input')}, the outputs of the whole models differ by {whole.off.max_abs:.1e}, "
+            f"{ratio_text(whole.off.noise_ratio)} times the rounding noise."
         )
 
 
@@ -171,10 +189,11 @@ def conversion(c: Conversion) -> Iterator[Block]:
                 "limit."
             )
     yield Items(tuple(f"Not converted: {text}." for text in c.not_converted))
+    yield Items(tuple(f"In the way of the whole model: {text}." for text in c.why))
     yield Items(tuple(f"Left out, as you said: {name}." for name in c.left_out))
     yield Items(c.warnings)
     yield Paragraph(f"Environment: {', '.join(f'{name} {text}' for name, text in c.environment.items())}.")
-    yield Paragraph(f"VERDICT: {c.status}. {c.reason}", strong=True)
+    yield conclusion(c.status, c.reason, c.scope)
 
 
 def _fates(piece: Piece) -> Iterator[str]:
@@ -185,16 +204,24 @@ def _fates(piece: Piece) -> Iterator[str]:
     yield from (f"{', '.join(sources)} became {fate}." for fate, sources in groups.items())
 
 
+def _run(trial: Trial) -> str:
+    """What was run."""
+    return f"{trial.layer} alone{', other numbers' if trial.drawn else ''}" if trial.layer else "whole"
+
+
 def _trials(piece: Piece) -> Table:
-    headers = ("batch", "time steps", "off by", "x noise", "status")
+    headers = ("run", "batch", "time steps", "off by", "x noise", "status")
     rows = tuple(
         (
+            _run(t),
             str(t.batch),
             "-" if t.steps is None else str(t.steps),
             f"{t.max_abs:.1e}",
             ratio_text(t.noise_ratio),
-            t.status,
+            t.status if t.shows else f"{t.status} ({t.reason})",
         )
         for t in piece.trials
     )
-    return Table(headers, rows, frozenset(headers[:-1]))
+    # Which run it is needs no word where all are of the whole.
+    first = 0 if any(t.layer for t in piece.trials) else 1
+    return Table(headers[first:], tuple(row[first:] for row in rows), frozenset(headers[1:-1]))

@@ -16,7 +16,7 @@ __all__ = ["write"]
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _VERDICT = re.compile(r"VERDICT: (\w+)\. ")
 # Shown before the word, which says it all.
-_SIGNS = {"equivalent": "✓", "different": "✗", "error": "✗", "inconclusive": "?"}
+_SIGNS = {"equivalent": "✓", "different": "✗", "error": "✗", "inconclusive": "?", "partial": "?"}
 # From so many letters on, a cell may take more than one line, and is kept from getting too narrow.
 _LONG = 30
 # Up to so many columns a phone shows whole.

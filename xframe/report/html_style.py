@@ -27,8 +27,8 @@ padding:12px 16px;margin:0 0 20px}
 .found .word{font-size:20px;font-weight:650;margin-bottom:4px}
 .equivalent{--one:var(--good);--one-paper:var(--good-paper)}
 .different,.error{--one:var(--bad);--one-paper:var(--bad-paper)}
-.inconclusive{--one:var(--open);--one-paper:var(--open-paper)}
-.found.equivalent,.found.different,.found.error,.found.inconclusive{background:var(--one-paper);border-color:var(--one)}
+.inconclusive,.partial{--one:var(--open);--one-paper:var(--open-paper)}
+.found.equivalent,.found.different,.found.error,.found.inconclusive,.found.partial{background:var(--one-paper);border-color:var(--one)}
 .found .word{color:var(--one)}
 .scroll{overflow-x:auto;margin:16px 0;border:1px solid var(--rule);border-radius:6px;max-width:max-content}
 table{border-collapse:collapse;font-size:14px;line-height:1.4;font-variant-numeric:tabular-nums}

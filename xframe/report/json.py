@@ -13,7 +13,7 @@ from xframe.assumptions import NumberSearch
 from xframe.counts import Count
 from xframe.errors import XframeError
 from xframe.explanation import Explanation
-from xframe.report import baseline, doctor
+from xframe.report import baseline, doctor, power
 from xframe.spec import Layer, Sequential
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def _write(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
-def _head(command: str, status: str, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+def _head(
+    command: str, status: str, environment: Mapping[str, str] | None = None, scope: str | None = None
+) -> dict[str, Any]:
     import platform
 
     basic = {"python": platform.python_version(), "platform": platform.platform()}
@@ -69,6 +71,7 @@ def _head(command: str, status: str, environment: Mapping[str, str] | None = Non
         "version": __version__,
         "command": command,
         "status": status,
+        **({} if scope is None else {"scope": scope}),
         "environment": dict(environment or basic),
     }
 
@@ -134,7 +137,7 @@ def _demonstration(d: Demonstration) -> dict[str, Any]:
 def _verdict(v: Verdict, diagnosed: bool = True) -> dict[str, Any]:
     layers = v.model.layers if isinstance(v.model, Sequential) else (v.model,)
     return {
-        **_head("compare", v.status, v.environment),
+        **_head("compare", v.status, v.environment, v.scope),
         "reason": v.reason,
         "layers": [
             {
@@ -156,7 +159,7 @@ def _verdict(v: Verdict, diagnosed: bool = True) -> dict[str, Any]:
         "not_compared": dict(v.not_compared),
         "parameters": [_parameters(p) for p in v.parameters],
         "checks": [_check(c) for c in v.checks],
-        "power": {"margins": {k: _number_or_null(m) for k, m in v.power.margins.items()}, "missed": v.power.missed},
+        "power": power.fields(v.power),
         "limit": v.limit,
         "probe": dict(v.probe),
         "notes": list(v.notes),
@@ -204,7 +207,7 @@ def _number_or_null(number: float) -> float | None:
 
 def _suite(s: Suite) -> dict[str, Any]:
     return {
-        **_head("compare", s.status, s.verdicts[0].environment),
+        **_head("compare", s.status, s.verdicts[0].environment, s.scope),
         "reason": s.reason,
         "configurations": [_verdict(v, diagnosed=v is s.first_wrong) for v in s.verdicts],
         "left_out": dict(s.left_out),
@@ -235,7 +238,10 @@ def _findings(f: Findings) -> dict[str, Any]:
         ],
         "others": [{"name": o.name, "kind": o.kind, "tensors": dict(o.tensors)} for o in f.others],
         "unconsumed": list(f.unconsumed),
+        "opaque": list(f.opaque),
+        "settings": list(f.settings),
         "warnings": list(f.warnings),
+        "converts": {"whole": not f.obstacles, "why": list(f.obstacles)},
     }
 
 
@@ -252,7 +258,7 @@ def _reading(r: Reading) -> dict[str, Any]:
 
 def _verification(v: Verification) -> dict[str, Any]:
     return {
-        **_head("verify", v.status),
+        **_head("verify", v.status, scope=v.scope),
         "reason": v.reason,
         "a": v.a,
         "b": v.b,
@@ -288,13 +294,15 @@ def _whole(w: Whole, between: Diagnosis | None) -> dict[str, Any]:
         "options": [asdict(slip) for slip in w.slips],
         "lacking": list(w.lacking),
         "off": w.off and asdict(w.off),
+        "inputs": w.inputs,
+        "notes": list(w.notes),
         "diagnosis": None if between is None else _diagnosis(between),
     }
 
 
 def _conversion(c: Conversion) -> dict[str, Any]:
     return {
-        **_head("convert", c.status, c.environment),
+        **_head("convert", c.status, c.environment, c.scope),
         "reason": c.reason,
         "source": c.source,
         "destination": c.destination,
@@ -311,6 +319,8 @@ def _conversion(c: Conversion) -> dict[str, Any]:
                 "tensors": dict(piece.fates),
                 "trials": [
                     {
+                        "layer": trial.layer,
+                        "drawn": trial.drawn,
                         "batch": trial.batch,
                         "steps": trial.steps,
                         "status": trial.status,
@@ -325,6 +335,7 @@ def _conversion(c: Conversion) -> dict[str, Any]:
             for piece in c.pieces
         ],
         "not_converted": list(c.not_converted),
+        "why": list(c.why),
         "left_out": list(c.left_out),
         "warnings": list(c.warnings),
         "limit": c.limit,
@@ -413,7 +424,7 @@ _WRITERS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "Examination": lambda e: {**_head("doctor", e.status, e.environment), **doctor.fields(e)},
     "Recording": lambda r: {**_head("record", r.status, r.environment), **baseline.recording_fields(r)},
     "Checking": lambda c: {
-        **_head("check", c.status, c.environment),
+        **_head("check", c.status, c.environment, c.scope),
         **baseline.checking_fields(c),
         "diagnosis": None if c.diagnosis is None else _diagnosis(c.diagnosis),
     },

@@ -18,7 +18,13 @@ from xframe.report.run import numbered
 
 __all__ = ["write"]
 
-_ELEMENTS = {"different": "failure", "inconclusive": "error", "error": "error", "skipped": "skipped"}
+_ELEMENTS = {
+    "different": "failure",
+    "inconclusive": "error",
+    "partial": "error",
+    "error": "error",
+    "skipped": "skipped",
+}
 
 
 @dataclass(frozen=True)
@@ -135,9 +141,11 @@ def _converted(content: Mapping[str, Any]) -> tuple[str, list[_Case]]:
         for trial in piece["trials"]:
             steps = "" if trial["steps"] is None else f", {trial['steps']} time steps"
             name = f"batch {trial['batch']}{steps}, {piece['dtype']}"
-            classname = f"{piece['name']}/{content['to']}"
+            part = f"{piece['name']}/{trial['layer']}" if trial["layer"] else piece["name"]
+            classname = f"{part}/{content['to']}"
             cases.append(_Case(classname, name, trial["status"], trial["reason"], _figures(trial)))
     left = [_Case("not converted", text, "skipped", "not converted") for text in content["not_converted"]]
+    left += [_Case("in the way", text, "skipped", "in the way of the whole model") for text in content["why"]]
     return f"{content['source']} to {content['to']}", cases + left
 
 
@@ -175,6 +183,7 @@ def _suite_element(suite: _Suite, name: str, number: int) -> ET.Element:
     )
     properties = ET.SubElement(element, "properties")
     about = {"xframe": suite.content["version"], **suite.content["environment"], **suite.content.get("probe", {})}
+    about |= {name: suite.content[name] for name in ("scope",) if name in suite.content}
     properties.extend(_element("property", name=key, value=value) for key, value in about.items())
     keys = [f"{case.classname}, {case.name}" for case in suite.cases]
     for case, key, unique in zip(suite.cases, keys, numbered(keys), strict=True):

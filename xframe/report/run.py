@@ -9,7 +9,7 @@ from typing import Any
 
 from xframe.errors import XframeError
 from xframe.report import blocks
-from xframe.report.blocks import Block, Heading, Paragraph, Table, ratio_text
+from xframe.report.blocks import Block, Heading, Paragraph, Table, conclusion, ratio_text
 from xframe.spec import plural
 
 __all__ = ["Entry", "Run", "entry", "layout", "numbered", "packed", "unpacked"]
@@ -39,6 +39,11 @@ class Entry:
     def status(self) -> str:
         """``equivalent``, ``different``, ``inconclusive``, or ``error`` for what could not be compared."""
         return str(self.content["status"])
+
+    @property
+    def scope(self) -> str:
+        """What was judged; ``-`` of what could not be compared."""
+        return str(self.content.get("scope", "-"))
 
     @property
     def reason(self) -> str:
@@ -139,10 +144,10 @@ def layout(run: Run) -> Iterator[Block]:
     yield Heading(f"{plural(len(run.entries), 'comparison')} in {plural(tests, 'test')}", 1)
     labels = numbered([entry.test for entry in run.entries])
     rows = tuple(
-        (label, one.title, "-" if one.noise_ratio is None else ratio_text(one.noise_ratio), one.status)
+        (label, one.title, "-" if one.noise_ratio is None else ratio_text(one.noise_ratio), one.scope, one.status)
         for label, one in zip(labels, run.entries, strict=True)
     )
-    yield Table(("test", "what", "x noise", "status"), rows, frozenset({"x noise"}))
+    yield Table(("test", "what", "x noise", "scope", "status"), rows, frozenset({"x noise"}))
     bad = [(label, one) for label, one in zip(labels, run.entries, strict=True) if one.blocks]
     for label, one in bad[:_SHOWN]:
         yield Heading(label)
@@ -150,4 +155,4 @@ def layout(run: Run) -> Iterator[Block]:
     if len(bad) > _SHOWN:
         more = plural(len(bad) - _SHOWN, "report")
         yield Paragraph(f"{more} more would stand here; they are in the file that --xframe-report=FILE.json writes.")
-    yield Paragraph(f"VERDICT: {run.status}. {run.reason}", strong=True)
+    yield conclusion(run.status, run.reason)

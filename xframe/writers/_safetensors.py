@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,9 +54,10 @@ def numbers(entries: Sequence[Entry], dtype: str) -> Iterator[np.ndarray]:
         del array  # freed before the next one is made
 
 
-def write_safetensors(path: Path, dtype: str, entries: Sequence[Entry]) -> None:
-    """Write all tensors in one float type."""
-    header, start = {}, 0
+def write_safetensors(path: Path, dtype: str, entries: Sequence[Entry], metadata: Mapping[str, str]) -> None:
+    """Write all tensors in one float type, and what is said of them."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    start = 0
     for entry in entries:
         end = start + prod(entry.shape) * np.dtype(dtype).itemsize
         header[entry.name] = {"dtype": _TYPES[dtype], "shape": list(entry.shape), "data_offsets": [start, end]}

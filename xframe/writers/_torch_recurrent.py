@@ -41,7 +41,13 @@ _FUNCTIONS = {
 
 @dataclass(frozen=True)
 class Lines:
-    """What one step becomes: its layer, if it needs one, the lines of forward, its tensors and the notes."""
+    """What one step becomes.
+
+    Attributes:
+        layer: its layer, if it needs one; steps: the lines of forward.
+        entries: its tensors; of recurrent and dense layers in the order of the packing, of others in that of the kind's arrays.
+        notes: what is to be said.
+    """
 
     layer: str
     steps: Sequence[str]

@@ -17,6 +17,7 @@ from xframe.chain import kinds
 from xframe.chain.base import Chain, Step
 from xframe.errors import FileError, UnsupportedError
 from xframe.layout import Key, Native, Packing
+from xframe.noise import ROUNDOFF
 from xframe.packing import copy, pack
 from xframe.spec import Recurrent
 
@@ -29,6 +30,8 @@ __all__ = [
     "bias_notes",
     "call",
     "called",
+    "computed_in",
+    "held_in",
     "identifier",
     "left_out",
     "module_of",
@@ -138,21 +141,40 @@ def plan(chain: Chain, reserved: Collection[str] = ()) -> Plan:
         reserved: identifiers that mean something else where the steps' names go.
 
     Raises:
-        UnsupportedError: a step is none of a chain.
+        UnsupportedError: a step is none of a chain, or computes in a narrower float type than that of all numbers.
         SpecError: two steps do not fit each other.
     """
     if not chain.steps:
         raise UnsupportedError(f"The model {called(chain.name)} has no steps; give one that computes something.")
-    taken, parts, types, shapes = set(reserved), list[Part](), list[Any](), kinds.shapes(chain)
+    taken, parts, shapes = set(reserved), list[Part](), kinds.shapes(chain)
     for step, masked, shape in zip(chain.steps, kinds.masked(chain), shapes, strict=False):
         _check(step)
         params = step.params()
         own = {} if step.spec is not None else {str(n): tuple(np.shape(a)) for n, a in params.items()}
-        # The numbers of one layer have one type; to read the first is to read one tensor of it.
-        types += [params[name].dtype for name in list(params)[:1]]
         parts.append(Part(step, identifier(step.name or step.kind, taken), own, masked, shape))
         taken.add(parts[-1].name)
-    return Plan(tuple(parts), tuple(shapes), str(np.result_type(np.float16, *types)) if types else "float32")
+    dtype = held_in(chain)
+    for step in chain.steps:
+        if step.dtype in ("float16", "bfloat16") and step.dtype != dtype:
+            raise UnsupportedError(
+                f"The step {called(step.name)} computes in {step.dtype}, and what is written would compute in {dtype}; make it a "
+                f"model of {dtype} first (in Keras: build it with dtype='{dtype}' and give it these weights with set_weights; in "
+                f"PyTorch: model.to(torch.{dtype})) and convert that."
+            )
+    return Plan(tuple(parts), tuple(shapes), dtype)
+
+
+def held_in(chain: Chain) -> str:
+    """The one float type that holds all numbers of a chain."""
+    # The numbers of one layer have one type; to read the first is to read one tensor of it.
+    firsts = ((params, next(iter(params), None)) for params in (step.params() for step in chain.steps))
+    types = [params[name].dtype for params, name in firsts if name is not None]
+    return str(np.result_type(np.float16, *types)) if types else "float32"
+
+
+def computed_in(chain: Chain) -> str:
+    """The narrowest float type in which the source of a chain computes it."""
+    return max((held_in(chain), *(step.dtype for step in chain.steps if step.dtype)), key=ROUNDOFF.__getitem__)
 
 
 def _check(step: Step) -> None:

@@ -15,6 +15,7 @@ from xframe.layout import Key, keys
 from xframe.packing import checked
 from xframe.spec import Dense, Recurrent
 from xframe.writers._source import assembled
+from xframe.writers._told import telling
 from xframe.writers.base import (
     Part,
     Plan,
@@ -47,16 +48,20 @@ The names of the weights are: layer of the model, layer of a stack, direction, r
 def write(chain: Chain, folder: Path) -> Written:
     """See `Target.write`."""
     whole = plan(chain)
-    lines, notes, fates = [], [], {}
+    lines, notes, fates, tensors = [], [], {}, []
     weights = folder / "weights.npz"
     with zipfile.ZipFile(weights, "w", zipfile.ZIP_STORED) as archive:
         for part in whole.parts:
             names = _save(archive, part, whole.dtype)
+            tensors.append({name.removeprefix(f"{part.name}/"): name for name in names})
             fates.update(dict.fromkeys(part.step.sources, ", ".join(names)))
             if part.name != part.step.name:
                 lines.append(f"# {called(part.step.name)}")
             lines += _LINES[part.step.kind](part, whole)
             notes += [f"{part.name}: {note}." for note in _notes(part)]
+        said = telling(chain, "canonical", tensors).encode("ascii")
+        # A zip holds no longer comment; the file is then read by its tensors alone.
+        archive.comment = said if len(said) <= zipfile.ZIP_MAX_COMMENT else b""
     source = save(folder / "model.py", assembled(_DOCUMENTATION, _body(whole, lines), "numpy_parts"))
     return Written((weights, source), tuple(notes), fates)
 

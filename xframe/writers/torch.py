@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from xframe.adapters.torch import TORCH
 from xframe.chain.base import Chain
+from xframe.files.told import NAME
 from xframe.spec import Dense
 from xframe.writers._safetensors import Entry, write_safetensors
 from xframe.writers._source import assembled
+from xframe.writers._told import telling
 from xframe.writers._torch_recurrent import Lines, function, native, recurrent_lines
 from xframe.writers.base import (
     Part,
@@ -53,7 +56,7 @@ def write(chain: Chain, folder: Path) -> Written:
     """See `Target.write`."""
     whole = plan(chain, RESERVED)
     layers, steps, notes = list[str](), list[str](), list[str]()
-    entries, fates = list[Entry](), dict[str, str]()
+    entries, fates, tensors = list[Entry](), dict[str, str](), list[dict[str, str]]()
     for part in whole.parts:
         written = _WRITERS[part.step.kind](part, whole)
         if written.layer:
@@ -61,11 +64,17 @@ def write(chain: Chain, folder: Path) -> Written:
         steps += written.steps
         notes += [f"{part.name}: {note}." for note in written.notes]
         entries += written.entries
+        tensors.append(dict(zip(_stored(part), (entry.name for entry in written.entries), strict=True)))
         fates.update(dict.fromkeys(part.step.sources, ", ".join(entry.name for entry in written.entries)))
     weights = folder / "weights.safetensors"
-    write_safetensors(weights, whole.dtype, entries)
+    write_safetensors(weights, whole.dtype, entries, {NAME: telling(chain, TORCH.name, tensors)})
     source = save(folder / "model.py", assembled(_DOCUMENTATION, _body(whole, layers, steps), "torch_parts"))
     return Written((weights, source), tuple(notes), fates)
+
+
+def _stored(part: Part) -> list[str]:
+    """What PyTorch's packing, or the kind of step, calls the arrays of a step."""
+    return [*part.shapes] if part.step.spec is None else [native.name for native in TORCH.natives(part.step.spec)]
 
 
 def opened(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -120,7 +129,7 @@ def _body(whole: Plan, layers: list[str], steps: list[str]) -> str:
 
 def _own(part: Part, names: Mapping[str, str], turned: Callable[[np.ndarray], np.ndarray] | None = None) -> list[Entry]:
     """The tensors of a step that is neither recurrent nor dense; ``turned`` is done to its kernel."""
-    shapes = {n: part.shapes[n] for n in names if n in part.shapes}
+    shapes = {n: shape for n, shape in part.shapes.items() if n in names}
 
     def read(dtype: str) -> Iterator[np.ndarray]:
         found = arrays(part, dtype)

@@ -1,0 +1,408 @@
+"""Whole models that are code of their author's own, or an ONNX file: run as they are, and held against the other side."""
+
+from __future__ import annotations
+
+import random
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from test_cli import run
+from torch import nn
+
+import xframe
+from xframe.adapters import get_adapter
+from xframe.errors import UnsupportedError
+from xframe.programs import program_of, program_of_onnx
+
+layers = keras.layers
+FEATURES, UNITS, MIDDLE, OUT = 4, 5, 3, 2
+WORDS = 11
+
+
+def filled(steps: list[Any], shape: tuple[int | None, ...], dtype: str = "float32") -> Any:
+    """A Keras model, every number of it distinct and not zero."""
+    model = keras.Sequential([keras.Input(shape, dtype=dtype), *steps])
+    drawn = np.random.default_rng(3)
+    for variable in model.weights:
+        values = drawn.uniform(0.2, 0.7, variable.shape) * drawn.choice([-1, 1], variable.shape)
+        variable.assign(np.abs(values) if "variance" in variable.name else values)
+    return model
+
+
+@pytest.fixture(scope="module")
+def tagger() -> Any:
+    """The right model: two recurrent layers, a normalisation, a relu and a softmax."""
+    steps = [
+        layers.GRU(UNITS, return_sequences=True),
+        layers.LayerNormalization(epsilon=1e-3),
+        layers.LSTM(MIDDLE),
+        layers.Dense(6, activation="relu"),
+        layers.Dense(OUT, activation="softmax"),
+    ]
+    return filled(steps, (None, FEATURES))
+
+
+class Port(nn.Module):
+    """The same by hand; each of ``wrong`` is a mistake in the forward."""
+
+    def __init__(self, source: Any, *wrong: str, epsilon: float = 1e-3) -> None:
+        super().__init__()
+        self.wrong = wrong
+        self.gru = nn.GRU(FEATURES, UNITS, batch_first="time" not in wrong)
+        self.norm = nn.LayerNorm(UNITS, eps=epsilon)
+        self.lstm = nn.LSTM(UNITS, MIDDLE, batch_first="time" not in wrong)
+        self.hidden, self.head = nn.Linear(MIDDLE, 6), nn.Linear(6, OUT)
+        for mine, theirs in ((0, self.gru), (2, self.lstm)):
+            xframe.transfer(source.layers[mine], theirs)
+        with torch.no_grad():
+            for mine, theirs in ((1, self.norm), (3, self.hidden), (4, self.head)):
+                for parameter, array in zip(theirs.parameters(), source.layers[mine].get_weights(), strict=True):
+                    parameter.copy_(torch.from_numpy(array.T if array.ndim == 2 else array))
+
+    def forward(self, x: Any) -> Any:
+        wrong = self.wrong
+        if "backwards" in wrong:
+            x = x.flip(1)
+        y, _ = self.gru(x)
+        if "norm" not in wrong:
+            y = self.norm(y)
+        y, (h, _) = self.lstm(y)
+        last = y.mean(1) if "mean" in wrong else h[-1]
+        middle = self.hidden(last)
+        middle = middle.tanh() if "tanh" in wrong else middle if "relu" in wrong else middle.relu()
+        out = self.head(middle)
+        return out if "softmax" in wrong else out.softmax(0 if "axis" in wrong else -1)
+
+
+# A mistake in the forward, and what the verdict must say of it.
+MISTAKES = {
+    "backwards": "gru reading time backwards",
+    "norm": "layer_normalization left out",
+    "mean": "the average over time of lstm instead of its last output",
+    "tanh": "tanh instead of relu at dense/activation",
+    "relu": "no relu at dense/activation",
+    "softmax": "no softmax at dense_1/activation",
+    "axis": "",
+    "time": "when it is given time before the batch",
+}
+
+
+def named(text: str) -> str:
+    """Without the numbers that Keras adds to names."""
+    return re.sub(r"_\d+", "_1", re.sub(r"(gru|lstm|layer_normalization)_\d+", r"\1", text)).replace(
+        "dense_1/", "dense/"
+    )
+
+
+def test_a_right_port_is_equivalent(tagger: Any, tmp_path: Path) -> None:
+    tagger.save(tmp_path / "tagger.keras")
+    for a, b in ((tagger, Port(tagger)), (Port(tagger), tagger), (tmp_path / "tagger.keras", Port(tagger))):
+        found = xframe.verify(a, b)
+        assert (found.status, found.scope) == ("equivalent", "model"), found.reason
+        assert found.whole is not None
+        assert found.whole.inputs > 3
+        assert xframe.assert_equivalent(a, b).scope == "model"
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_forward_is_found_and_named(mistake: str, tagger: Any) -> None:
+    """No weight tells any of them."""
+    found = xframe.verify(tagger, Port(tagger, mistake))
+    assert (found.status, found.scope) == ("different", "model")
+    assert all(pair.status == "equivalent" for pair in found.pairs)
+    assert named(MISTAKES[mistake]) in named(found.reason)
+    assert xframe.verify(tagger, Port(tagger, mistake), scope="layers").status == "equivalent"
+    with pytest.raises(AssertionError, match="differ"):
+        xframe.assert_equivalent(tagger, Port(tagger, mistake))
+    told = xframe.diagnose(tagger, Port(tagger, mistake))
+    assert told.status in ("explained", "unexplained")
+
+
+def test_two_mistakes_are_named_together(tagger: Any) -> None:
+    found = xframe.verify(tagger, Port(tagger, "mean", "softmax"))
+    assert found.diagnosis is not None
+    assert found.diagnosis.status == "explained"
+    assert "average over time" in found.reason
+    assert "no softmax" in found.reason
+
+
+def test_an_epsilon_is_seen(tagger: Any) -> None:
+    assert xframe.verify(tagger, Port(tagger, epsilon=1e-5)).status == "different"
+
+
+def test_nothing_of_a_model_is_changed_by_running_it(tagger: Any) -> None:
+    class Keeps(Port):
+        """Counts its calls and keeps a state, in a buffer and in an attribute; drops out even in evaluation."""
+
+        def __init__(self, source: Any) -> None:
+            super().__init__(source)
+            self.register_buffer("calls", torch.zeros(()))
+            self.kept: Any = None
+
+        def forward(self, x: Any) -> Any:
+            self.calls += 1
+            self.kept = nn.functional.dropout(x, 0.5, training=True)
+            return super().forward(x)
+
+    model = Keeps(tagger)
+    model.hidden.eval()
+    modes, torch_state = {n: m.training for n, m in model.named_modules()}, torch.get_rng_state()
+    numpy_state, python_state = np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    # The counter is a number that Keras has no partner for.
+    assert xframe.verify(tagger, model).whole.status == "equivalent"  # type: ignore[union-attr]
+    assert {n: m.training for n, m in model.named_modules()} == modes
+    assert model.kept is None
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+    assert random.getstate() == python_state
+
+
+def test_states_of_a_keras_model_are_left_as_they_are() -> None:
+    steps = [keras.Input((None, FEATURES), batch_size=2), layers.GRU(UNITS, stateful=True), layers.Dense(OUT)]
+    model = keras.Sequential(steps)
+    model(np.random.default_rng(0).normal(size=(2, 3, FEATURES)).astype("float32"))
+    before = model.layers[0].states[0].numpy().copy()
+    assert before.any()
+    adapter = get_adapter("keras")
+    x = np.random.default_rng(1).normal(size=(2, 3, FEATURES)).astype("float32")
+    first, second = (dict(adapter.call(model, x))["output"] for _ in range(2))
+    # Each call begins with zero states.
+    assert np.array_equal(first, second)
+    assert np.array_equal(model.layers[0].states[0].numpy(), before)
+
+
+def test_of_several_outputs_the_one_that_fits_is_compared(tagger: Any) -> None:
+    class Two(Port):
+        def forward(self, x: Any) -> Any:
+            return {"features": x.sum(1), "more": [x], "scores": super().forward(x)}
+
+    found = xframe.verify(tagger, Two(tagger))
+    assert found.status == "equivalent", found.reason
+    assert any("output['scores'] was compared, and not output['features'], output['more'][0]" in n for n in found.notes)
+
+
+def test_outputs_of_another_shape(tagger: Any) -> None:
+    class Whole(Port):
+        def forward(self, x: Any) -> Any:
+            return self.lstm(self.norm(self.gru(x)[0]))[0]
+
+    found = xframe.verify(tagger, Whole(tagger))
+    assert found.status == "different"
+    assert f"puts out output (2, 5, {MIDDLE}) where" in found.reason
+
+
+def test_what_cannot_be_run_is_not_equivalent(tagger: Any) -> None:
+    class Needs(Port):
+        def forward(self, x: Any, lengths: Any) -> Any:
+            return super().forward(x)
+
+    for a, b in ((tagger, Needs(tagger)), (Needs(tagger), tagger), (Port(tagger), Port(tagger))):
+        found = xframe.verify(a, b)
+        assert (found.status, found.scope) == ("inconclusive", "model")
+        assert xframe.verify(a, b, scope="layers").status == "equivalent"
+        assert xframe.diagnose(a, b).status == "inconclusive"
+        with pytest.raises(AssertionError, match="inconclusive"):
+            xframe.assert_equivalent(a, b)
+    assert "missing 1 required positional argument: 'lengths'" in xframe.verify(tagger, Needs(tagger)).reason
+    assert "To ask for less: --scope layers" in xframe.verify(Port(tagger), Port(tagger)).reason
+
+
+def test_masks_that_a_packed_sequence_cannot_say() -> None:
+    steps = [layers.Embedding(WORDS, FEATURES, mask_zero=True), layers.LSTM(UNITS), layers.Dense(OUT)]
+    source = filled(steps, (None,), "int32")
+
+    class Packed(nn.Module):
+        def __init__(self, masked: bool) -> None:
+            super().__init__()
+            self.masked = masked
+            self.table, self.lstm = nn.Embedding(WORDS, FEATURES), nn.LSTM(FEATURES, UNITS, batch_first=True)
+            self.head = nn.Linear(UNITS, OUT)
+            xframe.transfer(source.layers[1], self.lstm)
+            xframe.transfer(source.layers[2], self.head)
+            with torch.no_grad():
+                self.table.weight.copy_(torch.from_numpy(source.layers[0].get_weights()[0]))
+
+        def forward(self, words: Any) -> Any:
+            y = self.table(words)
+            if self.masked:
+                lengths = (words != 0).sum(1)
+                y = nn.utils.rnn.pack_padded_sequence(y, lengths, batch_first=True, enforce_sorted=False)
+            return self.head(self.lstm(y)[1][0][-1])
+
+    found = xframe.verify(source, Packed(masked=True))
+    assert found.status == "different"
+    assert "padding after the end (--right-padded)" in found.reason
+    assert xframe.verify(source, Packed(masked=True), right_padded=True).status == "equivalent"
+    found = xframe.verify(source, Packed(masked=False), right_padded=True)
+    assert found.status == "different"
+    assert "the mask of embedding" in found.reason
+
+
+def test_an_activation_that_no_input_shows_is_not_judged() -> None:
+    """Every number that reaches the relu is far above zero, so that nothing tells whether it is there."""
+    source = filled([layers.Dense(3, activation="sigmoid"), layers.Dense(2, activation="relu")], (FEATURES,))
+    source.layers[1].set_weights([np.array([[0.5, 0.6], [0.7, 0.8], [0.9, 1.1]]), np.array([3.0, 4.0])])
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(FEATURES, 3), nn.Linear(3, 2)
+            with torch.no_grad():
+                for mine, theirs in ((0, self.a), (1, self.b)):
+                    kernel, bias = source.layers[mine].get_weights()
+                    theirs.weight.copy_(torch.from_numpy(kernel.T))
+                    theirs.bias.copy_(torch.from_numpy(bias))
+
+        def forward(self, x: Any) -> Any:
+            return self.b(self.a(x).sigmoid())
+
+    found = xframe.verify(source, Two())
+    assert found.status == "inconclusive"
+    assert "nothing shows what relu does in dense" in found.reason
+
+
+# ---- ONNX files.
+
+
+def exported(model: nn.Module, path: Path, free: bool = True) -> Path:
+    """The model as PyTorch exports it, its batch and time free, or fixed as they are in the example."""
+    axes = {"x": {0: "b", 1: "t"}} if free else None
+    example = (torch.zeros(2, 7, FEATURES),)
+    with warnings.catch_warnings(action="ignore"):  # of a batch that is free
+        torch.onnx.export(model.eval(), example, path, input_names=["x"], dynamo=False, dynamic_axes=axes)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "why"),
+    [
+        ((), "equivalent", ""),
+        (("time",), "different", ""),
+        (("relu",), "different", "no relu"),
+        (("softmax",), "different", "no softmax"),
+    ],
+)
+def test_an_onnx_file_is_run(wrong: tuple[str, ...], status: str, why: str, tagger: Any, tmp_path: Path) -> None:
+    tagger.save(tmp_path / "tagger.keras")
+    path = exported(Port(tagger, *wrong), tmp_path / "port.onnx")
+    found = xframe.verify(tmp_path / "tagger.keras", path)
+    assert found.scope == "model"
+    assert found.whole is not None
+    assert found.whole.status == status, found.reason
+    assert why in found.reason
+    assert (found.status == "equivalent") == (status == "equivalent"), found.reason
+
+
+def test_fixed_sizes_of_an_onnx_file_are_kept_to(tagger: Any, tmp_path: Path) -> None:
+    path = exported(Port(tagger), tmp_path / "fixed.onnx", free=False)
+    assert program_of_onnx(path).shape == (2, 7, FEATURES)
+    found = xframe.verify(tagger, path)
+    assert found.status == "equivalent", found.reason
+
+
+def graph(path: Path, nodes: list[Any], initializers: dict[str, np.ndarray], inputs: int = 1) -> Path:
+    made = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, ["b", FEATURES]) for i in range(inputs)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array.astype("float32"), name) for name, array in initializers.items()],
+    )
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_an_onnx_file_that_cannot_be_run(tmp_path: Path) -> None:
+    source = filled([layers.Dense(OUT)], (FEATURES,))
+    kernel, bias = source.layers[0].get_weights()
+    gemm, other = (helper.make_node("Gemm", [x, "w", "b"], [y], name="dense") for x, y in (("x0", "z"), ("s", "y")))
+    weights = {"w": kernel, "b": bias}
+    source.save(tmp_path / "source.keras")
+    two = graph(tmp_path / "two.onnx", [helper.make_node("Add", ["x0", "x1"], ["s"]), other], weights, inputs=2)
+    unknown = graph(tmp_path / "unknown.onnx", [gemm, helper.make_node("Nonsense", ["z"], ["y"])], weights)
+    for path, words in ((two, "has 2 inputs (x0, x1)"), (unknown, "ONNX Runtime does not take")):
+        found = xframe.verify(tmp_path / "source.keras", path)
+        assert (found.status, found.scope) == ("inconclusive", "model")
+        assert words in found.reason
+        assert xframe.verify(tmp_path / "source.keras", path, scope="layers").status == "equivalent"
+
+
+def test_a_graph_that_asks_for_too_much_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = numpy_helper.from_array(np.array([2**37], "int64"), "size")
+    nodes = [
+        helper.make_node("ConstantOfShape", ["size"], ["zeros"]),
+        helper.make_node("ReduceSum", ["zeros"], ["none"]),
+        helper.make_node("Add", ["x0", "none"], ["y"]),
+    ]
+    path = graph(tmp_path / "large.onnx", nodes, {"unused": np.ones((3, 2))})
+    model = onnx.load(path)
+    model.graph.initializer.append(shape)
+    onnx.save(model, path)
+    (ran,) = program_of_onnx(path).run([np.ones((2, FEATURES), "float32")])
+    assert ran.failure
+    monkeypatch.setattr("xframe.programs._SECONDS", 0.01)
+    with pytest.raises(UnsupportedError, match="did not get through"):
+        program_of_onnx(path)
+
+
+def test_a_folder_of_modules_with_known_names_changes_nothing(
+    tagger: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = exported(Port(tagger), tmp_path / "port.onnx")
+    for name in ("numpy", "onnxruntime", "json", "io"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} of the folder was run')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert program_of_onnx(path).shape == (None, None, FEATURES)
+
+
+def test_models_that_only_hold_layers_are_no_programs() -> None:
+    holder = nn.ModuleDict({"a": nn.Linear(FEATURES, OUT)})
+    with pytest.raises(UnsupportedError, match="has no forward"):
+        program_of(get_adapter("torch"), holder)
+    found = xframe.verify(holder, nn.ModuleDict({"a": holder["a"]}))
+    assert (found.status, found.scope) == ("equivalent", "layers")
+    wider = xframe.verify(holder, holder, scope="model")
+    assert wider.status == "inconclusive"
+    assert "is no model that says what runs" in wider.reason
+
+
+# ---- The command.
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        ([], 0, "Scope: model."),
+        (["--scope", "layers"], 0, "what runs between them was not judged. Scope: layers."),
+        (
+            ["--scope", "weights"],
+            0,
+            "The weights are the same; it was not judged what runs between them. Scope: weights.",
+        ),
+    ],
+)
+def test_the_scope_on_the_command_line(
+    words: list[str], status: int, says: str, tagger: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tagger.save(tmp_path / "tagger.keras")
+    exported(Port(tagger), tmp_path / "port.onnx")
+    code, out, err = run(capsys, "verify", str(tmp_path / "tagger.keras"), str(tmp_path / "port.onnx"), *words)
+    assert (code, err) == (status, ""), out
+    assert says in " ".join(out.split())
+
+
+def test_a_scope_that_there_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "verify", "a.keras", "b.keras", "--scope", "all")
+    assert (status, out) == (2, "")
+    assert "scope must be weights, layers or model, not 'all'" in err

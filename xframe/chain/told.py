@@ -1,0 +1,149 @@
+"""From what xframe says in a file that it wrote to the chain. It is a stranger's word: every option is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from xframe.activations import ACTIVATIONS
+from xframe.chain.base import Chain, Step
+from xframe.chain.kinds import KINDS, shapes
+from xframe.errors import SpecError, UnsupportedError
+from xframe.files.base import ModelFile
+from xframe.recognition import Findings, told
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["chain_told"]
+
+# No sample that a chain reads has more axes.
+_MAX_RANK = 8
+
+
+def chain_told(findings: Findings) -> Chain:
+    """The chain that the file says that it is.
+
+    Raises:
+        UnsupportedError: what it says cannot be; the sentence names the step.
+        FileError: it contradicts the tensors.
+    """
+    file = findings.file
+    config = file.config or {}
+    steps = tuple(_step(file, step) for step in told.steps_of(file))
+    shape, name = config.get("input_shape"), config.get("name")
+    if not isinstance(shape, list) or len(shape) > _MAX_RANK or not all(axis is None or _count(axis) for axis in shape):
+        raise UnsupportedError(
+            f"The file says that its input has the shape {shape!r}, which is none; convert it again."
+        )
+    chain = Chain(steps, tuple(shape), name if isinstance(name, str) and name else "model")
+    try:
+        shapes(chain)
+    except SpecError as error:
+        raise UnsupportedError(f"The file says what cannot be: {error}") from None
+    return chain
+
+
+def _step(file: ModelFile, given: Mapping[str, Any]) -> Step:
+    name, kind, tensors = given["name"], given["kind"], given["tensors"]
+    options = _options(name, kind, given["options"])
+    if kind in ("recurrent", "dense"):
+        reading = told.reading(file, given)
+        return Step(name, kind, options, reading.spec, partial(reading.blocks, file), tuple(tensors.values()))
+    if tensors.keys() != KINDS[kind].params.keys():
+        raise _wrong(name, f"has the tensors {', '.join(tensors) or 'none'}, as no {kind} has")
+    arrays = _Arrays(file, tensors, kind == "conv1d" and given.get("packing") == "torch")
+    return Step(name, kind, options, None, arrays, tuple(tensors.values()), arrays.shapes)
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    """The arrays of a step that is neither recurrent nor dense; the kernel of a convolution of PyTorch's is turned round."""
+
+    file: ModelFile
+    tensors: Mapping[str, str]
+    turned: bool
+
+    def __call__(self) -> dict[str, np.ndarray]:
+        from xframe.packing import checked
+
+        found = {}
+        for name, tensor in self.tensors.items():
+            array = self.file.tensors[tensor].read()
+            found[name] = checked(array.T if self._turns(name) else array, self.shapes[name], tensor)
+        return found
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the arrays, as the kind has them."""
+        stored = {name: self.file.tensors[tensor].shape for name, tensor in self.tensors.items()}
+        return {name: shape[::-1] if self._turns(name) else shape for name, shape in stored.items()}
+
+    def _turns(self, name: str) -> bool:
+        return self.turned and name == "kernel"
+
+
+# ---- The options, each as its kind has it.
+
+
+def _options(name: str, kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    if kind not in KINDS:
+        raise _wrong(name, f"is of the kind {kind!r}, which is not known")
+    known = KINDS[kind].options
+    # An activation has those parameters that are not the function's own.
+    needed = {"name"} if kind == "activation" else set(known)
+    if not needed <= set(given) <= set(known):
+        raise _wrong(name, f"has the options {', '.join(given) or 'none'}, as no {kind} has")
+    for option, value in given.items():
+        if not _CHECKS[option](value):
+            raise _wrong(name, f"has {option}={value!r}, which makes no sense")
+    if given.keys() not in _PARAMETERS.get(given.get("name", ""), ({"name"},)) and kind == "activation":
+        raise _wrong(name, f"has parameters that {given['name']} does not have")
+    return {option: tuple(value) if isinstance(value, list) else value for option, value in given.items()}
+
+
+# The functions that may be given parameters, and which.
+_PARAMETERS: Mapping[str, tuple[set[str], ...]] = {
+    "leaky_relu": ({"name"}, {"name", "negative_slope"}),
+    "elu": ({"name"}, {"name", "alpha"}),
+    "relu": ({"name"}, {"name", "threshold", "max_value", "negative_slope"}),
+}
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and abs(value) < 1e38
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, list) and all(one == -1 or _count(one) for one in value) and len(value) <= _MAX_RANK
+
+
+_CHECKS: Mapping[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("sequence", "mask_zero", "keepdims"), _flag),
+    **dict.fromkeys(("stride", "dilation", "groups", "times"), _count),
+    **dict.fromkeys(("negative_slope", "alpha", "threshold", "value"), _number),
+    **dict.fromkeys(("shape", "dims"), _whole),
+    "name": lambda value: isinstance(value, str) and value in ACTIVATIONS,
+    "max_value": lambda value: value is None or _number(value),
+    "epsilon": lambda value: _number(value) and value >= 0,
+    "rate": lambda value: _number(value) and 0 <= value < 1,
+    "padding": lambda value: value in ("valid", "same", "causal"),
+    "mode": lambda value: value in ("max", "average"),
+}
+
+
+def _wrong(name: str, why: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"The file says that its step {name!r} {why}; convert the model again, or save its tensors alone."
+    )
