@@ -119,6 +119,21 @@ def lacks(framework: str, spec: Layer, dtype: str) -> bool:
     return (only and dtype == "float64") or dtype in FLOATS_LACKED.get(plain(framework), set())
 
 
+def fails(adapter: Any, spec: Layer, dtype: str) -> bool:
+    """Whether PyTorch itself fails in such a layer here: old versions do in an LSTM of bfloat16, on some processors."""
+    if adapter.name != "torch" or dtype != "bfloat16" or spec.cell != "lstm" or adapter.packing.why_ours(spec):
+        return False
+    import torch
+
+    layer = torch.nn.LSTM(4, 6).to(torch.bfloat16)
+    try:
+        with torch.inference_mode():
+            layer(torch.ones(3, 2, 4, dtype=torch.bfloat16))
+    except RuntimeError:
+        return True
+    return False
+
+
 def finest(framework: str, spec: Layer) -> str:
     """The float type in which a layer of `LAYERS_BY_NAME` is held against the reference most sharply."""
     return "float32" if lacks(framework, spec, "float64") else "float64"

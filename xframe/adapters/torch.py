@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from xframe.adapters.base import Adapter, Setting, check_dtype, check_mask_kind, on_off, one_dtype, variable
@@ -155,6 +155,24 @@ class TorchAdapter(Adapter):
             for form, kinds in (("layer", self._fused), ("cell", self._cells))
             for cell, kind in kinds.items()
         }
+
+    def lacks(self, spec: Layer, dtype: str) -> str:
+        """See `Adapter.lacks`: on some processors, old versions fail in an LSTM of bfloat16 (seen in 2.4 without AVX-512)."""
+        fused = isinstance(spec, Recurrent) and spec.cell == "lstm" and spec.form == "layer"
+        if dtype != "bfloat16" or not fused or self.packing.why_ours(spec) or self._runs_bfloat16:
+            return ""
+        return f"PyTorch {self.version()} cannot run an LSTM in bfloat16 on this processor."
+
+    @cached_property
+    def _runs_bfloat16(self) -> bool:
+        """Whether this PyTorch has an LSTM of bfloat16 for the processor, which only a try shows."""
+        torch = self._torch
+        with torch.inference_mode(), torch.random.fork_rng(devices=()):
+            try:
+                torch.nn.LSTM(2, 3, dtype=torch.bfloat16)(torch.ones(1, 1, 2, dtype=torch.bfloat16))
+            except RuntimeError:
+                return False
+        return True
 
     def version(self) -> str:
         return str(self._torch.__version__)
@@ -354,6 +372,8 @@ class TorchAdapter(Adapter):
         from xframe.reference import Outputs, check_input, check_state, last_output
 
         spec, like, x = self.spec(layer), next(iter(self._named(layer).values())), np.asarray(x)
+        if why := self.lacks(spec, self.dtype(layer)):
+            raise UnsupportedError(why)
         alone = isinstance(spec, Recurrent) and x.ndim == 2
         batch = x[None] if alone else x
         check_input(spec, batch)
