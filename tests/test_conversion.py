@@ -37,7 +37,7 @@ from xframe import conversion, noise, proof, writers
 from xframe.chain import Chain, Step, chain_of, chain_of_model
 from xframe.chain import reference as chains
 from xframe.cli import main
-from xframe.errors import FileError, SpecError, UnsupportedError
+from xframe.errors import FileError, ObstaclesError, SpecError, UnsupportedError
 from xframe.files import load
 from xframe.files.base import ModelFile
 from xframe.judging import LIMIT
@@ -439,6 +439,40 @@ def test_what_is_no_chain_is_converted_layer_by_layer(build: Callable[[], Any], 
     assert (asked_proof["status"], asked_proof["scope"], asked_proof["why"]) == ("equivalent", "layers", [])
     assert asked_proof["not_converted"] == proof["not_converted"] == left
     assert listing(tmp_path / "asked").keys() == listing(tmp_path / "made").keys()
+
+
+def test_all_that_stands_in_the_way_is_named() -> None:
+    """Not the first only: each layer and module, each option of one, wherever in nested models."""
+    inner = keras.Sequential([k3.GRU(4, return_sequences=True), k3.UnitNormalization(name="unit")], name="inner")
+    layers = [inner, k3.LayerNormalization(axis=1, name="normed"), k3.LSTM(3, name="lstm")]
+    more = [k3.GroupNormalization(1, name="grouped"), k3.Dense(2, lora_rank=1, quantization_config=None, name="head")]
+    model = fill(keras.Sequential([keras.Input((5, 3)), *layers, *more]))
+    with pytest.raises(ObstaclesError) as refused:
+        xframe.convert(model, to="npz")
+    assert [re.match(r"The layer '([\w/]+)'", reason)[1] for reason in refused.value.reasons] == [  # type: ignore[index]
+        "inner/unit",
+        "normed",
+        "grouped",
+        "head",
+    ]
+    assert str(refused.value).startswith(
+        "4 things stand in the way: The layer 'inner/unit' (UnitNormalization) is of a class"
+    )
+    modules = [torch.nn.Linear(3, 4), torch.nn.PReLU(), torch.nn.Linear(4, 4), torch.nn.RMSNorm(4), torch.nn.Softmax(0)]
+    with pytest.raises(ObstaclesError) as refused:
+        xframe.convert(torch.nn.Sequential(*modules), to="npz")
+    assert [reason[:14] for reason in refused.value.reasons] == [f"The module '{i}'" for i in (1, 3, 4)]
+
+
+@pytest.mark.parametrize("format_", ["text", "markdown", "html", "junit"])
+def test_partial_in_every_format(format_: str, tmp_path: Path) -> None:
+    branched().save(tmp_path / "model.keras")
+    result = convert(tmp_path / "model.keras", tmp_path / "made", "npz", "--format", format_)
+    assert result.status == 2
+    assert "Partly: 3 of 4 layers, no whole model; 1 thing stands in the way: The layer" in " ".join(result.out.split())
+    marks = {"html": 'class="found partial"', "junit": 'type="partial"'}
+    assert marks.get(format_, "VERDICT: partial.") in result.out
+    assert ('name="scope" value="layers"' if format_ == "junit" else "Scope: layers.") in " ".join(result.out.split())
 
 
 def one_layer_is_right(layer: Any, folder: Path, to: str) -> None:

@@ -13,6 +13,8 @@ __all__ = ["listed", "whole_chain"]
 
 # A reason that lists more than a sentence can hold is cut there; reports list the whole of it elsewhere.
 _LONGEST = 300
+_WEIGHTS = "The file holds weights only, and does not say how its layers are connected"
+_GRAPH = "The file is a graph, of which only the layers are read yet, and not how they are connected"
 
 
 def whole_chain(found: Findings) -> tuple[Chain | None, tuple[str, ...]]:
@@ -50,6 +52,6 @@ def _apart(found: Findings) -> Iterator[str]:
         if len(layer.readings) > 1:
             yield f"The layer {layer.name!r} may be one of {len(layer.readings)}, which the file does not decide; {layer.choose}"
     if len(found.layers) + len(found.others) != 1:
-        yield "The file holds weights only, and does not say how its layers are connected"
+        yield _GRAPH if found.file.graphs else _WEIGHTS
     for other in found.others:
         yield f"The layer {other.name!r} ({other.kind}) is neither recurrent nor dense"

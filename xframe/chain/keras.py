@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
@@ -67,9 +68,8 @@ def _chain(config: Mapping[str, Any], findings: Findings) -> Chain:
         places = everywhere(config)
     steps, wrong = _walked(places, start, bool(reasons), weights)
     # A layer that is named already is not named once more for its kind.
-    reasons += [
-        why for place, why in wrong if not any(f"{place.names[-1]!r} ({place.kind})" in each for each in reasons)
-    ]
+    named = {label for reason in reasons for label in re.findall(r"^The layer (.+?\))", reason)}
+    reasons += [why for place, why in wrong if f"{place.names[-1]!r} ({place.kind})" not in named]
     if reasons:
         raise ObstaclesError(reasons)
     if not steps:
