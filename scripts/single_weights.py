@@ -7,14 +7,16 @@ saturated, and in one a gate is shut or open for good, or units are off, by bias
 no output on most inputs. No such pair may be called equivalent: it is different, or where no output shows it, inconclusive. Every
 tenth layer is also compared with a copy that is as it was, which must never be called different.
 
-    python scripts/single_weights.py [CASES] [--seed S]
+    python scripts/single_weights.py [CASES] [--seed S] [--processes P]
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import sys
 from collections import Counter
+from functools import partial
 
 import numpy as np
 from tabulate import tabulate
@@ -99,14 +101,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("cases", nargs="?", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
     given = parser.parse_args()
     found: dict[str, Counter[str]] = {}
     copies: Counter[str] = Counter()
-    for number in range(given.cases):
-        cell, said, copy = outcome(given.seed, number)
-        found.setdefault(cell, Counter())[said] += 1
-        copies[copy] += 1
-        print(f"{number + 1:,} of {given.cases:,}", cell, said, copy, file=sys.stderr)
+    with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
+        outcomes = pool.imap(partial(outcome, given.seed), range(given.cases))
+        for number, (cell, said, copy) in enumerate(outcomes, 1):
+            found.setdefault(cell, Counter())[said] += 1
+            copies[copy] += 1
+            print(f"{number:,} of {given.cases:,}", cell, said, copy, file=sys.stderr)
+    found = {cell: found[cell] for cell in sorted(found)}
     found["all"] = sum(found.values(), Counter())
     rows = [
         [cell, f"{counts.total():,}", *(f"{counts[status]:,}" for status in STATUSES)] for cell, counts in found.items()

@@ -9,7 +9,7 @@ A page is a session in a folder of its own, run from top to bottom:
     <!-- output of: the code above -->          holds what the Python block before it printed
 
 A command may end in ``| head -n N`` or ``| tail -n N``, and in ``# exit status N`` where N is not 0. Benchmarks and the
-calibrations take minutes and a quiet machine, and findings half a minute; they are run only with ``--all``.
+calibrations take minutes and a quiet machine, answers and findings a minute; they are run only with ``--all``.
 
     python scripts/update_docs.py [--all] [PAGE ...]
 """
@@ -36,7 +36,7 @@ PART = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 ABOVE = "the code above"
-SLOW = re.compile(r"bench_|calibrate|single_weights|findings|--suite")
+SLOW = re.compile(r"answers|bench_|calibrate|single_weights|findings|--suite")
 # What a reader types that sets up a machine; every other program is run.
 NOT_RUN = ("cd", "git", "make", "pip")
 _RUN = {

@@ -618,7 +618,7 @@ def test_the_layers_of_a_file_are_recorded(model: Path, tmp_path: Path, capsys: 
     assert status == 0
     about, arrays = opened(path)
     assert [layer["name"] for layer in about["layers"]] == ["encoder", "decoder", "head"]
-    assert [layer["spec"].get("activation") for layer in about["layers"]] == ["tanh", "relu", None]
+    assert [layer["spec"].get("activation") for layer in about["layers"]] == ["tanh", "relu", "linear"]
     torch = pytest.importorskip("torch")
     head = torch.load(model, weights_only=True)["head.weight"].numpy()
     assert np.array_equal(arrays["layers/2/parameters/0/0/kernel"], head.T)

@@ -521,10 +521,9 @@ def hostile(path: Path, name: str) -> None:
             group.create_dataset("x", (2**40, 2**20), "f8")
         elif name == "chunked_absurd":
             group.create_dataset("x", (2**40,), "f8", chunks=(1024,))
-        elif name == "text":
-            group["x"] = "no numbers"
-        elif name == "compound":
-            group["x"] = np.zeros(2, [("a", "f4"), ("b", "i4")])
+        elif name in ("text", "compound"):
+            group["x"] = "no numbers" if name == "text" else np.zeros(2, [("a", "f4"), ("b", "i4")])
+            group.attrs["weight_names"] = [b"kernel", b"x"]
         elif name == "deep":
             file.create_group("/".join("g" * 200))
         elif name == "long_name":

@@ -198,12 +198,20 @@ def test_parts_of_the_users_own_that_do_nothing_at_inference_are_left_out_of_a_c
         def __call__(self, x: Any) -> Any:
             return keras.ops.sum(x) * 1e-4
 
+        def get_config(self) -> dict[str, Any]:
+            return {}
+
     options = {"kernel_regularizer": Own(), "bias_initializer": lambda shape, dtype: keras.ops.ones(shape, dtype)}
     a = built(L.GRU(5, **options))
     b = built(L.GRU(5))
     verdict = xframe.compare(a, b)
     assert verdict.status == "equivalent", verdict.reason
     assert {check.dtype for check in verdict.checks if check.weights == "a"} == {"float64", "float32"}
+    del Own.get_config
+    with pytest.raises(
+        UnsupportedError, match=r"^The Keras layer '.*' gives no configuration \(NotImplementedError: .*get_config"
+    ):
+        xframe.compare(a, b)
 
 
 def test_an_object_that_cannot_be_called_as_layers_are_is_refused_in_one_sentence() -> None:
@@ -278,7 +286,12 @@ def made(framework: str) -> Any:
     return adapter.build_loaded(spec, draw_parameters(spec, 0), "float32")
 
 
-@pytest.mark.parametrize("framework", ["torch", "keras", "onnx", "flax", "flax-linen", "equinox"])
+JAX = ("flax", "flax-linen", "equinox")
+
+
+@pytest.mark.parametrize(
+    "framework", ["torch", "keras", "onnx", *(pytest.param(one, marks=pytest.mark.slow) for one in JAX)]
+)
 def test_the_random_states_stay_as_they_were(framework: str, tmp_path: Path) -> None:
     a, b, spec = made(framework), made(framework), xframe.Recurrent("lstm", 4, 5)
     before = _drawn_from()
@@ -323,26 +336,27 @@ def test_a_torch_layer_stays_as_it_was(training: bool) -> None:
     assert all(torch.equal(tensor, numbers[name]) for name, tensor in a.state_dict().items())
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_the_states_of_a_keras_layer_stay_as_they_were(whole: bool, tmp_path: Path) -> None:
-    def make() -> Any:
-        layer = L.Bidirectional(L.LSTM(5, stateful=True))
-        return (
-            filled(keras.Sequential([keras.Input((None, 4), batch_size=3), layer])) if whole else built(layer, batch=3)
-        )
+def _alone() -> tuple[Any, Any]:
+    layer = built(L.GRU(5, stateful=True), batch=3)
+    return layer, layer
 
-    a, b = make(), make()
-    xframe.transfer(a, b)
+
+def _wrapped() -> tuple[Any, Any]:
+    inner = L.Bidirectional(L.LSTM(5, stateful=True))
+    return filled(keras.Sequential([keras.Input((None, 4), batch_size=3), inner])), inner.forward_layer
+
+
+@pytest.mark.parametrize("make", [_alone, pytest.param(_wrapped, marks=pytest.mark.slow)])
+def test_the_states_of_a_keras_layer_stay_as_they_were(make: Callable[[], tuple[Any, Any]], tmp_path: Path) -> None:
+    (a, half), (b, _) = make(), make()
     a(np.random.default_rng(0).normal(size=(3, 6, 4)).astype("f"))
-    layer = a.layers[0] if whole else a
-    states = [*layer.forward_layer.states, *layer.backward_layer.states]
-    before = [np.array(state) for state in states]
+    before = [np.array(state) for state in half.states]
     assert all(state.any() for state in before)
     assert xframe.compare(a, b)
     assert xframe.diagnose(a, b).status == "equivalent"
     assert xframe.record(a, tmp_path / "golden.npz")
     assert xframe.check(tmp_path / "golden.npz", layer=a)
-    assert all(np.array_equal(state, held) for state, held in zip(states, before, strict=True))
+    assert all(np.array_equal(state, held) for state, held in zip(half.states, before, strict=True))
 
 
 def test_states_are_put_back_where_running_fails(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -278,7 +278,8 @@ def exported(model: nn.Module, path: Path, free: bool = True) -> Path:
     """The model as PyTorch exports it, its batch and time free, or fixed as they are in the example."""
     axes = {"x": {0: "b", 1: "t"}} if free else None
     example = (torch.zeros(2, 7, FEATURES),)
-    with warnings.catch_warnings(action="ignore"):  # of a batch that is free
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a batch that is free
         torch.onnx.export(model.eval(), example, path, input_names=["x"], dynamo=False, dynamic_axes=axes)
     return path
 

@@ -428,7 +428,7 @@ def test_what_a_weights_file_leaves_open_can_be_said() -> None:
     with pytest.raises(SpecError, match="reset_after=False is true of no layer"):
         look(file, reset_after=False)
     with pytest.raises(SpecError, match="packing must be one of"):
-        look(file, packing="theano")
+        look(file, packing="tensorflow3")
     with pytest.raises(SpecError, match="packing='torch' is true of no layer in this file, and 'lstm_1' is LSTM"):
         look(file, packing="torch")
     with pytest.raises(SpecError, match="must be an activation function"):

@@ -133,11 +133,12 @@ class _Kernel:
         self.read: list[np.ndarray] = []
         self.came: list[np.ndarray] = []
 
-    @property
-    def slope(self) -> np.ndarray:
+    def slope(self, rows: slice, columns: slice | int) -> np.ndarray | float:
+        """That of some of its numbers."""
         if not self.read:
-            return np.zeros_like(self.value)
-        return np.concatenate(self.came, axis=1) @ np.concatenate(self.read, axis=1).T
+            return 0.0
+        came, read = np.concatenate(self.came, axis=1)[rows], np.concatenate(self.read, axis=1)[columns]
+        return np.asarray(came @ read.T)
 
 
 class Tracing:
@@ -159,9 +160,8 @@ class Tracing:
             kernel.value[place] = part.value
 
         def back() -> None:
-            whole = kernel.slope
             for place, part in parts:
-                part.slope += whole[place]
+                part.slope += kernel.slope(*place)
 
         self._tape.append(back)
         return kernel
@@ -242,7 +242,9 @@ def slopes(
         LayoutError: a block is missing or of the wrong shape.
     """
     tape: Tape = []
-    blocks = {key: Traced(block.astype(np.float64), np.zeros(block.shape), tape) for key, block in params.items()}
+    blocks = {
+        key: Traced(block.astype(np.float64, copy=False), np.zeros(block.shape), tape) for key, block in params.items()
+    }
     for name, output in _run(spec, blocks, given.astype("float64"), tape).named().items():
         output.slope += weights[name]  # type: ignore[attr-defined]
     for back in reversed(tape):

@@ -22,6 +22,7 @@ __all__ = [
     "LIMIT",
     "Input",
     "Subject",
+    "attempt",
     "beside",
     "difference",
     "in_types",
@@ -184,8 +185,7 @@ def run_native(subject: Subject, given: Given, dtype: str) -> Outputs:
         SpecError: see `Adapter.run`.
     """
     try:
-        with subject.adapter.undisturbed(subject.native):
-            return _run(subject, given, dtype)
+        return attempt(subject, given, dtype)
     except XframeError:
         raise
     except Exception as error:  # whatever a framework, or what the user has made of its layer, raises
@@ -193,6 +193,12 @@ def run_native(subject: Subject, given: Given, dtype: str) -> Outputs:
         raise UnsupportedError(
             f"{subject.label} cannot be run ({type(error).__name__}: {why}); call it yourself with an input and states."
         ) from error
+
+
+def attempt(subject: Subject, given: Given, dtype: str) -> Outputs:
+    """`run_native`, which raises whatever it is that fails."""
+    with subject.adapter.undisturbed(subject.native):
+        return _run(subject, given, dtype)
 
 
 def _run(subject: Subject, given: Given, dtype: str) -> Outputs:

@@ -443,6 +443,7 @@ def beside(chain: Chain, program: Program, dtype: str, seed: int, titles: tuple[
     if not name:
         found = ", ".join(f"{key} {value.shape}" for key, value in tried[0].ran.outputs.items()) or "nothing"
         why = f"{theirs} puts out {found} where {mine} puts out {tried[0].clean.shape}"
+        why += next(filter(None, map(both.otherwise, tried[0].ran.outputs)), "")
         return Whole("different", why, off=Off(_CERTAIN, _CERTAIN), inputs=len(tried), notes=tuple(notes))
     if rest := [key for key in tried[0].ran.outputs if key != name]:
         notes.append(f"Of what {theirs} puts out, {name} was compared, and not {', '.join(rest)}.")

@@ -305,9 +305,10 @@ class KerasAdapter(Adapter):
         yield from backends.settings(backend)
 
     def plain_layers(self) -> Mapping[str, Any]:
-        found = {f"keras.layers.{kind.__name__}": kind(2) for kind in (*self._layers, self._keras.layers.Dense)}
-        for layer in found.values():
-            layer.build((None, 3) if type(layer) is self._keras.layers.Dense else (None, None, 3))
+        with _undrawn():
+            found = {f"keras.layers.{kind.__name__}": kind(2) for kind in (*self._layers, self._keras.layers.Dense)}
+            for layer in found.values():
+                layer.build((None, 3) if type(layer) is self._keras.layers.Dense else (None, None, 3))
         return found
 
     def functions(self) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
@@ -660,7 +661,13 @@ class KerasAdapter(Adapter):
 
     def _check_options(self, layer: Any, free: frozenset[str] = _FREE) -> None:
         """Refuse by name every option that is not known to be harmless or modelled."""
-        for option, value in layer.get_config().items():
+        try:
+            config = layer.get_config()
+        except Exception as error:  # of a part of the user's own, in any words
+            raise UnsupportedError(
+                f"{_label(layer)} gives no configuration ({type(error).__name__}: {error}); add get_config to what it holds."
+            ) from error
+        for option, value in config.items():
             if option not in free:
                 raise UnsupportedError(
                     f"{option}={value!r} of the Keras layer {layer.name!r} is not modelled; build it without this option."

@@ -457,8 +457,8 @@ class TorchAdapter(Adapter):
         yield variable("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1: float32 matmul precision is high")
 
     def plain_layers(self) -> Mapping[str, Any]:
-        nn = self._torch.nn
-        return {f"torch.nn.{kind.__name__}": kind(3, 2) for kind in (*self._fused.values(), nn.Linear)}
+        kinds, device = (*self._fused.values(), self._torch.nn.Linear), self._torch.get_default_device()
+        return {f"torch.nn.{kind.__name__}": self._undrawn(partial(kind, 3, 2), device) for kind in kinds}
 
     def functions(self) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
         """Those of xframe.torch.Recurrent."""

@@ -10,7 +10,7 @@ import numpy as np
 from xframe.adapters import available_adapters, get_adapters, usual_adapters
 from xframe.adapters.base import Adapter
 from xframe.errors import SpecError, UnsupportedError, XframeError
-from xframe.judging import Input, Subject, judge_outputs, run_native
+from xframe.judging import Input, Subject, attempt, judge_outputs
 from xframe.spec import Layer
 from xframe.verdict import Check, Power
 
@@ -62,7 +62,10 @@ def judged(
     subject: Subject, given: Input, dtype: str, shown: Mapping[str, Mapping[str, float]]
 ) -> tuple[Outputs, Iterator[Check]]:
     """What a native layer puts out, by name, and each output against the truth of the input."""
-    outputs = run_native(subject, given.given, dtype)
+    try:
+        outputs = attempt(subject, given.given, dtype)
+    except Exception as error:
+        raise _failed(subject.adapter, given.spec, error) from error
     return outputs.named(), judge_outputs(subject, given, outputs, given.noise_of(subject.adapter, dtype), dtype, shown)
 
 

@@ -207,8 +207,11 @@ def run_sequential(model: Any, x: np.ndarray) -> np.ndarray:
     try:
         with torch.inference_mode():
             like = next(model.parameters(), None)
-            given = torch.as_tensor(x) if like is None else torch.as_tensor(x).to(like.device)
-            found: np.ndarray = model(given).cpu().numpy()
+            given = torch.as_tensor(x)
+            if like is not None:
+                given = given.to(like) if given.is_floating_point() else given.to(like.device)
+            y = model(given).cpu()
+            found: np.ndarray = (y.float() if y.dtype == torch.bfloat16 else y).numpy()  # NumPy has no bfloat16
             return found
     finally:
         model.train(training)

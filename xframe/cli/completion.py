@@ -19,6 +19,8 @@ from click.shell_completion import (
 )
 from click.types import StringParamType
 
+from xframe.scope import SCOPES
+
 __all__ = ["TARGETS", "completed", "completion", "register"]
 
 # Kept here, because the module that has them needs NumPy.
@@ -103,6 +105,7 @@ _TYPES = {
     "merge": _MERGES,
     "merge_mode": _MERGES,
     "packing": _Text(_packings),
+    "scope": _Text(lambda: SCOPES),
     "recurrent_activation": _Text(_activations),
     "to": _Text(lambda: TARGETS),
 }

@@ -17,7 +17,7 @@ from xframe.diagnosis.pairs import pairs
 from xframe.diagnosis.parameters import Target, explanations, option_mistakes
 from xframe.diagnosis.record import Cause, Diagnosis, Fault
 from xframe.diagnosis.search import Candidate, Found, Trial, applied, candidates, changed_blocks, singles
-from xframe.diagnosis.tensors import OTHER_NUMBERS
+from xframe.diagnosis.tensors import NOT_LOADED, OTHER_NUMBERS, TENSOR_CHANGED
 from xframe.errors import SpecError
 from xframe.judging import LIMIT
 from xframe.layout import Key
@@ -114,7 +114,7 @@ class _Inquiry:
         if self.other is not None and (not causes or _is_vague(causes[0])):
             reverse, more = self._reversed()
             tried += more
-            if reverse and (not causes or not _is_vague(reverse[0])):
+            if reverse and (not causes or not any(fault.entry in _OF_TENSORS for fault in reverse[0].faults)):
                 causes = reverse
         if causes:
             return self._diagnosis("explained", reasoned(causes[0], before, self.titles), before, causes, tried, notes)
@@ -279,6 +279,10 @@ class _Inquiry:
         found = turned._by_parameters(trial, every, confined(self.other[0], every, len(every)))
         causes, _ = named(found, trial, ())
         return tuple(replace(cause, reverse=True) for cause in causes), trial.tried
+
+
+# What the numbers of tensors tell, which is not in the catalogue.
+_OF_TENSORS = (TENSOR_CHANGED, NOT_LOADED, OTHER_NUMBERS)
 
 
 def _is_vague(cause: Cause) -> bool:

@@ -13,7 +13,7 @@ from xframe import noise
 from xframe.comparison import misfit
 from xframe.diagnosis import tensors
 from xframe.diagnosis.search import Attempt, Candidate
-from xframe.diagnosis.tensors import Changed, Told
+from xframe.diagnosis.tensors import TENSOR_CHANGED, Changed, Told
 from xframe.errors import XframeError
 from xframe.layout import Key, block_shape, folds
 from xframe.mistakes import Case, Mistake, Variation
@@ -203,25 +203,32 @@ def _reaches(attempt: Attempt, target: Target) -> bool:
 
 
 def _pairs(root: Attempt, target: Target, every: Sequence[Candidate]) -> Iterator[tuple[Candidate, ...]]:
-    """Two mistakes; first those of which one mends most, then what is wrong with one tensor and no known mistake."""
-    wrong = target.wrong(root.case(0))
-    touched = {candidate.number: _touched(root, candidate) for candidate in every}
-    left = {candidate.number: _left(root.then(candidate), target) for candidate in every}
-    order = sorted(every, key=lambda one: left[one.number])
+    """What the numbers of tensors show, else two mistakes, first those of which one mends most, else what one tensor tells."""
+    case = root.case(0)
+    odd = _odd(case, target) if target.is_like(case.spec) else None
+    if odd is not None and odd.mistake.name == TENSOR_CHANGED:
+        yield (odd,)
+        return
+    touched = {one.number: _touched(root, one) for one in every}
+    wrong = {one.number: _wrong(root.then(one), target) for one in every}
+    order = sorted(every, key=lambda one: len(wrong[one.number]) or len(target.params))
     tried = 0
     for first in order:
-        mended = touched[first.number]
-        seconds = [second for second in every if second is not first and wrong <= mended | touched[second.number]]
-        attempts = [pair for second in seconds for pair in ((first, second), (second, first))]
+        # The second must touch all that is wrong after the first.
+        attempts = [
+            made
+            for other in every
+            for made in ((first, other), (other, first))
+            if other is not first and wrong[made[0].number] <= touched[made[1].number]
+        ]
         found = [made for made in attempts if _reaches(root.then(made[0]).then(made[1]), target)]
         tried += len(attempts)
         yield from found
-        if found or tried > _PAIRS:
+        if found:
+            return
+        if tried > _PAIRS:
             break
-    else:
-        found = []
-    if not found:
-        yield from _with_tensors(root, target, order)
+    yield from _with_tensors(root, target, order)
 
 
 def _touched(root: Attempt, candidate: Candidate) -> set[Key]:
@@ -231,11 +238,12 @@ def _touched(root: Attempt, candidate: Candidate) -> set[Key]:
     return found | {key._replace(role="bias") for key in found if key.role == "recurrent_bias"}
 
 
-def _left(attempt: Attempt, target: Target) -> int:
+def _wrong(attempt: Attempt, target: Target) -> set[Key]:
+    """The blocks that another mistake must touch: none in particular where the layers have other shapes."""
     try:
-        return sum(map(len, target.differing(attempt.case(0)).values()))
+        return target.wrong(attempt.case(0))
     except (XframeError, ValueError):
-        return len(target.params)
+        return set(target.params)
 
 
 def _with_tensors(root: Attempt, target: Target, order: Sequence[Candidate]) -> Iterator[tuple[Candidate, ...]]:

@@ -303,7 +303,7 @@ def of_units(one: Any, other: Any, others: Sequence[Any], seed: int) -> Diagnosi
     def found(dtype: str) -> Diagnosis:
         given = tried((spec, params), theirs, differ, seed, dtype)
         evidence = [computed(*theirs, each.given, dtype) for each in given]
-        return diagnosed(spec, params, evidence, other=theirs, titles=titles, extra=elsewhere)
+        return diagnosed(spec, params, evidence, other=theirs, titles=titles, stored=narrow, extra=elsewhere)
 
     diagnosis = found(narrow)
     if diagnosis.status == "equivalent" and pair.status == "different":

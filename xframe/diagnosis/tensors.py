@@ -18,10 +18,10 @@ from xframe.layout import Key
 from xframe.mistakes.numbers import narrowed
 from xframe.spec import Layer
 
-__all__ = ["OTHER_NUMBERS", "Changed", "Told", "sign", "told"]
+__all__ = ["NOT_LOADED", "OTHER_NUMBERS", "TENSOR_CHANGED", "Changed", "Told", "sign", "told"]
 
-# The fault that a tensor differs, and nothing tells how it came to.
-OTHER_NUMBERS = "other numbers"
+# The kinds of faults: the numbers tell what was done to them, they look like initial ones, or nothing tells how they came to be.
+TENSOR_CHANGED, NOT_LOADED, OTHER_NUMBERS = "tensor changed", "tensor not loaded", "other numbers"
 
 # How unlikely an agreement by chance must be, as a power of two; as for one mistake of the catalogue.
 _BITS = 16.0
@@ -92,7 +92,7 @@ class Told:
 
     words: str
     mend: str
-    entry: str = "tensor changed"
+    entry: str = TENSOR_CHANGED
     why: str = "The numbers themselves show it; every other parameter is right."
 
 
@@ -264,7 +264,7 @@ def _not_loaded(one: Changed) -> Told | None:
     look = next(_initial(one), "")
     why = "A tensor that is not found by its name, or left out, keeps the numbers that it had before."
     mend = "Load {}; every other parameter is right."
-    return Told(f"not loaded ({look})", mend, "tensor not loaded", why) if look else None
+    return Told(f"not loaded ({look})", mend, NOT_LOADED, why) if look else None
 
 
 def _initial(one: Changed) -> Iterator[str]:

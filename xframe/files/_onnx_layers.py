@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from xframe.files.base import StoredLayer, StoredTensor
@@ -85,11 +86,15 @@ class Node:
         # The last of some operators stands for any number of inputs.
         return [i.name for i in inputs if i.option != defs.OpSchema.FormalParameterOption.Variadic]
 
+    @cached_property
+    def captured(self) -> tuple[str, ...]:
+        """The names of what its bodies read of what is around them."""
+        return tuple(dict.fromkeys(name for _, body in self.bodies for name in _reads(body)))
+
     def reads(self) -> Iterator[str]:
         """The names of all that it reads, in its bodies too."""
         yield from filter(None, self.inputs)
-        for _, body in self.bodies:
-            yield from _reads(body)
+        yield from self.captured
 
 
 @dataclass(frozen=True)

@@ -155,9 +155,8 @@ class _Model:
                 attributes["value"] = self._value(node).read().item()
             except ValueError:  # it is no number: what comes out is nothing that is known
                 attributes["value"] = None
-        captured = dict.fromkeys(node.reads()) if node.bodies else ()
         inputs, outputs = tuple(node.inputs), tuple(node.outputs)
-        return StoredNode(node.name, node.kind, inputs, outputs, attributes, layer, tuple(captured))
+        return StoredNode(node.name, node.kind, inputs, outputs, attributes, layer, node.captured)
 
     def _fold(self, nodes: list[Node], scopes: list[Scope]) -> list[Node]:
         """Enter what each node puts out into the innermost scope; the nodes in an order in which they can run."""

@@ -16,7 +16,7 @@ from xframe.files.told import is_told
 from xframe.recognition import bare, keras, names, onnx, told
 from xframe.recognition.choices import Choices, opened, settled
 from xframe.recognition.findings import Findings, FoundLayer, Other, Reading
-from xframe.recognition.flow import flow_of
+from xframe.recognition.flow import flow_of, is_zero
 from xframe.recognition.policies import computes, policy
 from xframe.recognition.tables import file_packings
 
@@ -99,10 +99,11 @@ class _Search:
 
     def _weighted(self, layer: StoredLayer) -> StoredLayer:
         """A node that is no layer, without what is no weight of its own: axes, sizes and zeros, and what others hold."""
+        plumbing = layer.name in self._flow.plumbing
         settings = {
             label: name
             for label, name in layer.tensors.items()
-            if layer.name in self._flow.plumbing or onnx.is_setting(self._file.tensors[name])
+            if onnx.is_setting(self._file.tensors[name]) or (plumbing and is_zero(self._file.tensors[name]))
         }
         self.settings |= dict.fromkeys(settings.values())
         gone = {*settings.values(), *self._frozen, *self.taken}

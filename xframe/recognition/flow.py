@@ -19,7 +19,7 @@ from typing import Any
 from xframe.adapters._onnx_operators import CELLS
 from xframe.files.base import ModelFile, StoredGraph, StoredNode, StoredTensor
 
-__all__ = ["Flow", "Start", "flow_of"]
+__all__ = ["Flow", "Start", "flow_of", "is_zero"]
 
 # How many numbers a constant may have to be looked at: a list of axes or sizes, and a state of zeros.
 _MOST_INTS = 64
@@ -245,7 +245,7 @@ class _Walk:
             tensor = self._graph.constants.get(name)
             given = name in self._graph.inputs and not self._graph.inner
             self._values[name] = (
-                _Still(_zero(tensor)) if tensor is not None else _Moved(_Source("input" if given else "computed"))
+                _Still(is_zero(tensor)) if tensor is not None else _Moved(_Source("input" if given else "computed"))
             )
         return self._values[name]
 
@@ -258,7 +258,7 @@ class _Walk:
             try:
                 made = self._moved(node)
                 self._moves.add(node.name)
-            except _UnfollowedError:
+            except (_UnfollowedError, TypeError, ValueError, IndexError):  # its attributes may make no sense
                 made = []
         for index, name in enumerate(node.outputs):
             if name:
@@ -372,8 +372,8 @@ class _Walk:
         if node.kind in _STILL and isinstance(given[0] if given else None, _Still):
             parts = [one for one in given if isinstance(one, _Still)]
             zero = all(one.zero for one in (parts if node.kind == "Concat" else parts[:1]))
-            # Which numbers are picked may depend on the input, where they are not all the same.
-            if len(parts) == len(given) or (node.kind != "Concat" and (zero or node.kind not in _CHOOSE)):
+            # Where an input chooses the numbers, they are those of a table that is looked up.
+            if len(parts) == len(given) or node.kind not in ("Concat", *_CHOOSE):
                 return [_Still(zero)] * len(node.outputs)
         if node.kind == "Concat":
             return [_concat(node, given)]
@@ -404,7 +404,8 @@ class _Walk:
         if node.kind in ("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape") and first is not None:
             return first
         if node.kind == "Concat" and all(isinstance(one, _Sizes) and not one.spread for one in given):
-            return _Sizes(tuple(size for one in given if isinstance(one, _Sizes) for size in one.sizes))
+            joined = tuple(size for one in given if isinstance(one, _Sizes) for size in one.sizes)
+            return _Sizes(joined if len(joined) <= _MOST_INTS else (None,))
         if node.kind in ("Gather", "Slice") and first is not None:
             wanted = self.listed(node, "indices", 1) if node.kind == "Gather" else self._range(node)
             return _picked(first, wanted)
@@ -509,7 +510,7 @@ def _ints(tensor: StoredTensor | None) -> list[int] | None:
     return [int(n) for n in tensor.read().reshape(-1)]
 
 
-def _zero(tensor: StoredTensor) -> bool:
+def is_zero(tensor: StoredTensor) -> bool:
     """Whether all numbers of a tensor are zero. One too large for a state is not looked at."""
     if tensor.count > _MOST_STATE or tensor.dtype not in ("float16", "bfloat16", "float32", "float64"):
         return False
@@ -533,8 +534,9 @@ def _product(sizes: _Sizes) -> _Sizes:
     """All of them multiplied."""
     factors = [size for size in sizes.sizes if size != 1]
     axis = [size for size in factors if isinstance(size, tuple)]
-    known = len(axis) == len(factors)
-    return _Sizes((tuple(atom for one in axis for atom in one) or 1,) if known else (None,))
+    atoms = tuple(atom for one in axis for atom in one)
+    known = len(axis) == len(factors) and len(atoms) <= _MOST_INTS
+    return _Sizes((atoms or 1,) if known else (None,))
 
 
 def _picked(sizes: _Sizes | _AllSizes, wanted: list[int] | None) -> _Sizes:
@@ -601,6 +603,8 @@ def _unsqueeze(walk: _Walk, node: StoredNode, value: _Moved) -> list[_Value]:
     if wanted is None:
         raise _UnfollowedError
     rank = len(axes) + len(wanted)
+    if rank > _MOST_INTS:
+        raise _UnfollowedError
     for axis in sorted(_place(a, rank) for a in wanted):
         axes.insert(axis, ())
     return [replace(value, axes=tuple(axes))]
