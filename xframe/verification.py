@@ -572,7 +572,7 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
         units,
         others,
         notes,
-        "model" if file.format == "onnx" or file.config is not None else "weights",
+        _extent(file, alone),
         partial(chain_of, found),
         partial(_file_program, file),
         alone,
@@ -583,6 +583,13 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
         tables=frozenset(t for other in found.others if other.kind in _TABLES for t in other.tensors.values()),
         norms=tuple(normalisations(found)),
     )
+
+
+def _extent(file: ModelFile, alone: bool) -> str:
+    """The widest scope of a file. A graph of one layer is that layer: ONNX's reads time before the batch, and others need not."""
+    if file.format == "onnx":
+        return "layers" if alone else "model"
+    return "weights" if file.config is None else "model"
 
 
 def _file_program(file: ModelFile) -> Program:
