@@ -160,6 +160,8 @@ def _rounding(key: Key, mine: Parameters, theirs: Parameters, dtype: str, narrow
     if folded:
         sums = [np.abs(sum(part.astype(np.float64) for part in parts)) for parts in both]
         allowed = allowed + noise.rounding(np.maximum(*sums), dtype)
+        # Any split with that sum is right, and its parts were rounded when they were stored.
+        allowed = sum((noise.rounding(part, dtype) for parts in both if len(parts) > 1 for part in parts), allowed)
     return allowed
 
 
