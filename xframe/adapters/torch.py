@@ -157,8 +157,11 @@ class TorchAdapter(Adapter):
         }
 
     def lacks(self, spec: Layer, dtype: str) -> str:
-        """See `Adapter.lacks`: on some processors, old versions fail in an LSTM of bfloat16 (seen in 2.4 without AVX-512)."""
-        fused = isinstance(spec, Recurrent) and spec.cell == "lstm" and spec.form == "layer"
+        """See `Adapter.lacks`: on some processors, old versions fail in an LSTM of bfloat16 (seen in 2.4 without AVX-512).
+
+        It is oneDNN's LSTM that fails; one with a projection is computed by PyTorch's own, which does not.
+        """
+        fused = isinstance(spec, Recurrent) and spec.cell == "lstm" and spec.form == "layer" and not spec.proj_size
         if dtype != "bfloat16" or not fused or self.packing.why_ours(spec) or self._runs_bfloat16:
             return ""
         return f"PyTorch {self.version()} cannot run an LSTM in bfloat16 on this processor."
