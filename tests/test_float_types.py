@@ -138,6 +138,27 @@ def test_sums_of_two_biases_that_were_then_narrowed(first: str) -> None:
     blocks[key] = blocks[key] + np.float16(2.0**-11)
     assert not difference(wide, Parameters(spec, blocks), "float16", narrowed=True)[2]
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_bias_that_was_split_in_two(dtype: str) -> None:
+    """Each part is rounded by itself, and either is larger than the sum here; more than their rounding is a difference."""
+    spec = Recurrent("lstm", 5, 40)
+    whole = {key: block.astype(np.float32) for key, block in around_zero(spec, 4).items()}
+    whole = {key: np.zeros_like(block) if key.role == "recurrent_bias" else block for key, block in whole.items()}
+    split, random = dict(whole), np.random.default_rng(8)
+    for key in whole:
+        if key.role == "bias":
+            part = random.uniform(2, 4, whole[key].shape)
+            other = key._replace(role="recurrent_bias")
+            split |= {key: part.astype(dtype), other: (whole[key] - part).astype(dtype)}
+    narrowed = dtype != "float32"
+    one = Parameters(spec, whole)
+    assert difference(one, Parameters(spec, split), dtype, narrowed)[2]
+    assert difference(one, Parameters(spec, split), dtype, narrowed)[0] > 0
+    key = Key(0, 0, "bias", "f")
+    wrong = split[key].copy()
+    wrong[7] += 8 * step(4.0, dtype)
+    assert not difference(one, Parameters(spec, {**split, key: wrong}), dtype, narrowed)[2]
+
 
 # ---- Right copies.
 
