@@ -138,6 +138,7 @@ def test_sums_of_two_biases_that_were_then_narrowed(first: str) -> None:
     blocks[key] = blocks[key] + np.float16(2.0**-11)
     assert not difference(wide, Parameters(spec, blocks), "float16", narrowed=True)[2]
 
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_a_bias_that_was_split_in_two(dtype: str) -> None:
     """Each part is rounded by itself, and either is larger than the sum here; more than their rounding is a difference."""

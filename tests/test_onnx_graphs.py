@@ -15,9 +15,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 import xframe
+from xframe.adapters import get_adapter
 from xframe.conversion import convert_file
 from xframe.errors import UnsupportedError
 from xframe.files import load
@@ -133,6 +135,29 @@ def test_a_file_that_runs_more_than_its_layer_is_not_converted_as_that_layer(tmp
     conversion = convert_file(tmp_path / "model.onnx", tmp_path / "out", "npz")
     assert "Relu (node out)" in conversion.not_converted
     assert not (tmp_path / "out" / "model.py").exists()
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["graph second", "graph first"])
+def test_what_runs_besides_is_not_judged_by_weights(turned: bool, tmp_path: Path) -> None:
+    """A file of weights cannot say whether its program has the Relu, so nothing is equivalent unless less is asked for."""
+    for name, nodes in {"relu": [BEHIND[0], node("Relu", "squeezed", "out")], "plain": BEHIND}.items():
+        findings = found(tmp_path, model([*FRONT, layer(linear_before_reset=1), *nodes], weights("GRU") | ONE))
+        (tmp_path / "model.onnx").rename(tmp_path / f"{name}.onnx")
+    reading = findings.layers[0].readings[0]
+    native = get_adapter("torch").build_loaded(
+        reading.spec, reading.parameters(load(tmp_path / "plain.onnx")), "float32"
+    )
+    torch.save(native.state_dict(), tmp_path / "only.pt")
+
+    def verified(name: str, **options: Any) -> xframe.Verification:
+        both = [tmp_path / "only.pt", tmp_path / name]
+        return xframe.verify(*reversed(both) if turned else both, **options)
+
+    assert (verified("plain.onnx").status, verified("plain.onnx").scope) == ("equivalent", "weights")
+    assert verified("relu.onnx").status == "inconclusive"
+    assert "also runs Relu (node out), which was not judged" in verified("relu.onnx").reason
+    assert verified("relu.onnx", scope="weights").status == "equivalent"
+    assert (verified("relu.onnx", subset=True).status == "equivalent") == (not turned)
 
 
 def test_what_runs_besides_is_reported(tmp_path: Path) -> None:

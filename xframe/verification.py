@@ -228,6 +228,8 @@ def judged(
     status, reason = _concluded(found)
     if status == "equivalent" and wider(asked, widest):
         status, reason = "inconclusive", f"{reason} The scope {asked} was asked for, but {_why(first, second, subset)}."
+    if status == "equivalent" and scope is None and (more := _not_judged(first, second, subset, whole)):
+        status, reason = "inconclusive", f"{reason} {more}"
     if status == "equivalent" and any(one.numerics != other.numerics for one, other in couples):
         reason = " ".join((reason, *narrow))
     ends = _judged_were(asked, first, second, found) if status == "equivalent" else ""
@@ -427,6 +429,18 @@ def _why(first: _Side, second: _Side, subset: bool) -> str:
     return f"{next(s.name for s in (first, second) if s.extent == 'layers')} is no model that says what runs between its layers"
 
 
+def _not_judged(first: _Side, second: _Side, subset: bool, whole: Whole | str | None) -> str:
+    """What one side says that it runs, and nothing has judged, as a sentence that says how to ask for less; or nothing."""
+    if whole is None:
+        for side in [first, *([] if subset else [second])]:
+            if side.opaque:
+                return (
+                    f"{side.name} also runs {_some(side.opaque)}, which was not judged; --scope weights (in Python "
+                    'scope="weights") asks for the weights only.'
+                )
+    return ""
+
+
 # ---- The sides.
 
 
@@ -501,7 +515,7 @@ class _Side:
     ``graph`` that single numbers and whole numbers may be constants of what it runs, such as shapes, and no weights; ``native``
     is what is live; ``types`` are the float types of ``others`` as they are stored, where that is known: NumPy reads bfloat16 as
     float32; ``tables`` are those of the others that are looked up, and have their axes in one order everywhere; ``norms`` are
-    normalisations among them.
+    normalisations among them; ``opaque`` is what a file runs besides its layers, a phrase each.
     """
 
     name: str
@@ -519,6 +533,7 @@ class _Side:
     types: Mapping[str, str] = field(default_factory=dict)
     tables: frozenset[str] = frozenset()
     norms: tuple[Normalisation, ...] = ()
+    opaque: tuple[str, ...] = ()
 
 
 def sides(a: Any, b: Any, choices: Choices | None) -> tuple[_Side, _Side]:
@@ -582,6 +597,7 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
         types={name: file.tensors[name].dtype for name in others},
         tables=frozenset(t for other in found.others if other.kind in _TABLES for t in other.tensors.values()),
         norms=tuple(normalisations(found)),
+        opaque=found.opaque,
     )
 
 
