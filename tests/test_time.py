@@ -553,7 +553,7 @@ def test_a_call_that_forgets_the_one_before_is_seen(monkeypatch: pytest.MonkeyPa
     spec = replace(SPECS["gru, concat"], stateful=True, batch_size=BATCH)
     blocks, given = weights(spec), Given(signal(1), before=Given(signal(2)))
     agree(spec, blocks, given)
-    computed = reference._computed
-    monkeypatch.setattr(reference, "_computed", lambda s, p, x, state, *rest: computed(s, p, x, None, *rest))
+    computed = reference.computed
+    monkeypatch.setattr(reference, "computed", lambda s, p, x, state, *rest: computed(s, p, x, None, *rest))
     with pytest.raises(AssertionError, match="is off by"):
         agree(spec, blocks, given)
