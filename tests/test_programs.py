@@ -135,7 +135,131 @@ def test_two_mistakes_are_named_together(tagger: Any) -> None:
 
 
 def test_an_epsilon_is_seen(tagger: Any) -> None:
-    assert xframe.verify(tagger, Port(tagger, epsilon=1e-5)).status == "different"
+    found = xframe.verify(tagger, Port(tagger, epsilon=1e-5))
+    assert found.status == "different"
+    assert "they agree with epsilon 1e-05 instead of 0.001 at layer_normalization" in named(found.reason)
+
+
+class Kept(nn.Module):
+    """Begins each call with the states in which the one before ended, if the batch has as many rows."""
+
+    def __init__(self, port: nn.Module, always: bool) -> None:
+        super().__init__()
+        self.port, self.always, self.before = port, always, None
+
+    def forward(self, x: Any) -> Any:
+        y = self.port(x)
+        carried = self.before is not None and (self.always or len(self.before) == len(x))
+        self.before, y = y, y + 0.1 * self.before if carried else y
+        return y
+
+
+@pytest.mark.parametrize("always", [False, True], ids=["of as many rows", "of any"])
+def test_what_is_handed_on_to_the_next_call_is_seen(always: bool, tagger: Any) -> None:
+    found = xframe.verify(tagger, Kept(Port(tagger), always))
+    assert (found.status, found.scope) == ("different", "model")
+    assert "hands something on from one call to the next: its first call is right, and call 2 in turn is off" in (
+        found.reason
+    )
+
+
+def test_a_model_that_takes_one_size_only_after_its_first_call(tagger: Any) -> None:
+    class Sized(Port):
+        rows = 0
+
+        def forward(self, x: Any) -> Any:
+            self.rows = self.rows or len(x)
+            if len(x) != self.rows:
+                raise ValueError("another batch")
+            return super().forward(x)
+
+    found = xframe.verify(tagger, Sized(tagger))
+    assert found.status == "different"
+    assert "call 3 in turn fails (ValueError: another batch)" in found.reason
+
+
+CUT = {
+    "the first 16 steps": lambda x: x[:, :16],
+    "the last 32 steps": lambda x: x[:, -32:],
+    "small numbers": lambda x: torch.where(x.abs() < 0.01, 0.0, x),
+    "rows": lambda x: x if len(x) < 4 else x - 0.01 * x.mean(0),
+    "padding": lambda x: x * (1 + 0.1 * (x.abs().sum(-1) > 0).sum(1).eq(x.shape[1])[:, None, None]) / 1.1,
+}
+
+
+@pytest.mark.parametrize("what", CUT)
+def test_what_a_forward_does_with_other_inputs_only(what: str) -> None:
+    """Longer ones, smaller ones, larger batches, and rows that end in zeros."""
+    model = filled([layers.GRU(UNITS), layers.Dense(OUT)], (None, FEATURES))
+
+    class Plain(nn.Module):
+        def __init__(self, cut: Any) -> None:
+            super().__init__()
+            self.gru, self.head, self.cut = nn.GRU(FEATURES, UNITS, batch_first=True), nn.Linear(UNITS, OUT), cut
+            xframe.transfer(model.layers[0], self.gru)
+            xframe.transfer(model.layers[1], self.head)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.gru(self.cut(x))[1][-1])
+
+    right = xframe.verify(model, Plain(lambda x: x))
+    assert right.status == "equivalent", right.reason
+    assert any("1 to 5 rows, 1 to 150 time steps, largest numbers from 0.001 to 2e+03" in note for note in right.notes)
+    assert xframe.verify(model, Plain(CUT[what])).status == "different"
+
+
+@pytest.mark.parametrize("dtype", ["half", "bfloat16"])
+def test_a_copy_of_16_bits_of_a_right_port(dtype: str, tagger: Any) -> None:
+    found = xframe.verify(tagger, getattr(Port(tagger), dtype)())
+    assert (found.status, found.scope) == ("equivalent", "model"), found.reason
+    assert xframe.verify(tagger, getattr(Port(tagger, "mean"), dtype)()).status == "different"
+
+
+def test_training_mode_is_named(tagger: Any) -> None:
+    """Of a class of the user's own always, of a Sequential where a module of it computes something else then."""
+    told = "is in training mode, and was judged in evaluation mode"
+    assert any(told in note for note in xframe.verify(tagger, Port(tagger)).notes)
+    assert not any(told in note for note in xframe.verify(tagger, Port(tagger).eval()).notes)
+    adapter = get_adapter("torch")
+    assert told in adapter.mode(nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.2)))
+    assert not adapter.mode(nn.Sequential(nn.Linear(3, 4), nn.ReLU()))
+
+
+def test_states_that_only_one_keeps() -> None:
+    """Its first call is as that of the other one, and its second is not."""
+
+    def model(stateful: bool) -> Any:
+        more = {"batch_size": 2} if stateful else {}
+        made = keras.Sequential(
+            [keras.Input((None, FEATURES), **more), layers.GRU(UNITS, stateful=stateful), layers.Dense(OUT)]
+        )
+        drawn = np.random.default_rng(7)
+        made.set_weights([drawn.uniform(0.1, 0.6, w.shape) for w in made.get_weights()])
+        return made
+
+    keeping, plain = model(True), model(False)
+    for a, b in ((keeping, plain), (plain, keeping)):
+        found = xframe.verify(a, b)
+        assert found.status == "different"
+        assert "keeps its states from call to call" in found.reason
+    layer = xframe.verify(keeping.layers[0], plain.layers[0])
+    assert (layer.status, layer.scope) == ("different", "layers")
+    assert xframe.compare(keeping.layers[0], plain.layers[0]).status == "different"
+
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru, self.head = nn.GRU(FEATURES, UNITS, batch_first=True), nn.Linear(UNITS, OUT)
+            xframe.transfer(plain.layers[0], self.gru)
+            xframe.transfer(plain.layers[1], self.head)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.gru(x)[1][-1])
+
+    told = xframe.verify(keeping, Plain())
+    assert told.status == "inconclusive"
+    assert "only first calls, from zero states, were judged" in told.reason
+    assert xframe.verify(plain, Plain()).status == "equivalent"
 
 
 def test_nothing_of_a_model_is_changed_by_running_it(tagger: Any) -> None:
@@ -175,9 +299,12 @@ def test_states_of_a_keras_model_are_left_as_they_are() -> None:
     assert before.any()
     adapter = get_adapter("keras")
     x = np.random.default_rng(1).normal(size=(2, 3, FEATURES)).astype("float32")
-    first, second = (dict(adapter.call(model, x))["output"] for _ in range(2))
-    # Each call begins with zero states.
+    first, second = (next(iter(adapter.calls(model, [x])))["output"] for _ in range(2))
+    # Each time it begins with zero states.
     assert np.array_equal(first, second)
+    twice = [outputs["output"] for outputs in adapter.calls(model, [x, x])]
+    assert np.array_equal(twice[0], first)
+    assert not np.allclose(twice[1], first)
     assert np.array_equal(model.layers[0].states[0].numpy(), before)
 
 

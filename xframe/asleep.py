@@ -23,7 +23,7 @@ from xframe.reference import Given
 from xframe.spec import Layer
 from xframe.verdict import Power
 
-__all__ = ["Moved", "counted", "moved", "moved_by_any", "none_moved"]
+__all__ = ["Moved", "counted", "moved", "moved_by_any", "none_moved", "share"]
 
 # By effective block, which of its numbers move an output.
 Moved = Mapping[Key, np.ndarray]

@@ -19,6 +19,8 @@ __all__ = ["Slipped", "slipped"]
 _MANY = 80
 # The activations that people write in the place of another one.
 _USUAL = ("relu", "tanh", "sigmoid", "softmax", "gelu", "relu6", "log_softmax")
+# What is added to a variance by default: PyTorch and Flax, Keras, TensorFlow's own code, Transformers.
+_EPSILONS = (1e-5, 1e-3, 1e-6, 1e-12)
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,14 @@ def _tried(chain: Chain) -> Iterator[Slipped]:
                 more = Step(f"{step.name}, then {other}", "activation", {"name": other})
                 mend = f"Leave the {other} out."
                 yield _with(chain, i, (step, more), f"one {other} too many after {step.name}", mend, "activation")
+        for epsilon in _EPSILONS if "epsilon" in step.options else ():
+            own = step.options["epsilon"]
+            if epsilon != own:
+                wrong = replace(step, options={**step.options, "epsilon": epsilon})
+                mend = f"Give it epsilon {own:g}."
+                yield _with(
+                    chain, i, (wrong,), f"epsilon {epsilon:g} instead of {own:g} at {step.name}", mend, "epsilon"
+                )
         if step.kind in ("layer_norm", "batch_norm", "conv1d"):
             yield _with(chain, i, (), f"{step.name} left out", f"Call {step.name}.", "step")
         if step.kind == "masking" or (step.kind == "embedding" and step.options["mask_zero"]):

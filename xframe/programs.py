@@ -46,13 +46,15 @@ class Program:
         title: what reports call it.
         dtype: the narrowest float type that it computes in, as far as its numbers tell.
         run: what it puts out for each of several inputs, (batch, ...) of float32 or of whole numbers; nothing of it is
-            changed by that.
+            changed by that, and each is its first call.
+        in_turn: the same where it is called on one after the other and nothing is reset; None if it keeps nothing.
         shape: of its input, None for an axis of any length; None if nothing says it.
     """
 
     title: str
     dtype: str
     run: Callable[[Sequence[np.ndarray]], list[Ran]] = field(repr=False)
+    in_turn: Callable[[Sequence[np.ndarray]], list[Ran]] | None = field(default=None, repr=False)
     shape: tuple[int | None, ...] | None = None
 
 
@@ -64,20 +66,20 @@ def program_of(adapter: Adapter, model: Any) -> Program:
     """
     adapter.check_runs(model)
     title = f"{adapter.title} {type(model).__name__}"
-    return Program(title, adapter.model_dtype(model), partial(_called, adapter, model))
+    in_turn = partial(_called, adapter, model)
+    return Program(title, adapter.model_dtype(model), lambda xs: [one for x in xs for one in in_turn([x])], in_turn)
 
 
 def _called(adapter: Adapter, model: Any, inputs: Sequence[np.ndarray]) -> list[Ran]:
-    found = []
-    for x in inputs:
-        try:
-            outputs = dict(adapter.call(model, x))
-        except XframeError as error:
-            found.append(Ran(failure=str(error)))
-        except Exception as error:  # what its author's code raises, whatever that is
-            found.append(Ran(failure=_line(f"{type(error).__name__}: {error}")))
-        else:
+    """What each call puts out, up to the first that fails."""
+    found: list[Ran] = []
+    try:
+        for outputs in adapter.calls(model, inputs):
             found.append(Ran(outputs))
+    except XframeError as error:
+        found.append(Ran(failure=str(error)))
+    except Exception as error:  # what its author's code raises, whatever that is
+        found.append(Ran(failure=_line(f"{type(error).__name__}: {error}")))
     return found
 
 
@@ -120,7 +122,7 @@ def program_of_onnx(path: Path) -> Program:
     kind = given["type"]
     dtype = {"tensor(float16)": "float16", "tensor(bfloat16)": "bfloat16"}.get(kind, "float32")
     shape = tuple(axis if isinstance(axis, int) and axis > 0 else None for axis in given["shape"]) or None
-    return Program(f"ONNX {path}", dtype, partial(_run_onnx, path), shape)
+    return Program(f"ONNX {path}", dtype, partial(_run_onnx, path), shape=shape)
 
 
 def _run_onnx(path: Path, inputs: Sequence[np.ndarray]) -> list[Ran]:

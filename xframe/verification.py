@@ -226,6 +226,8 @@ def judged(
         notes += whole.notes
     found = _Found(pairs, others, only_a, () if subset else only_b, whole)
     status, reason = _concluded(found)
+    if status == "equivalent" and (keeps := _keeps_states(first, second)):
+        status, reason = "different", keeps
     if status == "equivalent" and wider(asked, widest):
         status, reason = "inconclusive", f"{reason} The scope {asked} was asked for, but {_why(first, second, subset)}."
     if status == "equivalent" and scope is None and (more := _not_judged(first, second, subset, whole)):
@@ -253,6 +255,17 @@ def _manners(first: _Side, second: _Side) -> Iterator[str]:
     if all(side.alone and side.native is not None for side in (first, second)):
         subjects = [Subject(adapter_of(one.native), one.native, which) for one, which in ((first, "a"), (second, "b"))]
         yield from manners(subjects, None)
+
+
+def _keeps_states(first: _Side, second: _Side) -> str:
+    """A sentence where only one of two live layers keeps its states, so that they part at the second call."""
+    if not all(side.alone and side.native is not None for side in (first, second)):
+        return ""
+    mine, theirs = (bool(getattr(side.units[0].readings[0].spec, "stateful", False)) for side in (first, second))
+    which = first if mine else second
+    return (
+        f"{which.name} keeps its states from call to call (stateful), and the other does not." if mine != theirs else ""
+    )
 
 
 def _narrow_types(couples: Sequence[tuple[_Unit, _Unit]]) -> Iterator[str]:
@@ -639,6 +652,8 @@ def _model_side(model: Any) -> _Side:
         known = activation in ACTIVATIONS and dtype == computes
         units += _units(called, split, cache(partial(_amiss, Subject(adapter, layer, called))) if known else None)
     alone = [name for name, _ in adapter.layers(model)] == [""]
+    if not alone and (mode := adapter.mode(model)):
+        notes.append(f"{mode}.")
     return _Side(
         f"{adapter.title} {type(model).__name__}",
         units,

@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from xframe import noise
+from xframe.asleep import share
 from xframe.chain import KINDS, Chain, Step, reference
 from xframe.chain.arithmetic import Exact
-from xframe.chain.kinds import promised
-from xframe.chain.probing import held, probed, sizes
+from xframe.chain.kinds import masked, promised
+from xframe.chain.probing import LIGHT, held, numbers, probed, sizes
 from xframe.errors import SpecError
 from xframe.forwards import slipped
 from xframe.judging import LIMIT
@@ -166,6 +167,7 @@ def together(a: Chain, b: Chain, dtype: str, seed: int) -> Whole:
     Raises:
         FileError, LayoutError: numbers cannot be read.
     """
+    keep = [[step.name for step in chain.steps if _stateful(step)] for chain in (a, b)]
     a, b = _computing(a), _computing(b)
     shape = _shape(a.input_shape, b.input_shape)
     if shape is None:
@@ -179,6 +181,10 @@ def together(a: Chain, b: Chain, dtype: str, seed: int) -> Whole:
     partners = tuple((i + k, j + k) for i, j, size in blocks for k in range(size))
     both = _Both(a, b, partners, tuple(_inputs(a, b, dtype, seed)))
     found = _compared(both, dtype)
+    if found.status == "equivalent" and len(keep[0]) != len(keep[1]):
+        which, names = max(zip(("first", "second"), keep, strict=True), key=lambda one: len(one[1]))
+        why = f"{names[0]} of the {which} model keeps its states from call to call (stateful), and the other model's does not"
+        return replace(found, status="different", reason=f"{why}; they part at the second call")
     if found.status == "inconclusive" and found.slips and (louder := tuple(_louder(both))):
         again = _compared(replace(both, inputs=louder), dtype)
         return again if again.status == "different" else found
@@ -228,6 +234,10 @@ def _computing(chain: Chain) -> Chain:
     """The steps that compute something at inference, their numbers in memory, each call from zero states."""
     steps = [step for step in chain.steps if step.kind != "dropout" and step.options.get("name") != "linear"]
     return held(replace(chain, steps=tuple(map(_stateless, steps))))
+
+
+def _stateful(step: Step) -> bool:
+    return isinstance(step.spec, Recurrent) and step.spec.stateful
 
 
 def _stateless(step: Step) -> Step:
@@ -329,10 +339,12 @@ def _mended(both: _Both) -> Chain:
 
 # ---- A chain and a program.
 
-# A step's output is changed by this share, and a change of the model's output must show.
-_TOUCH = 2.0**-10
 # So many notes of one kind.
 _MOST = 3
+# What a forward may do with inputs that are longer, of more rows, or far smaller or larger than those that show the mistakes of a
+# chain: cut them off, clip them.
+_LONG = (5, 150)
+_FAR = (2.0**-10, 2.0**10)
 
 
 @dataclass(frozen=True)
@@ -365,20 +377,45 @@ class _Beside:
 
     def tried(self, chain: Chain) -> list[_Tried]:
         """Inputs that show the mistakes of a chain, what its reference makes of them, and what the program does."""
-        drawn = [one for one in self._drawn(chain) if np.isfinite(one.clean).all()]
+        drawn = [one for one in self._drawn(chain) if _stays_finite(chain, one, self.dtype)]
         ran = self.program.run([one.x for one in drawn])
         return [replace(one, ran=out) for one, out in zip(drawn, ran, strict=True)]
 
     def _drawn(self, chain: Chain) -> Iterator[_Tried]:
         """Inputs of several sizes, and of larger and smaller numbers: some wake what others leave asleep."""
         batch = self.program.shape[0] if self.program.shape else None
-        for size in dict.fromkeys((batch or size[0], size[1]) for size in sizes(chain)):
+        usual = [*sizes(chain), *([_LONG] if numbers(chain) <= LIGHT else [])]
+        known = dict.fromkeys((batch or rows, _steps(chain, steps)) for rows, steps in usual)
+        masking = any(step.kind == "masking" for step in chain.steps)
+        for number, size in enumerate(known):
             x, clean, deviation = probed(chain, size, self.dtype, self.seed)
             yield _Tried(x, clean, deviation)
-            if x.dtype.kind == "f" and not any(step.kind == "masking" for step in chain.steps):
-                for scale in _SCALES[1:]:
-                    other = (x * scale).astype(x.dtype)
-                    yield _Tried(other, *reference.noise(chain, other, self.dtype))
+            # The long one takes long, and the first one is the one that all else is tried with.
+            scales = (*_SCALES[1:], *(_FAR if not number else ())) if size[1] != _LONG[1] else ()
+            for scale in scales if x.dtype.kind == "f" and not masking else ():
+                yield self._measured(chain, (x * scale).astype(x.dtype))
+            if not number and x.ndim > 1 and not any(masked(chain)):
+                yield self._measured(chain, _padded(x))
+
+    def _measured(self, chain: Chain, x: np.ndarray) -> _Tried:
+        return _Tried(x, *reference.noise(chain, x, self.dtype))
+
+    def in_turn(self, tried: Sequence[_Tried], name: str) -> str:
+        """What a program that is right at its first call puts out at further ones, if that is something else: a sentence."""
+        if self.program.in_turn is None:
+            return ""
+        first = tried[0]
+        others = [one for one in tried if len(one.x) != len(first.x)][:1]
+        row = [first, first, *others, first]
+        ran = self.program.in_turn([one.x for one in row])
+        for number, (one, out) in enumerate(zip(row, ran, strict=False), 1):
+            if out.failure:
+                return f"its first call is right, and call {number} in turn fails ({out.failure})"
+            got = out.outputs.get(name)
+            if got is None or (off := one.off(got)).differs:
+                by = "of another shape" if got is None else f"off by {off.max_abs:.2g}"
+                return f"its first call is right, and call {number} in turn is {by}"
+        return ""
 
     def otherwise(self, name: str) -> str:
         """Where a program that is wrong is right: with time before the batch, or with padding at the end only."""
@@ -391,6 +428,28 @@ class _Beside:
             if tried and all(_off(one, ran.outputs.get(name), swapped) for one, ran in zip(tried, again, strict=True)):
                 return f"; they agree {words}"
         return ""
+
+
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
+def _stays_finite(chain: Chain, one: _Tried, dtype: str) -> bool:
+    """Whether a chain puts out numbers on an input, in the float type of the program too."""
+    if not np.isfinite(one.clean).all():
+        return False
+    y, _ = reference.run(chain, one.x, dtype="float32" if dtype == "bfloat16" else dtype)  # NumPy has no bfloat16
+    return bool(np.isfinite(y).all())
+
+
+def _steps(chain: Chain, steps: int | None) -> int | None:
+    """A length that a chain allows: where it fixes its own, or has no time, that of its probes."""
+    own = next(sizes(chain))[1]
+    return own if own is None or chain.input_shape[0] is not None else steps
+
+
+def _padded(x: np.ndarray) -> np.ndarray:
+    """An input whose last time steps are zeros, in each row more of them, as in batches that were padded."""
+    ends = [max(1, x.shape[1] - 1 - row) for row in range(len(x))]
+    kept = np.arange(x.shape[1]) < np.array(ends)[:, None]
+    return x * kept.reshape(*kept.shape, *[1] * (x.ndim - 2)).astype(x.dtype)
 
 
 def _off(one: _Tried, got: np.ndarray | None, swapped: bool) -> bool:
@@ -421,6 +480,7 @@ def beside(chain: Chain, program: Program, dtype: str, seed: int, titles: tuple[
     Raises:
         FileError, LayoutError: the chain's numbers cannot be read.
     """
+    keeping = [step.name for step in chain.steps if _stateful(step)]
     chain, (mine, theirs) = _computing(chain), titles
     if program.shape is not None:
         shape = _shape(chain.input_shape, program.shape[1:])
@@ -441,8 +501,13 @@ def beside(chain: Chain, program: Program, dtype: str, seed: int, titles: tuple[
     notes = list(dict.fromkeys(notes))[:_MOST]
     name, off = _nearest(tried)
     if not name:
-        found = ", ".join(f"{key} {value.shape}" for key, value in tried[0].ran.outputs.items()) or "nothing"
-        why = f"{theirs} puts out {found} where {mine} puts out {tried[0].clean.shape}"
+        one = next(
+            (one for one in tried if all(v.shape != one.clean.shape for v in one.ran.outputs.values())), tried[0]
+        )
+        found = ", ".join(f"{key} {value.shape}" for key, value in one.ran.outputs.items()) or "nothing"
+        why = (
+            f"{theirs} puts out {found} where {mine} puts out {one.clean.shape}, of an input of the shape {one.x.shape}"
+        )
         why += next(filter(None, map(both.otherwise, tried[0].ran.outputs)), "")
         return Whole("different", why, off=Off(_CERTAIN, _CERTAIN), inputs=len(tried), notes=tuple(notes))
     if rest := [key for key in tried[0].ran.outputs if key != name]:
@@ -452,10 +517,22 @@ def beside(chain: Chain, program: Program, dtype: str, seed: int, titles: tuple[
         why = f"the outputs of {mine} and {theirs} differ by {off.max_abs:.2g}, {off.noise_ratio:.3g} times the rounding noise"
         why += both.otherwise(name) if made is None else f"; they agree with {made.name}"
         return Whole("different", why, off=off, inputs=len(tried), notes=tuple(notes), made=made)
-    if unseen := _unseen(chain, tried):
+    if keeping:
+        why = (
+            f"{keeping[0]} of {mine} keeps its states from call to call (stateful), and only first calls, from zero states, "
+            "were judged"
+        )
+        return Whole("inconclusive", why, off=off, inputs=len(tried), notes=tuple(notes))
+    if told := both.in_turn(tried, name):
+        return Whole(
+            "different", f"{theirs} hands something on from one call to the next: {told}", off=off, notes=tuple(notes)
+        )
+    if unseen := _unseen(chain, tried, dtype):
         why = f"on the inputs that were tried, nothing shows {' and '.join(unseen[:_MOST])}"
         return Whole("inconclusive", why, off=off, inputs=len(tried), notes=tuple(notes))
-    return Whole("equivalent", off=off, inputs=len(tried), notes=tuple(notes))
+    return Whole(
+        "equivalent", off=off, inputs=len(tried), notes=(*notes, f"{theirs} was run on {_reach(chain, tried)}.")
+    )
 
 
 def _nearest(tried: Sequence[_Tried]) -> tuple[str, Off]:
@@ -489,11 +566,26 @@ def _made(chain: Chain, tried: Sequence[_Tried], name: str) -> Iterator[Made]:
             yield Made(wrong.option, wrong.name, wrong.mend, _worst(offs))
 
 
-def _unseen(chain: Chain, tried: Sequence[_Tried]) -> list[str]:
+def _reach(chain: Chain, tried: Sequence[_Tried]) -> str:
+    """How far the inputs went: beyond that a program may do something else."""
+    found = [f"{_span([len(one.x) for one in tried])} rows"]
+    if next(sizes(chain))[1] is not None:
+        found.append(f"{_span([one.x.shape[1] for one in tried])} time steps")
+    if tried[0].x.dtype.kind == "f":
+        largest = [float(np.abs(one.x).max()) for one in tried]
+        found.append(f"largest numbers from {min(largest):.1g} to {max(largest):.1g}")
+    return f"inputs of {', '.join(found)}"
+
+
+def _span(sizes: Sequence[int]) -> str:
+    return f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else str(min(sizes))
+
+
+def _unseen(chain: Chain, tried: Sequence[_Tried], dtype: str) -> list[str]:
     """The steps whose mistakes none of the inputs would have shown."""
     found = []
     for i, step in enumerate(chain.steps):
-        change: Callable[[np.ndarray], np.ndarray] = _touched
+        change: Callable[[np.ndarray], np.ndarray] = partial(_touched, by=share(dtype))
         wrong, what = chain, f"what {step.name} computes"
         if step.kind == "activation":
             wrong, change = _replaced(chain, i, replace(step, options={"name": "linear"})), np.asarray
@@ -513,10 +605,10 @@ def _idle(chain: Chain, i: int) -> bool:
     return np.array_equal(first, KINDS["activation"].compute(chain.steps[i], {}, first.copy(), Exact()))
 
 
-def _touched(y: np.ndarray) -> np.ndarray:
-    """A step's output with each number changed by its own small share."""
-    share = np.random.default_rng(y.shape[-1]).uniform(0.5, 1.0, y.shape)
-    return y * (1 + _TOUCH * share) + _TOUCH * share * np.abs(y).max()
+def _touched(y: np.ndarray, by: float) -> np.ndarray:
+    """A step's output with each number changed by its own share."""
+    own = by * np.random.default_rng(y.shape[-1]).uniform(0.5, 1.0, y.shape)
+    return y * (1 + own) + own * np.abs(y).max()
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")

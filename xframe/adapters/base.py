@@ -285,19 +285,24 @@ class Adapter(ABC):
         """The narrowest float type of a whole model's numbers and arithmetic; float32 where it has none."""
         raise NotImplementedError
 
-    def call(self, model: Any, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """Every output of a whole model at inference, as it is and by its own call, from zero states.
+    def calls(self, model: Any, inputs: Iterable[np.ndarray]) -> Iterator[Mapping[str, np.ndarray]]:
+        """Every output of a whole model at inference, as it is and by its own call, on one input after the other.
 
-        Its mode, its states and the random numbers of the framework are what they were afterwards.
+        It begins with zero states, and nothing is reset between the calls. Its mode, its states and the random numbers of the
+        framework are what they were afterwards.
 
         Args:
             model: one that `check_runs` does not refuse.
-            x: (batch, ...), of floats, which become the model's type, or of whole numbers.
+            inputs: each (batch, ...), of floats, which become the model's type, or of whole numbers.
 
         Returns:
-            What it puts out, by the way to each part: ``output``, ``output[0]``, ``output['y']``.
+            What it puts out at each call, by the way to each part: ``output``, ``output[0]``, ``output['y']``.
         """
         raise NotImplementedError
+
+    def mode(self, model: Any) -> str:
+        """A sentence without its full stop where a model is in another mode than that of inference, in which it is run."""
+        return ""
 
     def settings(self) -> Iterator[Setting]:
         """What the framework is set to in this process, as far as that changes numbers."""

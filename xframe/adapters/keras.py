@@ -720,21 +720,25 @@ class KerasAdapter(Adapter):
         kinds = {str(one.compute_dtype) for one in model._flatten_layers()}
         return max(kinds & set(ROUNDOFF), key=lambda kind: ROUNDOFF[kind], default="float32")
 
-    def call(self, model: Any, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        from xframe.programs import leaves
-
+    def calls(self, model: Any, inputs: Iterable[np.ndarray]) -> Iterator[Mapping[str, np.ndarray]]:
         # Copies: on TensorFlow a variable is assigned in place.
         states = list(self._states_of(model))
         kept = [(v, self._array(v).copy()) for v in (*model.non_trainable_variables, *states)]
         try:
             for state in states:
                 state.assign(self._keras.ops.zeros(state.shape, dtype=state.dtype))
-            for name, value in leaves(model(self._keras.ops.convert_to_tensor(x), training=False)):
-                array = self._keras.ops.convert_to_numpy(value)
-                yield name, array.astype("float32") if str(array.dtype) == "bfloat16" else array
+            for x in inputs:
+                yield dict(self._whole_call(model, x))
         finally:
             for variable, value in kept:
                 variable.assign(value)
+
+    def _whole_call(self, model: Any, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        from xframe.programs import leaves
+
+        for name, value in leaves(model(self._keras.ops.convert_to_tensor(x), training=False)):
+            array = self._keras.ops.convert_to_numpy(value)
+            yield name, array.astype("float32") if str(array.dtype) == "bfloat16" else array
 
     def _states_of(self, model: Any) -> Iterator[Any]:
         """The states that its stateful layers keep, which Keras does not count among its variables."""

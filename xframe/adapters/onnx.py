@@ -273,7 +273,10 @@ class OnnxAdapter(Adapter):
         kinds = {str(np.dtype(array_of(self._onnx, t).dtype)) for t in model.graph.initializer}
         return max(kinds & set(ROUNDOFF), key=lambda kind: ROUNDOFF[kind], default="float32")
 
-    def call(self, model: Any, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    def calls(self, model: Any, inputs: Iterable[np.ndarray]) -> Iterator[Mapping[str, np.ndarray]]:
+        return (dict(self._called(model, x)) for x in inputs)
+
+    def _called(self, model: Any, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         name = _free(model.graph)[0]
         kind = next(i.type.tensor_type.elem_type for i in model.graph.input if i.name == name)
         found = self._compute(model, {name: x.astype(self._onnx.helper.tensor_dtype_to_np_dtype(kind))})

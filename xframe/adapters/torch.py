@@ -302,7 +302,14 @@ class TorchAdapter(Adapter):
         kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in self._floating(model)}
         return max(kinds & set(ROUNDOFF), key=lambda kind: ROUNDOFF[kind], default="float32")
 
-    def call(self, model: Any, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    def calls(self, model: Any, inputs: Iterable[np.ndarray]) -> Iterator[Mapping[str, np.ndarray]]:
+        torch = self._torch
+        with torch.no_grad(), torch.random.fork_rng(), _left_alone(torch, model):
+            model.eval()
+            for x in inputs:
+                yield dict(self._called(model, x))
+
+    def _called(self, model: Any, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         from xframe.programs import leaves
 
         torch = self._torch
@@ -310,13 +317,29 @@ class TorchAdapter(Adapter):
         given = torch.as_tensor(x.copy())
         if like is not None:
             given = given.to(like) if given.is_floating_point() else given.to(like.device)
-        with torch.no_grad(), torch.random.fork_rng(), _left_alone(torch, model):
-            model.eval()
-            for name, value in leaves(model(given)):
-                if isinstance(value, torch.nn.utils.rnn.PackedSequence):
-                    value, _ = torch.nn.utils.rnn.pad_packed_sequence(value, batch_first=True)
-                if isinstance(value, torch.Tensor):
-                    yield name, self._array(value)
+        for name, value in leaves(model(given)):
+            if isinstance(value, torch.nn.utils.rnn.PackedSequence):
+                value, _ = torch.nn.utils.rnn.pad_packed_sequence(value, batch_first=True)
+            if isinstance(value, torch.Tensor):
+                yield name, self._array(value)
+
+    def mode(self, model: Any) -> str:
+        """See `Adapter.mode`: nothing of a model of PyTorch's own modules that compute the same in both modes."""
+        torch = self._torch
+        switched = (torch.nn.modules.dropout._DropoutNd, torch.nn.modules.batchnorm._NormBase)
+        telling = [
+            one
+            for one in model.modules()
+            if one.training
+            and (
+                isinstance(one, switched)
+                or getattr(one, "dropout", 0)
+                or not type(one).__module__.startswith("torch.nn.")
+            )
+        ]
+        if not telling:
+            return ""
+        return f"{self.title} {type(model).__name__} is in training mode, and was judged in evaluation mode, as after eval()"
 
     def _floating(self, model: Any) -> Iterator[Any]:
         """Its parameters and buffers that are floats."""
