@@ -204,7 +204,7 @@ def test_what_a_forward_does_with_other_inputs_only(what: str) -> None:
 
     right = xframe.verify(model, Plain(lambda x: x))
     assert right.status == "equivalent", right.reason
-    assert any("1 to 5 rows, 1 to 150 time steps, largest numbers from 0.001 to 2e+03" in note for note in right.notes)
+    assert any("1 to 5 rows, 1 to 150 time steps, largest numbers from 0.001 to 1e+03" in note for note in right.notes)
     assert xframe.verify(model, Plain(CUT[what])).status == "different"
 
 

@@ -577,7 +577,8 @@ def test_some_of_the_full_grid(one: Any) -> None:
 def test_the_whole_full_grid() -> None:
     from xframe.suite import run_suite
 
-    suite = run_suite(Probe(), name="full")
+    # What each rounds to in float32 is judged of some, above.
+    suite = run_suite(Probe(), dtypes=("float64",), name="full")
     assert suite.status == "equivalent", suite.reason
     assert not suite.left_out
     assert len(suite.verdicts) == len(full_grid(Probe()))
