@@ -133,7 +133,7 @@ def _biased(spec: Layer) -> Layer:
     """The layer with biases in all its parts."""
     if isinstance(spec, Dense):
         return replace(spec, bias=True)
-    parts = {"stacked": tuple(map(_biased, spec.stacked)), "backward": spec.backward and _biased(spec.backward)}
+    parts: Any = {"stacked": tuple(map(_biased, spec.stacked)), "backward": spec.backward and _biased(spec.backward)}
     return replace(spec, bias=True, **parts)
 
 
