@@ -172,7 +172,7 @@ def place_folder(made: Path, target: Path, force: bool, sources: Sequence[Path])
     (made / MARK).write_text(json.dumps({"schema": _SCHEMA, "files": files}, indent=1) + "\n", encoding="utf-8")
     check_folder(target, force, sources)
     old, taken = made.with_name(OLD), made.with_name(TAKEN)
-    if _is_there(target):
+    if force and _is_there(target):
         target.rename(old)
         _check_own(old, target)  # from here on nobody else finds it
     if os.name != "nt":  # there a folder is not renamed to one that is there
