@@ -44,7 +44,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(place / "b.npz", **{f"gru/{name}": -array for name, array in arrays.items()})
     weights = {"W": (1, 12, 3), "R": (1, 12, 4), "B": (1, 24)}
     graph = helper.make_graph(
-        [helper.make_node("GRU", ["x", "W", "R", "B"], ["y"], hidden_size=4, linear_before_reset=1)],
+        [
+            helper.make_node("GRU", ["x", "W", "R", "B"], ["all"], hidden_size=4, linear_before_reset=1),
+            helper.make_node("Relu", ["all"], ["y"]),
+        ],
         "graph",
         [helper.make_tensor_value_info("x", 1, [5, 2, 3])],
         [helper.make_tensor_value_info("y", 1, None)],
