@@ -102,7 +102,7 @@ def verify(
 @click.argument("source")
 @click.argument("destination")
 @click.option("--to", required=True, metavar="T", help="torch, keras, onnx or npz.")
-@click.option("--force", is_flag=True, help="Replace DESTINATION if it exists.")
+@click.option("--force", is_flag=True, help="Replace DESTINATION, if xframe made it and nothing else is in it.")
 @click.option("--layers-only", is_flag=True, help="Recurrent and dense layers one by one; leave the rest.")
 @click.option("--right-padded", is_flag=True, help="Masked steps are padding after the end only, as ONNX needs it.")
 @click.option(
