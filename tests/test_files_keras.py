@@ -602,7 +602,7 @@ def test_newer_hdf5_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "m.h5", "a form of HDF5 that Keras does not write")
 
 
-@pytest.mark.parametrize("count", [1, 8, 9, 60, 600])
+@pytest.mark.parametrize("count", [1, 8, 9, 60, 300])
 def test_names_that_are_not_ascii(count: int, tmp_path: Path) -> None:
     """HDF5 has other groups for them: links by message, which are in a heap of their own from nine on."""
     path = tmp_path / "model.h5"
@@ -623,7 +623,7 @@ def test_damaged_links(count: int, tmp_path: Path) -> None:
     write(path, {f"größe_{i}": [("kernel", (2, 3))] for i in range(count)})
     data, random = path.read_bytes(), np.random.default_rng(count)
     marks = [b"FRHP", b"BTHD", b"BTLF", b"FHDB"] if count > 8 else ["größe_0".encode()]
-    for _ in range(300):
+    for _ in range(150):
         damaged = bytearray(data)
         at = data.index(marks[random.integers(len(marks))]) + int(random.integers(-24, 200))
         damaged[at] = random.integers(256)

@@ -39,6 +39,8 @@ FORMATS = {
 
 # No array of NumPy has so many numbers.
 _MOST = 2**63
+# Of one model; each is looked at whenever a tensor is read.
+_MOST_FILES = 1000
 
 # What other files are, by their first bytes or by their ending, and what can be read instead.
 _OTHERS: tuple[tuple[Callable[[bytes, Path], bool], str, str], ...] = (
@@ -96,6 +98,8 @@ def load(path: str | Path) -> ModelFile:
     except (OSError, ValueError) as error:  # a name that is too long, a folder that is closed, a byte that no name has
         why = getattr(error, "strerror", None) or error
         raise FileError(f"Cannot read {path}: {why}; correct the path.") from None
+    if len(found.beside) > _MOST_FILES:
+        raise unreadable(path, f"it is in more than {_MOST_FILES} files", "save it again into fewer")
     for tensor in found.tensors.values():
         if prod(size for size in tensor.shape if size) >= _MOST:  # sizes may be absurd where another one is zero
             raise unreadable(path, f"a tensor in it has a shape of more numbers than {_MOST}")
