@@ -72,7 +72,6 @@ KERAS = "--recurrent-activation sigmoid"
         (f"inspect a.npz {KERAS} --output a.html", 0),
         ("inspect m.onnx --format json", 0),
         pytest.param(f"verify a.npz b.npz {KERAS}", 1, marks=pytest.mark.slow),
-        pytest.param("verify m.onnx m.onnx --scope model", 0, marks=pytest.mark.slow),
         pytest.param(f"diagnose a.npz b.npz {KERAS}", 1, marks=pytest.mark.slow),
         pytest.param(f"compare {GRU} --frameworks torch,onnx", 0, marks=pytest.mark.slow),
         pytest.param(f"compare {GRU} --frameworks torch --isolate", 0, marks=pytest.mark.slow),
@@ -113,21 +112,46 @@ def test_a_module_of_python_by_m(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no safe path, and so one process")
-def test_the_processes_of_a_suite(folder: Path, tmp_path: Path) -> None:
+SUITE = """
+from xframe.suite import _workers
+if __name__ == '__main__':
+    with _workers('full') as each:
+        print(sum(each(abs, range(-3, 4))))
+"""
+ONNX = """
+from pathlib import Path
+import numpy as np
+from xframe.programs import program_of_onnx
+(ran,) = program_of_onnx(Path('m.onnx')).run([np.ones((5, 2, 3), 'f4')])
+print(ran.failure or ran.outputs['y'].shape)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        pytest.param(
+            SUITE,
+            "12",
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(
+                    sys.version_info < (3, 11), reason="Python 3.10 has no safe path, and so one process"
+                ),
+            ],
+        ),
+        (ONNX, "(5, 1, 2, 4)"),
+    ],
+    ids=["the processes of a suite", "ONNX Runtime"],
+)
+def test_no_process_runs_what_lies_there(code: str, said: str, folder: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text(
-        "from xframe.suite import _workers\n"
-        "if __name__ == '__main__':\n"
-        "    with _workers('full') as each:\n"
-        "        print(sum(each(abs, range(-3, 4))))\n"
-    )
+    script.write_text(code)
     done = subprocess.run(
         [sys.executable, script], cwd=folder, capture_output=True, text=True, timeout=300, check=False
     )
     assert not (folder.parent / "traces.txt").exists(), (folder.parent / "traces.txt").read_text()
-    assert (done.returncode, done.stdout) == (0, "12\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"{said}\n"), done.stderr
 
 
 def test_nothing_is_pickled() -> None:
