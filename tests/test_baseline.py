@@ -137,7 +137,7 @@ def test_the_file_says_what_a_framework_s_names_mean(framework: str, recorded: P
 
 
 def test_the_same_baseline_is_the_same_file(plain: Path, tmp_path: Path) -> None:
-    save(load(plain), tmp_path / "again.npz")
+    save(load(plain), tmp_path / "again.npz", force=False)
     assert (tmp_path / "again.npz").read_bytes() == plain.read_bytes()
 
 
@@ -295,7 +295,7 @@ def test_a_file_is_written_whole_or_not_at_all(plain: Path, tmp_path: Path, monk
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(FileError, match="No space left on device"):
-        save(load(plain), path)
+        save(load(plain), path, force=True)
     assert path.read_bytes() == b"mine"
     assert list(tmp_path.iterdir()) == [path]
 

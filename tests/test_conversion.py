@@ -425,6 +425,7 @@ def test_what_is_no_chain_is_converted_layer_by_layer(build: Callable[[], Any], 
     assert (proof["status"], proof["scope"], proof["why"]) == ("partial", "layers", why)
     assert json.loads(render(recognise(load(path)), "json"))["converts"] == {"whole": False, "why": why}
     assert sorted(one.name for one in (tmp_path / "made").iterdir()) == [
+        ".xframe",
         "first",
         "head",
         "proof.json",
@@ -923,11 +924,12 @@ def test_tensors_that_nothing_explains(half_lost: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A destination that is there."""
+    """A destination that is there, and that xframe made."""
     folder = tmp_path / "made"
     (folder / "below").mkdir(parents=True)
     (folder / "old.txt").write_text("mine")
     (folder / "below/old.txt").write_text("mine too")
+    (folder / ".xframe").write_text('{"schema": "xframe-folder/1", "files": ["old.txt", "below/old.txt"]}')
     return folder
 
 
@@ -942,7 +944,7 @@ def test_a_destination_that_is_there_stays(simple: Path, old: Path, tmp_path: Pa
 def test_force_replaces_it_whole(simple: Path, old: Path, tmp_path: Path) -> None:
     assert convert(simple, old, "npz", "--force").status == 0
     assert listing(tmp_path).keys() == {
-        f"made/{name}" for name in ("model.py", "proof.json", "proof.md", "weights.npz")
+        f"made/{name}" for name in (".xframe", "model.py", "proof.json", "proof.md", "weights.npz")
     }
 
 
@@ -1082,7 +1084,7 @@ def test_names_of_layers_are_data(to: str, tmp_path: Path, monkeypatch: pytest.M
     fill(keras.Sequential([keras.Input((None, 3)), *layers])).save(tmp_path / "plain.keras")
     names = {str(i): name for i, name in enumerate(hostile)}
     path = renamed(tmp_path / "plain.keras", tmp_path / "model.keras", names)
-    for options, count in (([], 4), (["--layers-only"], len(hostile) + 2)):
+    for options, count in (([], 5), (["--layers-only"], len(hostile) + 3)):
         result = convert(path, tmp_path / "made", to, "--force", *options)
         assert (result.status, result.err) == (0, ""), result
         assert not re.search(r"[\x00-\x09\x0b-\x1f]", result.out + (tmp_path / "made/proof.md").read_text())
@@ -1103,7 +1105,7 @@ def test_names_of_tensors_are_data(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     result = convert(tmp_path / "a.pt", tmp_path / "made", "torch", "--layers-only")
     assert (result.status, result.err) == (0, "")
     assert len(json.loads((tmp_path / "made/proof.json").read_text())["pieces"]) == len(HOSTILE)
-    assert len(list((tmp_path / "made").iterdir())) == len(HOSTILE) + 2
+    assert len(list((tmp_path / "made").iterdir())) == len(HOSTILE) + 3
     assert {one.name for one in tmp_path.iterdir()} == {"a.pt", "made"}
 
 

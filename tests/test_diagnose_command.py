@@ -174,3 +174,20 @@ def test_a_file_of_several_layers_is_one_layer_to_a_recording(tmp_path: Path) ->
     # The output at the last time step is not what Keras returns: there the backward half has read one step.
     wrong = xframe.diagnose(tmp_path / "stack.pth", {"x": x.numpy(), "y": y[:, -1]})
     assert "x[:, -1, :]" in wrong.causes[0].name
+
+
+@pytest.mark.parametrize(("command", "bidirectional"), [("verify", False), ("diagnose", True)])
+def test_a_side_without_biases(
+    command: str, bidirectional: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whichever side it is, the cause is the same, and the side that lacks them is the one that is wrong."""
+    whole, plain = (lstm(bias=bias, bidirectional=bidirectional) for bias in (True, False))
+    plain.load_state_dict({n: t for n, t in whole.state_dict().items() if "bias" not in n})
+    torch.save(whole.state_dict(), tmp_path / "with.pth")
+    torch.save(plain.state_dict(), tmp_path / "without.pth")
+    for names in (("with.pth", "without.pth"), ("without.pth", "with.pth")):
+        status, out, err = run(capsys, command, *(tmp_path / name for name in names))
+        assert (status, err) == (1, "")
+        said = " ".join(out.split())
+        assert "both biases dropped" in said
+        assert ("that is wrong" in said) == (names[0] == "without.pth")

@@ -5,6 +5,7 @@ Oracles: the models' own weights (Keras 3 and tf_keras), and h5py, which xframe 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -495,16 +496,18 @@ def refused(path: Path, words: str) -> None:
 def hostile(path: Path, name: str) -> None:
     """A sound file, but for one thing."""
     other = path.with_name("secret.h5")
-    if name == "external_link":
+    if name.startswith("external_link"):
         with h5py.File(other, "w") as file:
             file["x"] = np.arange(3.0)
     write(path, {"a": [("kernel", (2, 3))]})
     with h5py.File(path, "a") as file:
         group, numbers = file["a"], np.arange(600.0)
-        if name == "external_link":
+        if name.startswith("external_link"):
+            for i in range(40 * name.endswith("many")):
+                group[f"more{i}"] = np.arange(2.0)
             group["x"] = h5py.ExternalLink(other.name, "x")
-        elif name == "soft_link":
-            group["x"] = h5py.SoftLink("/a/kernel")
+        elif name.startswith("soft_link"):
+            group["ü" if name.endswith("ü") else "x"] = h5py.SoftLink("/a/kernel")
         elif name == "cycle":
             group["x"] = file["a"]
         elif name == "two_names":
@@ -539,7 +542,9 @@ def hostile(path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("external_link", "links by message, which may lead out of the file"),
+        ("external_link", "'x' is a link that leads out of the file"),
+        ("soft_link_ü", "'ü' is a soft link"),
+        ("external_link_many", "'x' is a link that leads out of the file"),
         ("soft_link", "'x' is a soft link"),
         ("cycle", "two names in it lead to the same object"),
         ("two_names", "two names in it lead to the same object"),
@@ -595,9 +600,36 @@ def test_newer_hdf5_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "m.h5", "w", libver="latest") as file:
         file["layers/a/vars/0"] = np.arange(3.0)
     refused(tmp_path / "m.h5", "a form of HDF5 that Keras does not write")
-    with h5py.File(tmp_path / "n.h5", "w", track_order=True) as file:
-        file["layers/a/vars/0"] = np.arange(3.0)
-    refused(tmp_path / "n.h5", "a form of HDF5 that Keras does not write")
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 60, 300])
+def test_names_that_are_not_ascii(count: int, tmp_path: Path) -> None:
+    """HDF5 has other groups for them: links by message, which are in a heap of their own from nine on."""
+    path = tmp_path / "model.h5"
+    layers = {f"größe_{'漢' * (i % 23)}_{i}": [("kernel", (1 + i % 5, 3))] for i in range(count)}
+    assert_reads(write(path, layers), path)
+    data = bytearray(path.read_bytes())
+    for mark in (b"FRHP", b"BTHD", b"FHDB", b"BTLF") if count > 8 else ():
+        damaged = data.copy()
+        damaged[data.index(mark)] ^= 1
+        path.write_bytes(damaged)
+        refused(path, "it is damaged .links without their")
+
+
+@pytest.mark.parametrize("count", [5, 60])
+def test_damaged_links(count: int, tmp_path: Path) -> None:
+    """Whatever single byte of a group's links is another one: an error or the numbers, and soon."""
+    path = tmp_path / "model.h5"
+    write(path, {f"größe_{i}": [("kernel", (2, 3))] for i in range(count)})
+    data, random = path.read_bytes(), np.random.default_rng(count)
+    marks = [b"FRHP", b"BTHD", b"BTLF", b"FHDB"] if count > 8 else ["größe_0".encode()]
+    for _ in range(150):
+        damaged = bytearray(data)
+        at = data.index(marks[random.integers(len(marks))]) + int(random.integers(-24, 200))
+        damaged[at] = random.integers(256)
+        path.write_bytes(damaged)
+        with contextlib.suppress(FileError):
+            load(path)
 
 
 def test_hdf5_of_others_is_refused(tmp_path: Path) -> None:

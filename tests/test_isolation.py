@@ -260,8 +260,10 @@ def test_a_layer_of_another_process(torch: Any, own: IsolatedAdapter) -> None:
         own.dtype(torch.build(GRU))
 
 
-def test_an_exit_status(own: IsolatedAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xframe.isolation._BEGIN", "import sys; sys.exit('no room')")
+def test_an_exit_status(own: IsolatedAdapter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import sys; sys.exit('no room')")
+    monkeypatch.setattr("xframe.isolation._SCRIPT", str(script))
     own.close()
     with pytest.raises(WorkerError, match=r"ended with status 1; the last that it wrote: no room"):
         own.version()
@@ -285,7 +287,7 @@ def workers(token: str) -> set[int]:
         try:
             if (
                 f"{TOKEN}={token}".encode() in (folder / "environ").read_bytes()
-                and b"serve()" in (folder / "cmdline").read_bytes()
+                and b"_worker.py" in (folder / "cmdline").read_bytes()
             ):
                 found.add(int(folder.name))
         except (OSError, ValueError):

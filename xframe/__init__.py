@@ -4,7 +4,17 @@ Importing it imports neither NumPy nor any framework; names below are loaded whe
 runs where xframe is installed loads its plugin.
 """
 
-from __future__ import annotations
+import os
+import sys
+
+# ``python -m`` puts the current folder before Python's own library. What lies there may be a stranger's, so it is taken away
+# before anything is imported that Python has not imported itself, not even ``__future__``; unless xframe is what lies there.
+if sys.argv[:1] == ["-m"]:
+    try:
+        if sys.path[0] == os.getcwd() != os.path.dirname(os.path.dirname(__file__)):  # noqa: PTH109, PTH120
+            del sys.path[0]
+    except OSError:  # the folder is gone
+        pass
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -1,8 +1,8 @@
 """Runs an ONNX file in ONNX Runtime: a program of its own (`xframe.programs`), because the file comes from a stranger.
 
-It imports nothing of xframe and takes arrays only. ``describe FILE BYTES`` writes a JSON object to standard output; ``run FILE
-BYTES`` reads a .npz of inputs, ``0``, ``1``, ... and writes one of outputs, with the JSON object ``about`` in it. It may take
-BYTES of memory.
+It imports nothing of xframe and takes arrays only. Its first argument is where modules come from (`xframe.processes`). Then
+``describe FILE BYTES`` writes a JSON object to standard output; ``run FILE BYTES`` reads a .npz of inputs, ``0``, ``1``, ... and
+writes one of outputs, with the JSON object ``about`` in it. It may take BYTES of memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _TYPES = {
 
 
 def main() -> None:
-    what, path, memory = sys.argv[1:]
+    places, what, path, memory = sys.argv[1:]
+    sys.path[:] = json.loads(places)
     with contextlib.suppress(ImportError, ValueError, OSError):  # elsewhere than on Linux there may be no such bound
         import resource
 

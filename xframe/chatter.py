@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 __all__ = ["silenced"]
 
@@ -21,13 +22,13 @@ def silenced() -> Iterator[None]:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    streams = sys.stdout, sys.stderr  # None where one is closed
+    for stream in streams:
+        if stream is not None:
+            stream.flush()
     kept = [os.dup(1), os.dup(2)]
-    streams = sys.stdout, sys.stderr
     try:
-        sys.stdout = os.fdopen(os.dup(1), "w", encoding=streams[0].encoding, errors=streams[0].errors)
-        sys.stderr = os.fdopen(os.dup(2), "w", encoding=streams[1].encoding, errors=streams[1].errors, buffering=1)
+        sys.stdout, sys.stderr = (_copied(number, stream) for number, stream in enumerate(streams, start=1))
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
@@ -42,3 +43,9 @@ def silenced() -> Iterator[None]:
         for number, copy in enumerate(kept, start=1):
             os.dup2(copy, number)
             os.close(copy)
+
+
+def _copied(number: int, stream: TextIO | None) -> TextIO:
+    """A stream that writes as another one does, by a number of its own."""
+    encoding, errors = (None, None) if stream is None else (stream.encoding, stream.errors)
+    return os.fdopen(os.dup(number), "w", encoding=encoding, errors=errors, buffering=1 if number == 2 else -1)

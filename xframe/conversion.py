@@ -19,6 +19,7 @@ from xframe.convertible import listed, whole_chain
 from xframe.errors import FileError, SpecError, UnsupportedError, XframeError
 from xframe.files import load
 from xframe.judging import LIMIT
+from xframe.placing import check_folder, making, place_folder
 from xframe.proof import Proof, Trial, check_understood, resting, tried
 from xframe.recognition import Choices, Findings, FoundLayer, recognise
 from xframe.spec import Recurrent, plural
@@ -27,6 +28,8 @@ from xframe.writers.base import identifier, module_of, plan
 
 __all__ = ["Conversion", "Piece", "convert", "convert_file", "one_layer"]
 
+# In what libraries say where the disk refuses to write.
+_OF_DISKS = ("no space left", "file too large", "quota exceeded", "input/output error", "failed writing")
 _WEIGHTS = ("weights.safetensors", "model.weights.h5", "model.keras", "model.onnx", "weights.npz")
 
 
@@ -133,7 +136,8 @@ def convert(model: Any, to: str) -> Any:
     _check_target(to)
     chain = held(chain_of_model(model))
     check_understood(model, chain)
-    with _temporary("xframe-") as folder:
+    with _written(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="xframe-") as place:
+        folder = Path(place)
         piece = _piece(chain, folder, "", to, numbers(chain))
         wrong = next((trial.reason for trial in piece.trials if trial.status != "equivalent"), piece.weak)
         if wrong:
@@ -181,8 +185,10 @@ def convert_file(
     """
     _check_target(to)
     target = Path(destination)
-    _check_destination(target, Path(source), force)
+    check_folder(target, force, [Path(source)])
     found = recognise(load(source), choices)
+    sources = [found.file.path, *found.file.beside]
+    check_folder(target, force, sources)
     left_out = _ignored(found, ignore)
     if not layers_only:
         _check_lost(found, left_out)
@@ -190,8 +196,7 @@ def convert_file(
     for layer in found.layers:
         layer.check_decided()
     chains = [(promised(chain), folder) for chain, folder in task.chains] if right_padded else task.chains
-    with _temporary(".xframe-", target.absolute().parent) as place:
-        made = place / "made"
+    with _written(target.absolute().parent), making(target) as made:
         made.mkdir()
         pieces = []
         for chain, folder in chains:
@@ -217,7 +222,7 @@ def convert_file(
         if conversion.status in ("equivalent", "partial"):
             _save(made / "proof.json", conversion.report("json"))
             _save(made / "proof.md", conversion.report("markdown"))
-            _deliver(made, target)
+            place_folder(made, target, force, sources)
     return conversion
 
 
@@ -227,17 +232,6 @@ def convert_file(
 def _check_target(to: str) -> None:
     if to not in TARGETS:
         raise SpecError(f"to must be {', '.join(TARGETS)}, not {to!r}.")
-
-
-def _check_destination(target: Path, source: Path, force: bool) -> None:
-    if not target.absolute().parent.is_dir():
-        raise FileError(f"Cannot write {target}: the folder {target.absolute().parent} does not exist; make it first.")
-    if target.exists() and not target.is_dir():
-        raise FileError(f"Cannot write {target}: it is a file; name a folder.")
-    if target.exists() and not force:
-        raise FileError(f"Cannot write {target}: it exists; name another folder, or replace it with --force.")
-    if target.exists() and source.resolve().is_relative_to(target.resolve()):
-        raise FileError(f"Cannot write {target}: it holds {source}, which would be lost; name another folder.")
 
 
 def _ignored(found: Findings, patterns: Sequence[str]) -> list[str]:
@@ -444,34 +438,23 @@ def _numbers_in(written: Written) -> int:
 
 
 @contextmanager
-def _temporary(prefix: str, parent: Path | None = None) -> Iterator[Path]:
-    """A folder that is gone afterwards. What the disk refuses meanwhile is a FileError."""
+def _written(folder: Path) -> Iterator[None]:
+    """What the disk refuses meanwhile is a FileError, whatever the framework that writes makes of it."""
     try:
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as place:
-            yield Path(place)
+        yield
+    except XframeError:
+        raise
     except OSError as error:
-        if isinstance(error, XframeError):
-            raise
-        raise FileError(
-            f"Cannot write to {parent or tempfile.gettempdir()}: {error.strerror or error}; make room, or choose another place."
-        ) from None
+        raise _no_room(folder, error.strerror or str(error)) from None
+    except Exception as error:  # PyTorch, safetensors and others have errors of their own for it
+        if any(word in str(error).lower() for word in _OF_DISKS):
+            raise _no_room(folder, str(error).splitlines()[0]) from None
+        raise
+
+
+def _no_room(folder: Path, why: str) -> FileError:
+    return FileError(f"Cannot write to {folder}: {why}; make room, or choose another place.")
 
 
 def _save(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _deliver(made: Path, target: Path) -> None:
-    """Put the folder where it belongs, whole or not at all; the one that it replaces goes last."""
-    old = made.with_name("old")
-    try:
-        if target.exists():
-            target.rename(old)
-        made.rename(target)
-    except BaseException as error:
-        # Whatever happens, Ctrl-C included: what was there stays there.
-        if old.exists() and not target.exists():
-            old.rename(target)
-        if isinstance(error, OSError):
-            raise FileError(f"Cannot write {target}: {error.strerror}; choose another place.") from None
-        raise
+    path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")

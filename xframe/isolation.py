@@ -2,10 +2,10 @@
 
 Some settings hold for a whole process: the backend of Keras, whether JAX has float64. Frameworks in one process also share
 threads and memory. Here an adapter stands for another one that runs in a new interpreter (spawned, not forked: frameworks have
-threads, which a fork would leave behind). What goes to it and comes back are specs, strings and NumPy arrays, pickled, over the
-pipes of its standard input and output; native layers stay there, and have a number here.
+threads, which a fork would leave behind). What goes to it and comes back are specs, strings and NumPy arrays (`xframe.wire`),
+over the pipes of its standard input and output; native layers stay there, and have a number here.
 
-The process is this program's own, and what it sends is trusted; no file is ever read that way. It ends when its input ends, so
+The process takes no module from the folder that it stands in (`xframe.processes`). It ends when its input ends, so
 when this process does, whatever that ends by; it does not see Ctrl-C, which is for this process to handle. What is written to
 its standard output and error is kept in a temporary file that has no name, for the case that it crashes.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -28,7 +27,9 @@ from typing import IO, TYPE_CHECKING, Any
 from xframe.adapters.base import Adapter, Isolated, Setting, Variant
 from xframe.errors import MissingFrameworkError, WorkerError, XframeError
 from xframe.layout import Packing
+from xframe.processes import apart, command
 from xframe.spec import Layer
+from xframe.wire import Held, receive, send
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,9 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IsolatedAdapter", "serve"]
 
-_PROTOCOL = 5
-# What the new interpreter runs. It finds modules where this one does.
-_BEGIN = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from xframe.isolation import serve; serve()"
+_SCRIPT = "_worker.py"  # what the new interpreter runs
 _PATIENCE = 5  # seconds that a process has to end by itself
 _LINES, _WIDTH = 8, 2000  # of what it wrote, as an error shows it
 # The methods that give a native layer.
@@ -204,25 +203,20 @@ class _Process:
         self._title, self._ready = variant.title, False
         self.released: list[int] = []
         self._log = tempfile.TemporaryFile()  # noqa: SIM115, it lives as long as this does
-        # A group of its own: Ctrl-C on the terminal goes to all processes of a group.
-        apart: dict[str, Any] = {"start_new_session": True}
-        if os.name == "nt":
-            apart = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BEGIN],
+            command(_SCRIPT),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             env={**os.environ, **variant.environment},
-            **apart,
+            **apart(),
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests, self._answers = self._process.stdin, self._process.stdout
         self.end = weakref.finalize(self, _end, self._process)
         with contextlib.suppress(OSError):  # a process that has ended at once is reported when it is asked something
-            self._send(sys.path)
-            self._send((name, variant.title))
+            send([name, variant.title], self._requests)
 
     def ask(self, method: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
         """Send a request and wait for the answer: (``value`` or ``error``, it).
@@ -231,26 +225,19 @@ class _Process:
             WorkerError: the process has ended.
         """
         gone = [self.released.pop() for _ in range(len(self.released))]
-        numbers = [_Number(a.number) if isinstance(a, Isolated) else a for a in arguments]
+        numbers = [Held(a.number) if isinstance(a, Isolated) else a for a in arguments]
         try:
             if not self._ready:
-                kind, value = self._receive()  # whether the adapter could be made
+                kind, value = receive(self._answers)  # whether the adapter could be made
                 if kind == "error":
                     self.end()
                     raise value
                 self._ready = True
-            self._send((gone, method, numbers))
-            return self._receive()
-        except (EOFError, OSError, pickle.UnpicklingError):
+            send([gone, method, numbers], self._requests)
+            kind, value = receive(self._answers)
+        except (EOFError, OSError):
             raise self._ended() from None
-
-    def _send(self, thing: Any) -> None:
-        pickle.dump(thing, self._requests, _PROTOCOL)
-        self._requests.flush()
-
-    def _receive(self) -> tuple[str, Any]:
-        answer: tuple[str, Any] = pickle.load(self._answers)
-        return answer
+        return kind, value
 
     def _ended(self) -> WorkerError:
         """What is to be said of a process that does not answer any more."""
@@ -286,13 +273,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 # In the other process.
 
 
-class _Number:
-    """A native layer in a request."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
 def serve() -> None:
     """Serve an adapter to the process that has started this one, until that closes the pipe."""
     requests: IO[bytes] = sys.stdin.buffer
@@ -302,24 +282,26 @@ def serve() -> None:
     served: _Served | None = None
     while True:
         try:
-            request = pickle.load(requests)
+            request = receive(requests)
         except EOFError:
             return
         try:
             if served is None:
                 served = _Served(*request)
-                answer: tuple[str, Any] = ("value", None)
+                answer: list[Any] = ["value", None]
             else:
-                answer = ("value", served.answer(*request))
+                answer = ["value", served.answer(*request)]
         except XframeError as error:
-            answer = ("error", error)
+            answer = ["error", error]
         except Exception as error:  # whatever a framework raises; its class may not be known where it goes
             why = (str(error).strip().splitlines() or [""])[0]
             what = f"{request[1]} of {served.title}" if served else request[1]
-            answer = ("error", WorkerError(f"{what} failed ({type(error).__name__}: {why})."))
+            answer = ["error", WorkerError(f"{what} failed ({type(error).__name__}: {why}).")]
         with contextlib.suppress(BrokenPipeError):
-            pickle.dump(answer, answers, _PROTOCOL)
-            answers.flush()
+            try:
+                send(answer, answers)
+            except XframeError as error:  # what the adapter gave is nothing that can be sent
+                send(["error", error], answers)
 
 
 class _Served:
@@ -336,7 +318,7 @@ class _Served:
     def answer(self, gone: list[int], method: str, arguments: list[Any]) -> Any:
         for number in gone:
             del self._layers[number]
-        native = [self._layers[a.number] if isinstance(a, _Number) else a for a in arguments]
+        native = [self._layers[a.number] if isinstance(a, Held) else a for a in arguments]
         found = getattr(self._adapter, method)(*native)
         if method in _MAKERS:
             self._count += 1

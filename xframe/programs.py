@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xframe.errors import UnsupportedError, XframeError
+from xframe.processes import command
 
 if TYPE_CHECKING:
     from xframe.adapters.base import Adapter
@@ -143,8 +143,7 @@ def _run_onnx(path: Path, inputs: Sequence[np.ndarray]) -> list[Ran]:
 
 def _child(path: Path, what: str, given: bytes) -> bytes:
     """What `xframe/_onnx_child.py` answers, in an interpreter that finds no module of the current folder."""
-    script = Path(__file__).with_name("_onnx_child.py")
-    words = [sys.executable, "-I", str(script), what, str(path), str(_MEMORY)]
+    words = command("_onnx_child.py", what, str(path), str(_MEMORY))
     try:
         done = subprocess.run(words, input=given, capture_output=True, timeout=_SECONDS, check=False)
     except subprocess.TimeoutExpired:

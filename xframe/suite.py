@@ -7,6 +7,7 @@ any two values of any two options occur together in one of them (pairwise covera
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -360,12 +361,26 @@ def _judged(
 def _workers(name: str) -> Iterator[Callable[..., Iterable[Verdict | str]]]:
     """What maps configurations to verdicts: for the full grid a process on each core, which takes seconds to start."""
     cores = os.cpu_count() or 1
-    if name != "full" or cores == 1:
+    # Python 3.10 cannot start them without the current folder before its own library, and a stranger's file may be in that.
+    if name != "full" or cores == 1 or not hasattr(sys.flags, "safe_path"):
         yield map
         return
     # Not forked: frameworks have threads, which a fork would leave behind.
-    with ProcessPoolExecutor(cores, get_context("spawn")) as pool:
+    with _safe_path(), ProcessPoolExecutor(cores, get_context("spawn")) as pool:
         try:
             yield partial(pool.map, chunksize=8)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Processes that are started meanwhile do not look for modules in the current folder."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONSAFEPATH"]
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before

@@ -20,6 +20,7 @@ from xframe.comparison import environment
 from xframe.errors import FileError, SpecError, UnsupportedError
 from xframe.judging import LIMIT, Subject, in_types, power, uncalled
 from xframe.packing import Parameters
+from xframe.placing import refused
 from xframe.probe import Probe
 from xframe.recognition import Choices
 from xframe.spec import Dense, Recurrent, Sequential, plural
@@ -106,8 +107,7 @@ def record(
         LayoutError: a weight is not finite.
     """
     target = Path(path)
-    if target.exists() and not force:
-        raise FileError(f"Cannot write {path}: it exists; name another file, or replace it with --force.")
+    _check_target(target, source, force)
     probe = Probe(batch, Probe.steps if steps is None else steps, seed)
     notes: list[str] = []
     if isinstance(source, str | PathLike):
@@ -131,8 +131,22 @@ def record(
     baseline = Baseline(__version__, versions, LIMIT, probed, layers, defaults)
     found = _concluded(target, baseline, adapters, left_out, checks, _power(sources), notes)
     if found:
-        save(baseline, target)
+        save(baseline, target, force)
     return found
+
+
+def _check_target(target: Path, source: Any, force: bool) -> None:
+    try:
+        if target.exists() and not force:
+            raise FileError(f"Cannot write {target}: it exists; name another file, or replace it with --force.")
+        if isinstance(source, str | PathLike) and target.exists() and target.samefile(source):
+            raise FileError(f"Cannot write {target}: it is what is recorded, and would be lost; name another file.")
+    except FileError:
+        raise
+    except FileNotFoundError:  # the source, which is reported where it is read
+        return
+    except OSError as error:
+        raise refused(target, error) from None
 
 
 # ---- What it puts out.

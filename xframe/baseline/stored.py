@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -35,6 +34,7 @@ from xframe.errors import FileError
 from xframe.judging import Input
 from xframe.layout import Key
 from xframe.packing import Parameters
+from xframe.placing import making, place_file, refused
 from xframe.spec import Layer
 
 __all__ = ["SCHEMA", "TEXT", "Baseline", "RecordedInput", "RecordedLayer", "address", "save"]
@@ -104,11 +104,11 @@ class Baseline:
     defaults: Mapping[str, Defaults]
 
 
-def save(baseline: Baseline, path: Path) -> None:
-    """Write a baseline, whole or not at all.
+def save(baseline: Baseline, path: Path, force: bool) -> None:
+    """Write a baseline, whole or not at all; without ``force`` it replaces no file.
 
     Raises:
-        FileError: the disk refuses.
+        FileError: the disk refuses, or a file has come meanwhile.
     """
     text = json.dumps(_description(baseline), indent=1, allow_nan=False).encode()
     content = io.BytesIO()
@@ -119,12 +119,13 @@ def save(baseline: Baseline, path: Path) -> None:
             with archive.open(entry, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
     try:
-        with tempfile.TemporaryDirectory(prefix=".xframe-", dir=path.absolute().parent) as folder:
-            made = Path(folder) / "made"
+        with making(path) as made:
             made.write_bytes(content.getbuffer())
-            made.replace(path)
+            place_file(made, path, force)
+    except FileError:
+        raise
     except OSError as error:
-        raise FileError(f"Cannot write {path}: {error.strerror}; choose another place.") from None
+        raise refused(path, error) from None
 
 
 def _description(b: Baseline) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def check(file: str, framework: str | None, dtype: str | None, format_: str, out
       xframe check golden.npz
       xframe check golden.npz --framework torch --format junit --output check.xml
     """
-    check_output(output)
+    check_output(output, file)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from xframe.chatter import silenced
 

@@ -37,7 +37,7 @@ def diagnose(
       xframe diagnose model.h5 model.pth
       xframe diagnose layer.safetensors recorded.npz --packing torch --plot error.png
     """
-    check_output(output)
+    check_output(output, a, b)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from xframe.chatter import silenced
     from xframe.diagnosis import diagnose as diagnosed
@@ -46,7 +46,7 @@ def diagnose(
 
     if plot is not None:
         check_plot(plot)
-        check_output(plot)
+        check_output(plot, a, b)
     with silenced():
         result = diagnosed(a, b, choices=Choices(**choices), seed=seed)
         drawn = _drawn(result, plot) if plot is not None else True

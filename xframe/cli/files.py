@@ -30,7 +30,7 @@ def inspect(file: str, format_: str, output: str | None, quiet: bool, **choices:
       xframe inspect model.h5
       xframe inspect weights.npz --packing torch
     """
-    check_output(output)
+    check_output(output, file)
     from xframe.chatter import silenced
 
     with silenced():
@@ -84,7 +84,7 @@ def verify(
       xframe verify model.keras model.onnx
       xframe verify part.onnx model.h5 --subset
     """
-    check_output(output)
+    check_output(output, a, b)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from xframe.chatter import silenced
     from xframe.recognition import Choices
@@ -102,7 +102,7 @@ def verify(
 @click.argument("source")
 @click.argument("destination")
 @click.option("--to", required=True, metavar="T", help="torch, keras, onnx or npz.")
-@click.option("--force", is_flag=True, help="Replace DESTINATION if it exists.")
+@click.option("--force", is_flag=True, help="Replace DESTINATION, if xframe made it and nothing else is in it.")
 @click.option("--layers-only", is_flag=True, help="Recurrent and dense layers one by one; leave the rest.")
 @click.option("--right-padded", is_flag=True, help="Masked steps are padding after the end only, as ONNX needs it.")
 @click.option(
@@ -136,7 +136,7 @@ def convert(
       xframe convert model.keras converted --to torch
       xframe convert weights.h5 converted --to onnx --recurrent-activation sigmoid --layers-only
     """
-    check_output(output)
+    check_output(output, source)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from xframe.chatter import silenced
     from xframe.conversion import convert_file

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+from xframe.errors import FileError
 from xframe.report import FORMATS, format_of, render
 from xframe.report.delivery import append_summary, check_output, write_output
 from xframe.spec import Dense, Recurrent, Sequential
@@ -159,6 +161,17 @@ def deliver(result: Any, format_: str, output: str | None, quiet: bool) -> None:
     if output is not None:
         write_output(output, render(result, format_))
     elif not quiet:
-        click.echo(render(result, format_), nl=False)
+        _print(render(result, format_))
     if type(result).__name__ in _JUDGED and (wrong := append_summary(result)):
         click.echo(f"xframe: warning: {wrong}", err=True)
+
+
+def _print(report: str) -> None:
+    if sys.stdout is None:
+        raise FileError("Cannot print the report: standard output is closed; open it, or give --output FILE.")
+    try:
+        click.echo(report, nl=False)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise FileError(f"Cannot print the report: {error.strerror}; make room, or give --output FILE.") from None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xframe.diagnosis.record import Diagnosis, Where
-from xframe.errors import FileError, MissingFrameworkError, SpecError
+from xframe.errors import MissingFrameworkError, SpecError
 from xframe.judging import LIMIT
+from xframe.placing import making, refused
 from xframe.report import printable
 
 if TYPE_CHECKING:
@@ -66,16 +65,13 @@ def plot(found: Diagnosis | Where, path: str | Path) -> None:
         raise SpecError("There is nothing to plot: no error over time is known; leave the plot out.")
     figure = _drawn(where, f"{found.b} against {found.a}: {found.spec}" if isinstance(found, Diagnosis) else "")
     target = Path(path)
-    temporary = target.with_name(f".xframe-{os.getpid()}-{target.name}")
     try:
-        with temporary.open("xb") as file:
-            figure.savefig(file, format=_format(path))
-        temporary.replace(target)
+        with making(target) as made:
+            with made.open("xb") as file:
+                figure.savefig(file, format=_format(path))
+            made.replace(target)
     except OSError as error:
-        raise FileError(f"Cannot write {path}: {error.strerror}; choose another place.") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+        raise refused(path, error) from None
 
 
 def _drawn(where: Where, title: str) -> Figure:

@@ -23,7 +23,7 @@ from xframe.drawing import inputs
 from xframe.errors import SpecError, UnsupportedError
 from xframe.files import load
 from xframe.judging import Subject, difference, run_native
-from xframe.layout import keys
+from xframe.layout import block_shape, keys
 from xframe.mistakes import Mistake, Variation
 from xframe.packing import Parameters
 from xframe.probe import Probe, draw_input
@@ -100,9 +100,10 @@ def diagnosed(
     def again(given: Given) -> Mapping[str, np.ndarray]:
         return rerun(given).named() if rerun else {}
 
+    wide, blocks = (spec, params) if other is None else _with_biases_of(other[1], spec, params)
     found = explain(
-        spec,
-        params,
+        wide,
+        blocks,
         evidence,
         other=other,
         rerun=again if rerun else None,
@@ -111,7 +112,29 @@ def diagnosed(
         tensor_cores=tensor_cores,
         extra=extra,
     )
-    return _placed(found, params, evidence, other, rerun)
+    return replace(_placed(found, blocks, evidence, other, rerun), spec=spec)
+
+
+def _with_biases_of(
+    theirs: Mapping[Any, np.ndarray], spec: Layer, params: Mapping[Any, np.ndarray]
+) -> tuple[Layer, Mapping[Any, np.ndarray]]:
+    """A layer of which some part has no bias, where the other side has one there: the same function with biases of zero.
+
+    So what differs has a place in both.
+    """
+    wide = _biased(spec)
+    lacking = [key for key in keys(wide) if key not in params]
+    if not any(key in theirs for key in lacking):
+        return spec, params
+    return wide, {**params, **{key: np.zeros(block_shape(wide, key)) for key in lacking}}
+
+
+def _biased(spec: Layer) -> Layer:
+    """The layer with biases in all its parts."""
+    if isinstance(spec, Dense):
+        return replace(spec, bias=True)
+    parts: Any = {"stacked": tuple(map(_biased, spec.stacked)), "backward": spec.backward and _biased(spec.backward)}
+    return replace(spec, bias=True, **parts)
 
 
 def _placed(

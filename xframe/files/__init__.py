@@ -10,11 +10,18 @@ from __future__ import annotations
 import importlib
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xframe.errors import FileError
-from xframe.files.base import ModelFile, Reader, StoredLayer, StoredTensor, unreadable
+from xframe.files.base import ModelFile, Reader, StoredLayer, StoredTensor, check_is_file, unreadable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["FORMATS", "ModelFile", "StoredLayer", "StoredTensor", "load"]
 
@@ -30,6 +37,10 @@ FORMATS = {
     "tensorflow": ("TensorFlow variables (SavedModel or checkpoint)", "tensorflow:read"),
 }
 
+# No array of NumPy has so many numbers.
+_MOST = 2**63
+# Of one model; each is looked at whenever a tensor is read.
+_MOST_FILES = 1000
 
 # What other files are, by their first bytes or by their ending, and what can be read instead.
 _OTHERS: tuple[tuple[Callable[[bytes, Path], bool], str, str], ...] = (
@@ -77,7 +88,38 @@ def load(path: str | Path) -> ModelFile:
         MissingFrameworkError: a library that its format needs is not installed.
     """
     path = Path(path)
-    return _reader(_format(path))(path)
+    try:
+        reader = _reader(_format(path))
+        begun = _states([path])
+        found = reader(path)
+        before = {**_states(found.beside), **begun}
+    except FileError:
+        raise
+    except (OSError, ValueError) as error:  # a name that is too long, a folder that is closed, a byte that no name has
+        why = getattr(error, "strerror", None) or error
+        raise FileError(f"Cannot read {path}: {why}; correct the path.") from None
+    if len(found.beside) > _MOST_FILES:
+        raise unreadable(path, f"it is in more than {_MOST_FILES} files", "save it again into fewer")
+    for tensor in found.tensors.values():
+        if prod(size for size in tensor.shape if size) >= _MOST:  # sizes may be absurd where another one is zero
+            raise unreadable(path, f"a tensor in it has a shape of more numbers than {_MOST}")
+    tensors = {name: replace(one, read=partial(_steady, one.read, before)) for name, one in found.tensors.items()}
+    return replace(found, tensors=tensors)
+
+
+def _states(paths: Iterable[Path]) -> dict[Path, tuple[int, ...]]:
+    """By path, what changes where a file is written to, or replaced by another one; a checkpoint's prefix is no file."""
+    found = {path: path.stat() for path in paths if path.exists()}
+    return {path: (one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) for path, one in found.items()}
+
+
+def _steady(read: Callable[[], np.ndarray], before: Mapping[Path, tuple[int, ...]]) -> np.ndarray:
+    """The numbers of a tensor, of files that nobody has changed since they were opened: what was checked is what was read."""
+    numbers = read()
+    changed = [path for path, state in before.items() if _states([path]) != {path: state}]
+    if changed:
+        raise unreadable(changed[0], "it was changed while it was read", "read it when nothing writes to it")
+    return numbers
 
 
 def _reader(name: str) -> Reader:
@@ -88,13 +130,17 @@ def _reader(name: str) -> Reader:
 
 def _format(path: Path) -> str:
     """The format of what is at a path, by its content."""
-    if path.is_dir():
-        return _folder_format(path)
     try:
+        if path.is_dir():
+            return _folder_format(path)
+        if path.exists():
+            check_is_file(path)
         if not path.exists() and path.with_name(f"{path.name}.index").is_file():
             return "tensorflow"
         with path.open("rb") as file:
             head, size = file.read(64), file.seek(0, 2)
+    except FileError:
+        raise
     except OSError as error:
         raise FileError(f"Cannot read {path}: {error.strerror}; correct the path.") from None
     if not size:

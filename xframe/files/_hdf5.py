@@ -2,15 +2,16 @@
 
 HDF5's own library trusts the addresses and lengths that a file holds. Of 4000 damaged copies of a small Keras file it hung in 17
 and ended the process in one (h5py 3.14, HDF5 1.14.6; mostly while it read an attribute), which nobody can catch.
-Keras writes little of HDF5, always in the same old form: the superblock of version 0, groups as symbol tables, attributes in the
-object header, strings in a global heap, numbers in one piece. So this reads just that, within bounds; links that leave
-the file, data in other files, compressed and virtual data are refused. Names of fields are those of the HDF5 File Format
-Specification.
+Keras writes little of HDF5, always in the same old form: the superblock of version 0, groups as symbol tables or (where a name is
+not ASCII) as links by message, attributes in the object header, strings in a global heap, numbers in one piece. So this reads
+just that, within bounds; links that leave the file, data in other files, compressed and virtual data are refused. Names of fields
+are those of the HDF5 File Format Specification.
 """
 
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator
 from math import prod
 from typing import BinaryIO, NamedTuple
@@ -23,12 +24,14 @@ __all__ = ["AGAIN", "Array", "Hdf5Error", "Tree", "read_tree"]
 _MAX_DEPTH = 64
 _MAX_PATH = 1024
 _STEP = 32
+_MAX_LEVELS, _MAX_ROWS = 8, 64  # of the tree and of the heap of many links
 
 AGAIN = "save it again with Keras"
 _FOREIGN = "it uses a form of HDF5 that Keras does not write"
 _CONTINUATION, _SPACE, _TYPE, _LAYOUT, _ATTRIBUTE, _TABLE = 0x10, 0x01, 0x03, 0x08, 0x0C, 0x11
+_LINKS, _LINK = 0x02, 0x06
+_NOWHERE = 2**64 - 1
 _REFUSED = {
-    0x02: f"{_FOREIGN} (links by message, which may lead out of the file)",
     0x07: "its data are in another file",
     0x15: f"{_FOREIGN} (attributes apart)",
 }
@@ -181,6 +184,7 @@ class _Parser:
         self.once(address)
         attributes: dict[str, str | list[str]] = {}
         found: dict[int, tuple[bytes, int]] = {}
+        links: list[bytes] = []
         for kind, body, at in self.messages(address):
             if kind in _REFUSED:
                 raise Hdf5Error(f"{_REFUSED[kind]}, at {path or 'the root'!r}", AGAIN)
@@ -188,8 +192,14 @@ class _Parser:
                 name, value = self.attribute(body)
                 if value is not None:
                     attributes[name] = value
+            if kind == _LINK:
+                links.append(body)
             found[kind] = body, at
         tree.attributes[path] = attributes
+        if _LINKS in found or links:
+            if _LINKS not in found or _TABLE in found:
+                raise Hdf5Error(f"it is damaged ({path!r} is a group in two ways)")
+            return self.linked(links, found[_LINKS][0])
         if _TABLE in found:
             return self.children(*struct.unpack_from("<2Q", found[_TABLE][0]))
         if not {_SPACE, _TYPE, _LAYOUT} <= set(found):
@@ -250,10 +260,61 @@ class _Parser:
             name = raw.decode()
             if cached == 2:
                 raise Hdf5Error(f"{name!r} is a soft link, which Keras never writes", AGAIN)
-            if name in links or name in ("", ".", "..") or "/" in name:
-                raise Hdf5Error(f"{name!r} is a name that no object can have, or it is there twice", AGAIN)
+            _check_name(name, links)
             self.pay(0)
             links[name] = target
+
+    def linked(self, messages: list[bytes], about: bytes) -> dict[str, int]:
+        """The names and header addresses in a group that has a message for each, in the order that a table has them.
+
+        The messages are in the object's header or, where they are many, in a heap, and found by a tree of their places in that.
+        """
+        tracked = about[1] & 1  # the order in which they were made, which means nothing here
+        heap, tree = struct.unpack_from("<2Q", about, 2 + 8 * tracked)
+        if heap != _NOWHERE:
+            if messages:
+                raise Hdf5Error("it is damaged (a group whose links are in two places)")
+            messages = list(map(_Blocks(self, heap).message, self.records(tree)))
+        links: dict[str, int] = {}
+        for body in messages:
+            self.pay(len(body))
+            name, target = _link(body)
+            _check_name(name, links)
+            links[name] = target
+        return dict(sorted(links.items(), key=lambda link: link[0].encode()))
+
+    def records(self, address: int) -> Iterator[bytes]:
+        """The records of a B-tree of version 2 that holds the names of links by their hashes."""
+        head = self.take(address, 38)
+        signature, version, kind, size, width, depth, root, count = struct.unpack_from("<4s2BI2H2xQH", head)
+        if (
+            (signature, version, kind, width) != (b"BTHD", 0, 5, 11)
+            or not 64 <= size <= MAX_TEXT
+            or depth > _MAX_LEVELS
+        ):
+            raise Hdf5Error("it is damaged (links without their tree)")
+        # By level from the leaves: how many records a node can have, and how many those below it.
+        most, below = [(size - 10) // width], [(size - 10) // width]
+        for level in range(1, depth + 1):
+            pointer = 8 + _bytes(most[-1]) + (_bytes(below[-1]) if level > 1 else 0)
+            most.append((size - 10 - pointer) // (width + pointer))
+            below.append((most[-1] + 1) * below[-1] + most[-1])
+        stack = [(root, count, depth)] if count else []
+        while stack:
+            address, count, level = stack.pop()
+            self.once(address)
+            node, at = self.take(address, size), 6 + count * width
+            if node[:4] != (b"BTIN" if level else b"BTLF") or count > most[level]:
+                raise Hdf5Error("it is damaged (links without their tree)")
+            yield from (node[i + 4 : i + width] for i in range(6, at, width))
+            few, many = (_bytes(most[level - 1]), _bytes(below[level - 1]) if level > 1 else 0) if level else (0, 0)
+            for _ in range(count + 1 if level else 0):
+                child, held = (
+                    struct.unpack_from("<Q", node, at)[0],
+                    int.from_bytes(node[at + 8 : at + 8 + few], "little"),
+                )
+                stack.append((child, held, level - 1))
+                at += 8 + few + many
 
     def attribute(self, body: bytes) -> tuple[str, str | list[str] | None]:
         """An attribute's name and its text or texts; None for numbers, which mean nothing to us."""
@@ -306,6 +367,84 @@ class _Parser:
             found[index] = data[at + 16 : at + 16 + length]
             at += 16 + length + -length % 8
         return found
+
+
+class _Blocks:
+    """The blocks of a fractal heap, in which the messages of links are one after the other."""
+
+    def __init__(self, parser: _Parser, address: int) -> None:
+        head = parser.take(address, 146)
+        filters = struct.unpack_from("<H", head, 7)[0]
+        width, first, largest, bits, _, root, rows = struct.unpack_from("<HQQ2HQH", head, 110)
+        whole = first and largest and not (first & (first - 1) or largest & (largest - 1)) and width
+        if head[:5] != b"FRHP\0" or filters or not whole or bits > 64 or largest > MAX_TEXT or rows > _MAX_ROWS:
+            raise Hdf5Error("it is damaged (links without their heap)")
+        self.parser = parser
+        self.offset_size = (bits + 7) // 8
+        self.begins: list[int] = []  # by block: the offset of its first byte in the heap
+        self.blocks: list[bytes] = []
+        self.add(root, 0, first, rows, width, first, largest)
+
+    def add(self, address: int, offset: int, size: int, rows: int, width: int, first: int, largest: int) -> None:
+        """Read a block of numbers, or (of some rows) one of addresses of others, which begins at an offset of the heap."""
+        self.parser.once(address)
+        start = 13 + self.offset_size
+        if not rows:
+            data = self.parser.take(address, size)
+            if data[:4] != b"FHDB":
+                raise Hdf5Error("it is damaged (links without their heap)")
+            self.begins.append(offset)
+            self.blocks.append(data)
+            return
+        data = self.parser.take(address, start + 8 * rows * width)
+        if data[:4] != b"FHIB":
+            raise Hdf5Error("it is damaged (links without their heap)")
+        for place, child in enumerate(struct.unpack_from(f"<{rows * width}Q", data, start)):
+            each = first << max(0, place // width - 1)
+            if child != _NOWHERE:
+                # A larger one than a block of numbers can be has rows of its own.
+                inner = 0 if each <= largest else (each // (first * width)).bit_length()
+                self.add(child, offset, each, inner, width, first, largest)
+            offset += each
+
+    def message(self, place: bytes) -> bytes:
+        """The message at a place in the heap."""
+        offset = int.from_bytes(place[1 : 1 + self.offset_size], "little")
+        length = int.from_bytes(place[1 + self.offset_size :], "little")
+        block = bisect_right(self.begins, offset) - 1
+        at = offset - self.begins[block] if block >= 0 else 0
+        if place[0] or block < 0 or at + length > len(self.blocks[block]):
+            raise Hdf5Error("it is damaged (a link is missing)")
+        return self.blocks[block][at : at + length]
+
+
+def _bytes(most: int) -> int:
+    """How many bytes a number takes that can be as large as this."""
+    return max(1, (most.bit_length() + 7) // 8)
+
+
+def _link(body: bytes) -> tuple[str, int]:
+    """The name of a link, and the address of the object that it leads to."""
+    version, flags = body[0], body[1]
+    kind, at = 0, 2
+    if flags & 8:
+        kind, at = body[at], at + 1
+    at += (8 if flags & 4 else 0) + (1 if flags & 16 else 0)  # the order in which it was made; the encoding of its name
+    size = 1 << (flags & 3)
+    length, at = int.from_bytes(body[at : at + size], "little"), at + size
+    raw = body[at : at + length]
+    if version != 1 or len(raw) != length:
+        raise Hdf5Error("it is damaged (a link without a name)")
+    name = raw[: _MAX_PATH + 1].decode()
+    if kind:
+        what = "a soft link" if kind == 1 else "a link that leads out of the file"
+        raise Hdf5Error(f"{name!r} is {what}, which Keras never writes", AGAIN)
+    return name, int(struct.unpack_from("<Q", body, at + length)[0])
+
+
+def _check_name(name: str, links: dict[str, int]) -> None:
+    if name in links or name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise Hdf5Error(f"{name!r} is a name that no object can have, or it is there twice", AGAIN)
 
 
 def _space(body: bytes) -> tuple[int, ...]:

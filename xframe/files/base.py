@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -13,7 +15,17 @@ from xframe.errors import FileError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["MAX_TEXT", "ModelFile", "Reader", "StoredGraph", "StoredLayer", "StoredNode", "StoredTensor", "unreadable"]
+__all__ = [
+    "MAX_TEXT",
+    "ModelFile",
+    "Reader",
+    "StoredGraph",
+    "StoredLayer",
+    "StoredNode",
+    "StoredTensor",
+    "check_is_file",
+    "unreadable",
+]
 
 # The longest JSON text, header or graph that is parsed: far above any model's, far below what exhausts a machine.
 MAX_TEXT = 64 * 2**20
@@ -112,6 +124,7 @@ class ModelFile:
         metadata: what else it says in words: ``keras_version``, ``backend``, ``opset`` and so on.
         config: the configuration of a whole model, as the file has it (parsed JSON), or None.
         graphs: what it runs, node by node, that of the whole first; empty if the file says nothing of that.
+        beside: the other files that hold a part of it.
     """
 
     path: Path
@@ -121,6 +134,7 @@ class ModelFile:
     metadata: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
     graphs: tuple[StoredGraph, ...] = ()
+    beside: tuple[Path, ...] = ()
 
 
 # Opens one format: (path) -> ModelFile. FileError if the file is damaged or unsafe, MissingFrameworkError if a library that it
@@ -131,3 +145,25 @@ Reader = Callable[[Path], ModelFile]
 def unreadable(path: Path, why: str, mend: str = "get a whole copy of the file") -> FileError:
     """The error for a file that cannot be read; ``why`` continues the sentence, ``mend`` ends it."""
     return FileError(f"Cannot read {path}: {why}; {mend}.")
+
+
+def check_is_file(path: Path) -> os.stat_result:
+    """Refuse what is neither a file nor a folder: to open a pipe is to wait for its writer, and a device may have no end.
+
+    Raises:
+        FileError: it is such.
+        OSError: it is not there, or may not be looked at.
+    """
+    found = path.stat()
+    kind = next((name for test, name in _NO_FILES if test(found.st_mode)), "")
+    if kind:
+        raise unreadable(path, f"it is {kind}", "save what it gives as a file")
+    return found
+
+
+_NO_FILES = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)

@@ -79,9 +79,14 @@ class _Model:
             "producer_version": self._model.producer_version,
             "external_data": ", ".join(self._reader.external),
         }
-        graphs = tuple(self._graphs)
         return ModelFile(
-            self._path, "onnx", self._tensors, layers, {k: v for k, v in metadata.items() if v}, graphs=graphs
+            self._path,
+            "onnx",
+            self._tensors,
+            layers,
+            {k: v for k, v in metadata.items() if v},
+            graphs=tuple(self._graphs),
+            beside=tuple(file for file, _ in self._reader.external.values()),
         )
 
     def _layers(self, graph: Any, outer: list[Scope], place: str) -> list[StoredLayer]:

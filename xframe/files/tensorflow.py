@@ -16,7 +16,7 @@ import numpy as np
 
 from xframe.errors import FileError
 from xframe.files._bundle import Entry, entries, masked
-from xframe.files.base import ModelFile, StoredTensor, unreadable
+from xframe.files.base import ModelFile, StoredTensor, check_is_file, unreadable
 
 __all__ = ["read"]
 
@@ -59,7 +59,9 @@ def read(path: Path) -> ModelFile:
     """
     try:
         prefix = _prefix(path)
-        with prefix.with_name(f"{prefix.name}.index").open("rb") as file:
+        listed = prefix.with_name(f"{prefix.name}.index")
+        check_is_file(listed)
+        with listed.open("rb") as file:
             index = file.read(_MAX_INDEX + 1)
         if len(index) > _MAX_INDEX:
             raise ValueError(f"its index is larger than {_MAX_INDEX} bytes")
@@ -77,7 +79,8 @@ def read(path: Path) -> ModelFile:
     kept = [name for name in found if name not in left_out and not _BOOKKEEPING.match(name)]
     tensors = {name: _tensor(places[name], name, found[name]) for name in kept}
     metadata = {"optimizer_tensors": str(len(left_out))} if left_out else {}
-    return ModelFile(path, "tensorflow", tensors, metadata=metadata)
+    beside = (listed, *dict.fromkeys(places.values()))
+    return ModelFile(path, "tensorflow", tensors, metadata=metadata, beside=beside)
 
 
 def _prefix(path: Path) -> Path:
@@ -99,6 +102,7 @@ def _latest(folder: Path) -> str:
 
     TensorFlow writes the whole path, which no longer holds for a folder that was moved, and may lead anywhere.
     """
+    check_is_file(folder / "checkpoint")
     with (folder / "checkpoint").open("rb") as file:
         text = file.read(_MAX_INDEX).decode("utf-8", "replace")
     found = re.search(r'^model_checkpoint_path:\s*"([^"\n]+)"', text, re.MULTILINE)
@@ -122,7 +126,7 @@ def _place(prefix: Path, shards: int, name: str, entry: Entry) -> Path:
         OSError: there is no such file.
     """
     place = prefix.with_name(f"{prefix.name}.data-{entry.shard:05d}-of-{shards:05d}")
-    if entry.offset + entry.size > place.stat().st_size:
+    if entry.offset + entry.size > check_is_file(place).st_size:
         raise ValueError(f"{name} lies beyond the end of {place.name}")
     dtype = _DTYPES.get(entry.dtype)
     if dtype and not entry.sliced and entry.size != prod(entry.shape) * _stored(dtype).itemsize:

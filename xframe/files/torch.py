@@ -9,6 +9,7 @@ In a zip file the numbers are mapped, not read; a file from before 1.6 is read a
 from __future__ import annotations
 
 import io
+import os
 import pickletools
 import re
 import tarfile
@@ -36,6 +37,7 @@ _TUPLES = frozenset({"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"})
 _PASSING = _TUPLES | {"REDUCE", "NEWOBJ"}
 _MAX_DEPTH = 100  # of tuples in tuples; PyTorch's own have about four
 _MAX_STEPS = 2_000_000  # of a pickle; a tensor takes about thirty
+_CHUNK = 2**16  # bytes that a pipe takes at once
 
 # The key of an optimizer's state.
 _OPTIMIZER = re.compile(r"optim(izers?)?(_.*)?", re.IGNORECASE)
@@ -243,6 +245,7 @@ def _numbers(path: Path, name: str, tensor: Any) -> np.ndarray:
         held = plain.untyped_storage().nbytes()
         if plain.numel() * plain.element_size() > held or held > path.stat().st_size:
             raise unreadable(path, f"{name} declares more numbers than the file holds for it", "save it contiguous")
+        plain = _copied(plain)
         return np.array((plain.float() if plain.dtype == torch.bfloat16 else plain).numpy(force=True))
     except FileError:
         raise
@@ -250,6 +253,37 @@ def _numbers(path: Path, name: str, tensor: Any) -> np.ndarray:
         raise unreadable(path, f"{name} is of type {tensor.dtype}, which NumPy has not", "save it as float32") from None
     except Exception as error:  # as in `read`
         raise unreadable(path, f"{name} is damaged ({error})") from None
+
+
+def _copied(tensor: Any) -> Any:
+    """A copy of a tensor whose numbers may lie in a file.
+
+    Where that has been cut since it was mapped, whoever touches the memory dies of it (SIGBUS). The system, asked to write it
+    into a pipe, says instead that it cannot.
+    """
+    import torch
+
+    storage = tensor.untyped_storage()
+    if not tensor.numel() or os.name != "posix":
+        return tensor
+    start = tensor.storage_offset() * tensor.element_size()
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    count = (last + 1) * tensor.element_size()
+    mapped = torch.empty(0, dtype=torch.uint8).set_(storage, start, (count,), (1,)).numpy()
+    found = bytearray(count)
+    read, write = os.pipe()
+    try:
+        os.set_blocking(write, False)
+        with memoryview(mapped) as source, memoryview(found) as target:
+            at = 0
+            while at < count:
+                end = at + os.write(write, source[at : at + _CHUNK])
+                while at < end:
+                    at += os.readv(read, [target[at:end]])
+    finally:
+        os.close(read)
+        os.close(write)
+    return torch.frombuffer(found, dtype=tensor.dtype).as_strided(tensor.shape, tensor.stride())
 
 
 def _other_kinds(tensor: Any) -> dict[str, bool]:

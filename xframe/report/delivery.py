@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,47 +12,53 @@ from xframe.report import printable, render
 __all__ = ["append_summary", "check_output", "write_output"]
 
 
-def check_output(path: str | None) -> None:
-    """Refuse at once a file that could not be written in the end."""
+def check_output(path: str | None, *sources: str | None) -> None:
+    """Refuse at once a file that could not be written in the end, or that is one of those that are read."""
     if path is None:
         return
-    folder = Path(path).absolute().parent
-    if Path(path).is_dir():
-        raise FileError(f"Cannot write {path}: it is a folder; name a file.")
-    if not folder.is_dir():
-        raise FileError(f"Cannot write {path}: the folder {folder} does not exist; make it first.")
-    if not os.access(folder, os.W_OK) or (Path(path).exists() and not os.access(path, os.W_OK)):
-        raise FileError(f"Cannot write {path}: no permission; choose another place.")
+    try:
+        folder = Path(path).absolute().parent
+        if Path(path).is_dir():
+            raise FileError(f"Cannot write {path}: it is a folder; name a file.")
+        if not folder.is_dir():
+            raise FileError(f"Cannot write {path}: the folder {folder} does not exist; make it first.")
+        exists = Path(path).exists()
+        if not os.access(folder, os.W_OK) or (exists and not os.access(path, os.W_OK)):
+            raise FileError(f"Cannot write {path}: no permission; choose another place.")
+        if exists and any(Path(path).samefile(one) for one in sources if one is not None and Path(one).exists()):
+            raise FileError(f"Cannot write {path}: it is read, too, and would be lost; name another file.")
+    except FileError:
+        raise
+    except OSError as error:
+        raise _refused(path, error) from None
+
+
+def _refused(path: str, error: OSError) -> FileError:
+    return FileError(f"Cannot write {path}: {error.strerror}; choose another place.")
 
 
 def write_output(path: str, text: str) -> None:
     """Write a file whole or not at all."""
-    import tempfile  # not needed, and slow, where the report is printed
-
     target = Path(path)
-    temporary: Path | None = None
     try:
         if target.exists() and not target.is_file():  # a pipe or a device cannot be replaced
-            target.write_text(text, encoding="utf-8")
+            _write_into(target, text)
             return
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=target.absolute().parent, prefix=".xframe-", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(text)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
+        from xframe.placing import making  # not needed, and slow, where the report is printed
+
+        with making(target) as made:
+            made.write_text(text, encoding="utf-8", errors="backslashreplace")
+            made.replace(target)
     except OSError as error:
-        with suppress(OSError):
-            if temporary:
-                temporary.unlink()
-        raise FileError(f"Cannot write {path}: {error.strerror}; choose another place.") from None
+        raise _refused(path, error) from None
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _write_into(target: Path, text: str) -> None:
+    """Write into what is no file: a pipe must have a reader, or nothing would ever go on."""
+    number = os.open(target, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+    os.set_blocking(number, True)
+    with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
 
 
 def append_summary(result: Any) -> str:
