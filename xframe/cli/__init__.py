@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from itertools import pairwise
 
 import click
@@ -17,7 +18,6 @@ from xframe.cli.explain import explain
 from xframe.cli.files import convert, inspect, verify
 from xframe.cli.options import STATUS
 from xframe.errors import SpecError, XframeError
-from xframe.report import printable
 
 __all__ = ["main"]
 
@@ -61,6 +61,9 @@ for _command in (compare, explain, inspect, verify, diagnose, convert, record, c
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; leaves by SystemExit with the status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name may have letters that the terminal has not
     register()
     try:
         sys.exit(cli.main(given, prog_name="xframe", standalone_mode=False))
@@ -79,7 +82,7 @@ def _sentence(text: str) -> str:
 
 def _fail(given: Sequence[str], error: XframeError) -> None:
     """One sentence on standard error and, where JSON was asked for, the error as the report."""
-    click.echo(f"xframe: error: {printable(str(error))}", err=True)
+    click.echo(f"xframe: error: {error}", err=True)
     if "--format=json" in given or ("--format", "json") in pairwise(given):
         from xframe.report.json import error_json
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from xframe.escaping import printable
 from xframe.report import FORMATS, format_of, render
 from xframe.report.delivery import append_summary, check_output, write_output
 from xframe.spec import Dense, Recurrent, Sequential
@@ -23,6 +24,7 @@ __all__ = [
     "options",
     "output_options",
     "spec_options",
+    "warn",
 ]
 
 # What is added to the summary of a job on GitHub; by name, because explaining needs none of the modules that have them.
@@ -161,4 +163,9 @@ def deliver(result: Any, format_: str, output: str | None, quiet: bool) -> None:
     elif not quiet:
         click.echo(render(result, format_), nl=False)
     if type(result).__name__ in _JUDGED and (wrong := append_summary(result)):
-        click.echo(f"xframe: warning: {wrong}", err=True)
+        warn(wrong)
+
+
+def warn(sentence: str) -> None:
+    """Say something on standard error that changes no status."""
+    click.echo(f"xframe: warning: {printable(sentence)}", err=True)

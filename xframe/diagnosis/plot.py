@@ -13,8 +13,8 @@ import numpy as np
 
 from xframe.diagnosis.record import Diagnosis, Where
 from xframe.errors import FileError, MissingFrameworkError, SpecError
+from xframe.escaping import printable
 from xframe.judging import LIMIT
-from xframe.report import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

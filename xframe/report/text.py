@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tabulate import tabulate
 
-from xframe.report import printable
+from xframe.escaping import in_lines, printable
 from xframe.report.blocks import Block, Drawing, Heading, Items, Paragraph, Preformatted, Table
 
 __all__ = ["write"]
@@ -17,7 +17,7 @@ _WIDTH = 110
 
 def write(blocks: Iterable[Block]) -> str:
     """The blocks with a blank line between them."""
-    return "\n\n".join(_block(block) for block in blocks if not _empty(block)) + "\n"
+    return in_lines("\n\n".join(_block(block) for block in blocks if not _empty(block))) + "\n"
 
 
 def _empty(block: Block) -> bool:
