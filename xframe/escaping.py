@@ -29,6 +29,7 @@ _LONGEST = 40
 # What Markdown takes for its own: anywhere, and where a text begins (a quotation, an item of a list).
 _MARKED = re.compile(r"[\\`*\[<|~#]|_(?![^\W_])|(?<![^\W_])_|&(?=[#\w])|^>|^[-+](?=[-+\s]|$)")
 _NUMBERED = re.compile(r"^(\d+)(?=[.)](\s|$))")
+_ENDS = re.compile("^ | $")
 # Behind these, GitHub and GitLab look for a person, an issue, an address. A backslash does not keep them from it, and a space of
 # no width does.
 _CALLING = re.compile(r"@|(?<=[#!%~&])(?=\w)|:(?=//)|www(?=\.)|(?<![^\W_])GH-(?=\d)", re.IGNORECASE)
@@ -63,7 +64,7 @@ def in_markdown(text: str) -> str:
     text = _MARKED.sub(r"\\\g<0>", printable(text))
     text = _CALLING.sub(r"\g<0>&#8203;", _NUMBERED.sub(r"\1\\", text))
     text = text.replace("$", "<span>$</span>")  # which GitHub's formulas do not begin with
-    return f"&#32;{text[1:]}" if text.startswith(" ") else text  # spaces at the start make code
+    return _ENDS.sub("&#32;", text)  # a space at the start makes code, and one at the end keeps bold type from being it
 
 
 def in_code_block(lines: Iterable[str]) -> str:

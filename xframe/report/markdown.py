@@ -30,4 +30,5 @@ def _block(block: Block) -> str:
         return ""
     align = ["right" if header in block.right else "left" for header in block.headers]
     rows = [[in_markdown(cell) for cell in row] for row in block.rows]
-    return tabulate(rows, block.headers, tablefmt="github", colalign=align, disable_numparse=True)
+    headers = [in_markdown(header) for header in block.headers]
+    return tabulate(rows, headers, tablefmt="github", colalign=align, disable_numparse=True)

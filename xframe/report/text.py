@@ -39,7 +39,8 @@ def _block(block: Block) -> str:
     assert isinstance(block, Table)
     align = ["right" if header in block.right else "left" for header in block.headers]
     rows = [[printable(cell) for cell in row] for row in block.rows]
-    table = tabulate(rows, block.headers, tablefmt="simple", colalign=align, disable_numparse=True)
+    headers = [printable(header) for header in block.headers]
+    table = tabulate(rows, headers, tablefmt="simple", colalign=align, disable_numparse=True)
     return "\n".join(line.rstrip() for line in table.splitlines())
 
 
