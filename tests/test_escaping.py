@@ -363,6 +363,8 @@ def test_a_line_is_escaped_once(name: str) -> None:
     assert escaping.in_lines(f"{name}\n{name}").split("\n")[-1] == printable(name.split("\n")[-1])
     assert json.loads(in_json(json.dumps(name))) == name
     assert ast.literal_eval(escaping.in_source(name[:40])) == name[:40]
+    assert escaping.in_source(name).isascii()
+    harmless(escaping.in_source(name))
 
 
 @pytest.mark.parametrize(
