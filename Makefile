@@ -10,7 +10,7 @@ PYTEST := cd "$(TREE)" && "$(abspath $(VENV))/bin/python" -m pytest
 PIP    := PIP_DISABLE_PIP_VERSION_CHECK=1 $(RUN) pip --quiet --quiet install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compare test test-slow lint types docs dist test-wheel test-oldest bench clean
+.PHONY: help setup compare test test-slow lint types docs dist test-wheel test-oldest audit bench clean
 
 define CHECK_PYTHON
 import sys
@@ -60,6 +60,9 @@ test-wheel: dist ## test the wheel: what is in it, and each extra in an empty en
 
 test-oldest: dist ## test the wheel on the oldest versions, constraints-oldest.txt; TESTS=tests for every test
 	@$(VENV)/bin/python scripts/test_wheel.py --oldest $(TESTS)
+
+audit: $(STAMP) ## look up the known vulnerabilities of what constraints.txt names (pip-audit; needs its advisories)
+	@$(VENV)/bin/python scripts/audit.py
 
 bench: $(STAMP) ## run every benchmark in scripts/, one after the other
 	@set -e; for script in scripts/bench_*.py; do \

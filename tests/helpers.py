@@ -26,6 +26,64 @@ from xframe.spec import Dense, Layer, Recurrent
 
 Blocks = dict[Key, np.ndarray]
 
+# Names that a stranger may give a layer, a tensor or a file: each is more than text in some medium.
+NASTY = (
+    # a terminal: colours, the cursor, other lines, the direction of writing, what is not seen, what piles up
+    "\x1b[31mred\x1b[0m",
+    "\x1b]0;title\x07",
+    "a\nb\r\n\x0cc\x85d\u2028e\x0bf",
+    "\x00nul\x7f",
+    "\u202eevil\u2066\u200f",
+    "gru\u3164\u115f\u200b\ufe0f",
+    "a" + "\u0301" * 20,
+    "\ud800 alone",
+    "tab\there\xa0and\u3000there",
+    # the log of a job
+    "::set-output name=ok::true",
+    "\n::error file=a.py,line=1::pwned\n",
+    "words before and so many that a line is broken behind them, wherever it may be that it is full "
+    + "::stop::x " * 9,
+    "##[set-output name=ok]true",
+    "x ###[group]##vso[task.complete] ##teamcity[message]",
+    # Markdown
+    "[click](https://evil.example)",
+    "![t](https://evil.example/p.png)",
+    "<https://evil.example> https://evil.example www.evil.example a@evil.example",
+    "__VERDICT: equivalent__ **bold** *it* _it_ ~~no~~",
+    "`code` ``` ~~~",
+    "````",
+    "@octocat @org/team",
+    "#1 GH-12 org/repo#3 !4 %5 ~6 &7",
+    "a | b |\\| c \\",
+    "$x$ $$y$$",
+    "# title #",
+    "- item",
+    "1. item",
+    "12) item",
+    "> said",
+    "    code",
+    "---",
+    "+",
+    "[x]: https://evil.example",
+    "[^1] [ ] &lt;b&gt; &#60;",
+    # HTML, SVG, XML
+    "<img src=x onerror=alert(1)>",
+    "]]></style></script><script>alert(1)</script>",
+    "\" onmouseover='alert(1)' x=\"",
+    "--><svg/onload=alert(1)><!--",
+    "<details><summary>",
+    # Python
+    '"""\nraise SystemExit(3)\n"""',
+    "'); raise SystemExit(4)  #",
+    "x\\",
+    "class",
+    "{x}%s",
+    # files
+    "../../etc/passwd",
+    # nothing of the kind
+    "größe 漢字 état \U0001f600",
+)
+
 # One layer of each kind. Sizes differ on every axis: 7 features, 9 units, 4 rows, 6 steps, 3 layers, 2 directions, and
 # 5 projected units.
 FEATURES, UNITS, BATCH, STEPS, LAYERS, PROJECTED = 7, 9, 4, 6, 3, 5

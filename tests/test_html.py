@@ -21,6 +21,7 @@ import xframe
 from xframe import Dense, Recurrent, explain
 from xframe.counts import count
 from xframe.diagnosis import Diagnosis, Where
+from xframe.escaping import printable
 from xframe.report import drawings, figures, render, text
 from xframe.report.blocks import Drawing, Heading, Paragraph, TensorDrawing
 from xframe.report.document import document
@@ -203,7 +204,7 @@ def test_names_of_strangers_are_text(name: str) -> None:
     root, plain = page(render(result, "html")), page(render(same, "html"))
     assert [e.tag for e in root.iter()] == [e.tag for e in plain.iter()]
     assert [sorted(e.attrib) for e in root.iter()] == [sorted(e.attrib) for e in plain.iter()]
-    assert shown(root).count(xframe.report.printable(name)) >= 8
+    assert shown(root).count(printable(name)) >= 8
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -216,7 +217,7 @@ def test_names_of_strangers_are_text_in_drawings_too(name: str) -> None:
         root = etree.fromstring(svg.encode())
         assert {e.tag for e in root.iter()} <= KNOWN
         assert {name for e in root.iter() for name in e.attrib if name.startswith("on")} == set()
-    end = xframe.report.printable(name).rpartition("/")[2][-20:]
+    end = printable(name).rpartition("/")[2][-20:]
     assert end in "".join(etree.fromstring(drawings.embedded(drawing)[0][0].encode()).itertext())
 
 

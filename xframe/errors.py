@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from xframe.escaping import printable
+
 __all__ = [
     "FileError",
     "LayoutError",
@@ -21,9 +23,15 @@ __all__ = [
 
 
 class XframeError(Exception):
-    """Base of all errors of xframe."""
+    """Base of all errors of xframe.
+
+    The message is one line of printable text, whoever shows it: names in it come from strangers' files.
+    """
 
     kind = "error"
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(str(message)))
 
 
 class SpecError(XframeError, ValueError):

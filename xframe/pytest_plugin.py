@@ -104,6 +104,8 @@ class _Collector:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self._told:
+            from xframe.escaping import printable
+
             terminalreporter.section("xframe")
             for line in self._told:
-                terminalreporter.line(line)
+                terminalreporter.line(printable(line))

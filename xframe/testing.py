@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from xframe.errors import SpecError, XframeError
+from xframe.escaping import printable
 from xframe.reproduction import of_models
 
 if TYPE_CHECKING:
@@ -86,7 +87,6 @@ def _result(a: Any, b: Any, options: dict[str, Any]) -> Verdict | Verification:
 
 def _message(result: Verdict | Verification, a: Any, b: Any, options: dict[str, Any]) -> str:
     """The first line says it all, for summaries that show no more."""
-    from xframe.report import printable
     from xframe.reproduction import reproduction
     from xframe.verdict import Verdict
 

@@ -22,7 +22,7 @@ from xframe.cli.explain import explain
 from xframe.cli.files import convert, inspect, verify
 from xframe.cli.options import STATUS
 from xframe.errors import FileError, SpecError, XframeError
-from xframe.report import printable
+from xframe.escaping import in_lines, printable
 
 __all__ = ["main"]
 
@@ -114,7 +114,7 @@ def _failed(given: Sequence[str], error: Exception) -> int:
     known = _known(error)
     with suppress(OSError):  # where not even that can be written, the status alone says it
         if os.environ.get("XFRAME_DEBUG") == "1":
-            click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+            click.echo(in_lines("".join(traceback.format_exception(error))), err=True, nl=False)
         click.echo(f"xframe: error: {printable(str(known))}", err=True)
         if "--format=json" in given or ("--format", "json") in pairwise(given):
             from xframe.report.json import error_json

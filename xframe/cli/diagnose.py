@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from xframe.cli.options import STATUS, check_output, choice_options, deliver, output_options
+from xframe.cli.options import STATUS, check_output, choice_options, deliver, output_options, warn
 
 __all__ = ["diagnose"]
 
@@ -52,7 +52,7 @@ def diagnose(
         drawn = _drawn(result, plot) if plot is not None else True
     deliver(result, format_, output, quiet)
     if not drawn:
-        click.echo("xframe: warning: nothing was drawn, because no error over time is known.", err=True)
+        warn("nothing was drawn, because no error over time is known.")
     sys.exit(STATUS[result.status])
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from xframe.cli.options import STATUS, check_output, choice_options, deliver, output_options
-from xframe.report import printable
+from xframe.cli.options import STATUS, check_output, choice_options, deliver, output_options, warn
 
 __all__ = ["convert", "inspect", "verify"]
 
@@ -155,5 +154,5 @@ def convert(
         )
     deliver(result, format_, output, quiet)
     if result.status == "partial":
-        click.echo(f"xframe: warning: {printable(result.reason[0].lower() + result.reason[1:])}", err=True)
+        warn(result.reason[0].lower() + result.reason[1:])
     sys.exit(STATUS[result.status])

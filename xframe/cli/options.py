@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from xframe.errors import FileError
+from xframe.escaping import printable
 from xframe.report import FORMATS, format_of, render
 from xframe.report.delivery import append_summary, check_output, write_output
 from xframe.spec import Dense, Recurrent, Sequential
@@ -25,6 +26,7 @@ __all__ = [
     "options",
     "output_options",
     "spec_options",
+    "warn",
 ]
 
 # What is added to the summary of a job on GitHub; by name, because explaining needs none of the modules that have them.
@@ -163,7 +165,7 @@ def deliver(result: Any, format_: str, output: str | None, quiet: bool) -> None:
     elif not quiet:
         _print(render(result, format_))
     if type(result).__name__ in _JUDGED and (wrong := append_summary(result)):
-        click.echo(f"xframe: warning: {wrong}", err=True)
+        warn(wrong)
 
 
 def _print(report: str) -> None:
@@ -175,3 +177,8 @@ def _print(report: str) -> None:
         raise
     except OSError as error:
         raise FileError(f"Cannot print the report: {error.strerror}; make room, or give --output FILE.") from None
+
+
+def warn(sentence: str) -> None:
+    """Say something on standard error that changes no status."""
+    click.echo(f"xframe: warning: {printable(sentence)}", err=True)

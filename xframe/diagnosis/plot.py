@@ -11,9 +11,9 @@ import numpy as np
 
 from xframe.diagnosis.record import Diagnosis, Where
 from xframe.errors import MissingFrameworkError, SpecError
+from xframe.escaping import printable
 from xframe.judging import LIMIT
 from xframe.placing import making, refused
-from xframe.report import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

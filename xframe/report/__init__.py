@@ -11,7 +11,7 @@ from typing import Any
 
 from xframe.errors import SpecError
 
-__all__ = ["FORMATS", "format_of", "printable", "render", "schema"]
+__all__ = ["FORMATS", "format_of", "render", "schema"]
 
 FORMATS = ("text", "markdown", "html", "json", "junit")
 _SUFFIXES = {".md": "markdown", ".html": "html", ".htm": "html", ".json": "json", ".xml": "junit"}
@@ -54,8 +54,3 @@ def schema() -> dict[str, Any]:
     from importlib.resources import files
 
     return dict(json.loads(files(__name__).joinpath("schema.json").read_text(encoding="utf-8")))
-
-
-def printable(text: str) -> str:
-    """The text with what would move the cursor or break the line made visible: names come from strangers' files."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

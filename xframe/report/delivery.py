@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xframe.errors import FileError
-from xframe.report import printable, render
+from xframe.report import render
 
 __all__ = ["append_summary", "check_output", "write_output"]
 
@@ -74,6 +74,5 @@ def append_summary(result: Any) -> str:
             # What was there may not end with an empty line, without which a heading is no heading.
             file.write(f"\n{render(result, 'markdown')}")
     except OSError as error:
-        why = f"Cannot append the report to {path}: {error.strerror}"
-        return printable(f"{why}; correct or unset GITHUB_STEP_SUMMARY.")
+        return f"Cannot append the report to {path}: {error.strerror}; correct or unset GITHUB_STEP_SUMMARY."
     return ""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from html import escape
 
 from xframe import __version__
-from xframe.report import drawings, printable
+from xframe.escaping import in_markup
+from xframe.report import drawings
 from xframe.report.blocks import Block, Drawing, Heading, Items, Paragraph, Preformatted, Table
 from xframe.report.html_style import STYLE
 
@@ -28,14 +28,14 @@ def write(blocks: Iterable[Block]) -> str:
     parts = list(_parts(blocks))
     heading = next((b.text for part in parts for b in part if isinstance(b, Heading)), "Report")
     body = "\n".join(line for part in parts for line in _part(part))
-    return f"""<!DOCTYPE html>
+    page = f"""<!DOCTYPE html>
 <html lang="en" xmlns="http://www.w3.org/1999/xhtml">
 <head>
 <meta charset="utf-8"/>
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}"/>
 <meta name="viewport" content="width=device-width, initial-scale=1"/>
 <meta name="color-scheme" content="light dark"/>
-<title>{_text(heading)} - xframe</title>
+<title>{in_markup(heading)} - xframe</title>
 <style>
 {STYLE}{drawings.STYLE}</style>
 </head>
@@ -43,15 +43,12 @@ def write(blocks: Iterable[Block]) -> str:
 <main>
 {body}
 </main>
-<footer>xframe {_text(__version__)}. This page is complete in itself and loads nothing.</footer>
+<footer>xframe {in_markup(__version__)}. This page is complete in itself and loads nothing.</footer>
 </body>
 </html>
 """
-
-
-def _text(words: str) -> str:
-    """Text with nothing that HTML would take for its own: names come from strangers' files."""
-    return escape(printable(words))
+    # Other characters than those of ASCII become references, so that no terminal or pipe can spoil them.
+    return page.encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
 def _parts(blocks: Iterable[Block]) -> Iterator[list[Block]]:
@@ -77,15 +74,15 @@ def _part(blocks: Sequence[Block]) -> Iterator[str]:
 def _block(block: Block) -> str:
     if isinstance(block, Heading):
         level = min(block.level, 6)
-        return f"<h{level}>{_text(block.text)}</h{level}>"
+        return f"<h{level}>{in_markup(block.text)}</h{level}>"
     if isinstance(block, Paragraph):
-        return _banner(block.text) if block.strong else f"<p>{_text(block.text)}</p>"
+        return _banner(block.text) if block.strong else f"<p>{in_markup(block.text)}</p>"
     if isinstance(block, Items):
         return (
             "<ul>\n" + "\n".join(f"<li>{_item(text)}</li>" for text in block.texts) + "\n</ul>" if block.texts else ""
         )
     if isinstance(block, Preformatted):
-        lines = "\n".join(map(_text, block.lines))
+        lines = "\n".join(map(in_markup, block.lines))
         return "" if block.drawn else f'<pre tabindex="0">{lines}</pre>'
     if isinstance(block, Drawing):
         return _figure(block)
@@ -96,18 +93,18 @@ def _banner(text: str) -> str:
     """What was found; of a verdict, the status apart."""
     verdict = _VERDICT.match(text)
     if not verdict:
-        return f'<div class="found"><p>{_text(text)}</p></div>'
+        return f'<div class="found"><p>{in_markup(text)}</p></div>'
     status, reason = verdict[1], text[verdict.end() :]
     sign = f'<span aria-hidden="true">{_SIGNS.get(status, "")}</span>'
-    return f'<div class="found {status}"><p class="word">{sign} Verdict: {status}</p><p>{_text(reason)}</p></div>'
+    return f'<div class="found {status}"><p class="word">{sign} Verdict: {status}</p><p>{in_markup(reason)}</p></div>'
 
 
 def _item(text: str) -> str:
     """An item; what it is about, if it begins with that and a colon, is set off."""
     topic, colon, rest = text.partition(": ")
     if colon and len(topic) < _LONG and "." not in topic:
-        return f"<b>{_text(topic)}:</b> {_text(rest)}"
-    return _text(text)
+        return f"<b>{in_markup(topic)}:</b> {in_markup(rest)}"
+    return in_markup(text)
 
 
 # Tables.
@@ -121,7 +118,7 @@ def _table(table: Table) -> str:
     # On a phone, cells of narrow tables take more lines; wide tables are moved sideways.
     kind = ' class="few"' if len(table.headers) <= _FEW else ""
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{_text(", ".join(filter(None, table.headers)))}">\n'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{in_markup(", ".join(filter(None, table.headers)))}">\n'
         f"<table{kind}>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>"
     )
 
@@ -141,7 +138,7 @@ def _cell(tag: str, text: str, column: int, table: Table, attributes: str = "") 
         classes += ["long"] if len(text) > _LONG and " " in text else []
         classes += [f"is {text}"] if header == "status" and text in _SIGNS else []
     named = f' class="{" ".join(classes)}"' if classes else ""
-    return f"<{tag}{attributes}{named}>{_text(text)}</{tag}>"
+    return f"<{tag}{attributes}{named}>{in_markup(text)}</{tag}>"
 
 
 # Drawings.
@@ -152,7 +149,5 @@ def _figure(drawing: Drawing) -> str:
         '<div class="panels">\n' + "\n".join(f'<div class="panel">{svg}</div>' for svg in row) + "\n</div>"
         for row in drawings.embedded(drawing)
     )
-    return (
-        f"<figure>\n<figcaption><b>{_text(drawings.heading(drawing))}</b> {_text(drawings.caption(drawing))}</figcaption>\n"
-        f"{rows}\n</figure>"
-    )
+    heading, caption = in_markup(drawings.heading(drawing)), in_markup(drawings.caption(drawing))
+    return f"<figure>\n<figcaption><b>{heading}</b> {caption}</figcaption>\n{rows}\n</figure>"

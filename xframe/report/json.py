@@ -12,6 +12,7 @@ from xframe import __version__
 from xframe.assumptions import NumberSearch
 from xframe.counts import Count
 from xframe.errors import XframeError
+from xframe.escaping import in_json
 from xframe.explanation import Explanation
 from xframe.report import baseline, doctor, power
 from xframe.spec import Layer, Sequential
@@ -57,7 +58,7 @@ def error_content(command: str, error: XframeError) -> dict[str, Any]:
 
 
 def _write(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+    return in_json(json.dumps(content, indent=2, allow_nan=False)) + "\n"
 
 
 def _head(

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from xframe.errors import SpecError
-from xframe.report import printable
+from xframe.escaping import printable
 from xframe.report.run import numbered
 
 __all__ = ["write"]

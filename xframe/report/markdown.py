@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tabulate import tabulate
 
-from xframe.report import printable
+from xframe.escaping import in_code_block, in_markdown
 from xframe.report.blocks import Block, Drawing, Heading, Items, Paragraph, Preformatted
 
 __all__ = ["write"]
@@ -19,23 +19,16 @@ def write(blocks: Iterable[Block]) -> str:
 
 def _block(block: Block) -> str:
     if isinstance(block, Heading):
-        return f"{'#' * (block.level + 1)} {_plain(block.text)}"
+        return f"{'#' * (block.level + 1)} {in_markdown(block.text)}"
     if isinstance(block, Paragraph):
-        return f"**{_plain(block.text)}**" if block.strong else _plain(block.text)
+        return f"**{in_markdown(block.text)}**" if block.strong else in_markdown(block.text)
     if isinstance(block, Items):
-        return "\n".join(f"* {_plain(text)}" for text in block.texts)
+        return "\n".join(f"* {in_markdown(text)}" for text in block.texts)
     if isinstance(block, Preformatted):
-        return "\n".join(["```text", *(printable(line) for line in block.lines), "```"])
+        return in_code_block(block.lines)
     if isinstance(block, Drawing):
         return ""
     align = ["right" if header in block.right else "left" for header in block.headers]
-    rows = [[_plain(cell) for cell in row] for row in block.rows]
-    return tabulate(rows, block.headers, tablefmt="github", colalign=align, disable_numparse=True)
-
-
-def _plain(text: str) -> str:
-    """Without characters that Markdown would take for its own."""
-    text = printable(text)
-    for character in "\\*|<":
-        text = text.replace(character, f"\\{character}")
-    return text
+    rows = [[in_markdown(cell) for cell in row] for row in block.rows]
+    headers = [in_markdown(header) for header in block.headers]
+    return tabulate(rows, headers, tablefmt="github", colalign=align, disable_numparse=True)

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 
-from xframe.report import printable
+from xframe.escaping import in_markup, printable
 
 __all__ = [
     "STYLE",
@@ -113,13 +112,13 @@ def element(name: str, content: str = "", **attributes: object) -> str:
 
 
 def _attribute(value: object) -> str:
-    return number(value) if isinstance(value, int | float) else escape(printable(str(value)))
+    return number(value) if isinstance(value, int | float) else in_markup(str(value))
 
 
 def text(words: str, x: float, y: float, classes: str = "") -> str:
     """A line of text; ``y`` is its baseline."""
     named = {"class_": classes} if classes else {}
-    return element("text", escape(printable(words)), x=x, y=y, **named)
+    return element("text", in_markup(words), x=x, y=y, **named)
 
 
 def group(content: Iterable[str], x: float, y: float) -> str:
@@ -129,7 +128,7 @@ def group(content: Iterable[str], x: float, y: float) -> str:
 
 def title(words: str) -> str:
     """What a pointer shows."""
-    return element("title", escape(printable(words)))
+    return element("title", in_markup(words))
 
 
 def width_of(words: str, size: float = 12, mono: bool = False) -> float:
@@ -147,7 +146,7 @@ def svg(panel: Panel, standalone: bool = False) -> str:
     """A panel as an SVG element, for a page that has `STYLE`, or with its own for a file."""
     own = element("style", STYLE) if standalone else ""
     paper = element("rect", class_="xf-paper", width="100%", height="100%", rx=8) if standalone else ""
-    words = title(panel.title) + element("desc", escape(printable(panel.description)))
+    words = title(panel.title) + element("desc", in_markup(panel.description))
     size = f"{number(panel.width)} {number(panel.height)}"
     return element(
         "svg",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tabulate import tabulate
 
-from xframe.report import printable
+from xframe.escaping import in_lines, printable
 from xframe.report.blocks import Block, Drawing, Heading, Items, Paragraph, Preformatted, Table
 
 __all__ = ["write"]
@@ -17,7 +17,7 @@ _WIDTH = 110
 
 def write(blocks: Iterable[Block]) -> str:
     """The blocks with a blank line between them."""
-    return "\n\n".join(_block(block) for block in blocks if not _empty(block)) + "\n"
+    return in_lines("\n\n".join(_block(block) for block in blocks if not _empty(block))) + "\n"
 
 
 def _empty(block: Block) -> bool:
@@ -39,7 +39,8 @@ def _block(block: Block) -> str:
     assert isinstance(block, Table)
     align = ["right" if header in block.right else "left" for header in block.headers]
     rows = [[printable(cell) for cell in row] for row in block.rows]
-    table = tabulate(rows, block.headers, tablefmt="simple", colalign=align, disable_numparse=True)
+    headers = [printable(header) for header in block.headers]
+    table = tabulate(rows, headers, tablefmt="simple", colalign=align, disable_numparse=True)
     return "\n".join(line.rstrip() for line in table.splitlines())
 
 

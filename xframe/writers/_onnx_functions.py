@@ -7,8 +7,9 @@ from typing import Any
 
 from xframe.adapters._onnx_operators import INSIDE, told
 from xframe.errors import UnsupportedError
+from xframe.escaping import in_source
 from xframe.writers._onnx_graph import Graph
-from xframe.writers.base import Part, called, number
+from xframe.writers.base import Part, number
 
 __all__ = ["activation_node", "recurrent_activations"]
 
@@ -44,7 +45,7 @@ def recurrent_activations(name: str, functions: list[str]) -> dict[str, Any]:
     """
     if strange := [one for one in functions if one not in INSIDE]:
         raise UnsupportedError(
-            f"ONNX's RNN, LSTM and GRU have no activation {strange[0]!r}, which {called(name)} has; they have "
+            f"ONNX's RNN, LSTM and GRU have no activation {strange[0]!r}, which {in_source(name)} has; they have "
             f"{', '.join(INSIDE)}."
         )
     return told(functions)
@@ -61,7 +62,7 @@ def activation_node(graph: Graph, part: Part, x: str) -> str:
         return str(graph.node(kind, x, **changed))
     if name in _COMPOSED:
         return _COMPOSED[name](graph, x)
-    raise UnsupportedError(f"ONNX has no activation {name!r}, which the step {called(part.step.name)} applies.")
+    raise UnsupportedError(f"ONNX has no activation {name!r}, which the step {in_source(part.step.name)} applies.")
 
 
 def _relu(graph: Graph, part: Part, x: str) -> str:

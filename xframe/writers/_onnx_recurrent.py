@@ -11,11 +11,12 @@ import numpy as np
 from xframe.adapters._onnx_operators import OPERATORS, functions
 from xframe.adapters.onnx import PACKINGS
 from xframe.errors import UnsupportedError
+from xframe.escaping import in_source
 from xframe.layout import Key
 from xframe.spec import Recurrent
 from xframe.writers._onnx_functions import recurrent_activations
 from xframe.writers._onnx_graph import Graph
-from xframe.writers.base import Part, bias_notes, called, left_out, packed, recurrent
+from xframe.writers.base import Part, bias_notes, left_out, packed, recurrent
 
 __all__ = ["recurrent_nodes", "recurrent_notes"]
 
@@ -57,7 +58,7 @@ def recurrent_nodes(graph: Graph, part: Part, x: str, mask: str) -> str:
 
 
 def _check(part: Part, spec: Recurrent) -> None:
-    name = called(part.step.name)
+    name = in_source(part.step.name)
     if spec.stateful:
         raise UnsupportedError(
             f"An ONNX model keeps no states between calls, and the layer {name} is stateful; load it with stateful=False."

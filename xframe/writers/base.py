@@ -16,6 +16,7 @@ from xframe.activations import ACTIVATIONS
 from xframe.chain import kinds
 from xframe.chain.base import Chain, Step
 from xframe.errors import FileError, UnsupportedError
+from xframe.escaping import in_source
 from xframe.layout import Key, Native, Packing
 from xframe.noise import ROUNDOFF
 from xframe.packing import copy, pack
@@ -29,7 +30,6 @@ __all__ = [
     "arrays",
     "bias_notes",
     "call",
-    "called",
     "computed_in",
     "held_in",
     "identifier",
@@ -145,7 +145,7 @@ def plan(chain: Chain, reserved: Collection[str] = ()) -> Plan:
         SpecError: two steps do not fit each other.
     """
     if not chain.steps:
-        raise UnsupportedError(f"The model {called(chain.name)} has no steps; give one that computes something.")
+        raise UnsupportedError(f"The model {in_source(chain.name)} has no steps; give one that computes something.")
     taken, parts, shapes = set(reserved), list[Part](), kinds.shapes(chain)
     for step, masked, shape in zip(chain.steps, kinds.masked(chain), shapes, strict=False):
         _check(step)
@@ -157,9 +157,9 @@ def plan(chain: Chain, reserved: Collection[str] = ()) -> Plan:
     for step in chain.steps:
         if step.dtype in ("float16", "bfloat16") and step.dtype != dtype:
             raise UnsupportedError(
-                f"The step {called(step.name)} computes in {step.dtype}, and what is written would compute in {dtype}; make it a "
-                f"model of {dtype} first (in Keras: build it with dtype='{dtype}' and give it these weights with set_weights; in "
-                f"PyTorch: model.to(torch.{dtype})) and convert that."
+                f"The step {in_source(step.name)} computes in {step.dtype}, and what is written would compute in {dtype}; make "
+                f"it a model of {dtype} first (in Keras: build it with dtype='{dtype}' and give it these weights with "
+                f"set_weights; in PyTorch: model.to(torch.{dtype})) and convert that."
             )
     return Plan(tuple(parts), tuple(shapes), dtype)
 
@@ -181,10 +181,10 @@ def _check(step: Step) -> None:
     """Refuse what would otherwise go into source code as it is, and what is no step."""
     if isinstance(step.spec, Recurrent) and step.spec.form == "cell":
         raise UnsupportedError(
-            f"The step {called(step.name)} is a bare cell, which is no step of a chain; use its layer."
+            f"The step {in_source(step.name)} is a bare cell, which is no step of a chain; use its layer."
         )
     if step.kind == "activation" and step.options["name"] not in ACTIVATIONS:
-        raise UnsupportedError(f"The step {called(step.name)} has an activation function that is not known.")
+        raise UnsupportedError(f"The step {in_source(step.name)} has an activation function that is not known.")
 
 
 def number(part: Part, option: str) -> str:
@@ -192,7 +192,7 @@ def number(part: Part, option: str) -> str:
     value = part.step.options[option]
     if not isinstance(value, int | float) or not isfinite(value):
         raise UnsupportedError(
-            f"The step {called(part.step.name)} has a {option} that is no finite number; correct it."
+            f"The step {in_source(part.step.name)} has a {option} that is no finite number; correct it."
         )
     return repr(value)
 
@@ -219,11 +219,6 @@ def identifier(name: str, taken: Collection[str]) -> str:
         number += 1
         tried = f"{found}_{number}"
     return tried
-
-
-def called(name: str) -> str:
-    """A name of the source's as a comment or a sentence may hold it: quoted, escaped, on one line, not long."""
-    return ascii(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}...")
 
 
 def packed(

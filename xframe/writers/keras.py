@@ -11,6 +11,7 @@ import numpy as np
 from xframe.adapters.keras import KERAS, handed_over
 from xframe.chain.base import Chain
 from xframe.errors import MissingFrameworkError, UnsupportedError
+from xframe.escaping import in_source
 from xframe.packing import checked
 from xframe.spec import Dense
 from xframe.writers._keras_recurrent import Made, common, function, layer_text, recurrent_layers
@@ -22,7 +23,6 @@ from xframe.writers.base import (
     Target,
     Written,
     arrays,
-    called,
     module_of,
     number,
     packed,
@@ -110,7 +110,7 @@ def _body(whole: Plan, made: list[Made]) -> str:
     lines = []
     for part, one in zip(whole.parts, made, strict=True):
         if part.name != part.step.name:
-            lines.append(f"# {called(part.step.name)}")
+            lines.append(f"# {in_source(part.step.name)}")
         lines += [line for layer in one.layers for line in f"{layer},".split("\n")]
     return "\n".join(
         [
@@ -180,7 +180,7 @@ def _activation(part: Part, whole: Plan) -> Made:
     given = [f"{one}={number(part, one)}" for one in PARAMETERS if options.get(one) is not None]
     if name in ("relu", "leaky_relu") and any(options[one] < 0 for one in PARAMETERS if options.get(one) is not None):
         raise UnsupportedError(
-            f"Keras has no {_LAYERS[name]} with negative numbers, which the step {called(part.step.name)} has; convert it to "
+            f"Keras has no {_LAYERS[name]} with negative numbers, which the step {in_source(part.step.name)} has; convert it to "
             "torch."
         )
     return Made([layer_text(whole, part.name, _LAYERS[name], *given)])

@@ -11,6 +11,7 @@ import numpy as np
 
 from xframe.chain.base import Chain
 from xframe.errors import UnsupportedError
+from xframe.escaping import in_source
 from xframe.layout import Key, keys
 from xframe.packing import checked
 from xframe.spec import Dense, Recurrent
@@ -23,7 +24,6 @@ from xframe.writers.base import (
     Written,
     bias_notes,
     call,
-    called,
     left_out,
     module_of,
     nested,
@@ -56,7 +56,7 @@ def write(chain: Chain, folder: Path) -> Written:
             tensors.append({name.removeprefix(f"{part.name}/"): name for name in names})
             fates.update(dict.fromkeys(part.step.sources, ", ".join(names)))
             if part.name != part.step.name:
-                lines.append(f"# {called(part.step.name)}")
+                lines.append(f"# {in_source(part.step.name)}")
             lines += _LINES[part.step.kind](part, whole)
             notes += [f"{part.name}: {note}." for note in _notes(part)]
         said = telling(chain, "canonical", tensors).encode("ascii")
@@ -127,7 +127,7 @@ def _recurrent(part: Part, whole: Plan) -> list[str]:
     spec = recurrent(part)
     if spec.stateful:
         raise UnsupportedError(
-            f"The NumPy function for {called(part.step.name)} keeps no states between calls, and this layer is stateful; "
+            f"The NumPy function for {in_source(part.step.name)} keeps no states between calls, and this layer is stateful; "
             "convert it to torch or keras, or load it with stateful=False."
         )
     first, *lines = nested(spec, lambda one, layer, direction: _cell(part.name, one, layer, direction))

@@ -9,6 +9,7 @@ import numpy as np
 
 from xframe.adapters.torch import TORCH
 from xframe.chain.base import Chain
+from xframe.escaping import in_source
 from xframe.files.told import NAME
 from xframe.spec import Dense
 from xframe.writers._safetensors import Entry, write_safetensors
@@ -22,7 +23,6 @@ from xframe.writers.base import (
     Written,
     arrays,
     call,
-    called,
     module_of,
     number,
     plan,
@@ -99,7 +99,7 @@ TARGET = Target("torch", "PyTorch", write, opened)
 
 def _comment(part: Part) -> list[str]:
     """Which layer of the source this is, where its name had to be changed."""
-    return [] if part.name == part.step.name else [f"# {called(part.step.name)}"]
+    return [] if part.name == part.step.name else [f"# {in_source(part.step.name)}"]
 
 
 def _body(whole: Plan, layers: list[str], steps: list[str]) -> str:
