@@ -43,6 +43,7 @@ __all__ = [
     "FileError",
     "Key",
     "LayoutError",
+    "LimitError",
     "MissingFrameworkError",
     "Parameters",
     "Recurrent",

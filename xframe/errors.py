@@ -11,6 +11,7 @@ from collections.abc import Iterable
 __all__ = [
     "FileError",
     "LayoutError",
+    "LimitError",
     "MissingFrameworkError",
     "ObstaclesError",
     "SpecError",
@@ -73,3 +74,9 @@ class FileError(XframeError, OSError):
     """A file cannot be read or written."""
 
     kind = "file"
+
+
+class LimitError(FileError):
+    """A file asks for more memory or time than is allowed."""
+
+    kind = "limit"

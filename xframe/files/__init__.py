@@ -13,8 +13,9 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from xframe.budget import allowed
 from xframe.errors import FileError
-from xframe.files.base import ModelFile, Reader, StoredLayer, StoredTensor, unreadable
+from xframe.files.base import MAX_NAME, ModelFile, Reader, StoredLayer, StoredTensor, unreadable
 
 __all__ = ["FORMATS", "ModelFile", "StoredLayer", "StoredTensor", "load"]
 
@@ -77,7 +78,17 @@ def load(path: str | Path) -> ModelFile:
         MissingFrameworkError: a library that its format needs is not installed.
     """
     path = Path(path)
-    return _reader(_format(path))(path)
+    with allowed():
+        file = _reader(_format(path))(path)
+    # They are printed, in front of others and in tables.
+    names = (
+        *file.tensors,
+        *(layer.name for layer in file.layers),
+        *(n.name for graph in file.graphs for n in graph.nodes),
+    )
+    if longest := next((name for name in names if len(name) > MAX_NAME), ""):
+        raise unreadable(path, f"a name in it has {len(longest):,} characters, more than {MAX_NAME:,}", "rename it")
+    return file
 
 
 def _reader(name: str) -> Reader:

@@ -27,9 +27,11 @@ _STEP = 32
 AGAIN = "save it again with Keras"
 _FOREIGN = "it uses a form of HDF5 that Keras does not write"
 _CONTINUATION, _SPACE, _TYPE, _LAYOUT, _ATTRIBUTE, _TABLE = 0x10, 0x01, 0x03, 0x08, 0x0C, 0x11
+_ONCE = (_SPACE, _TYPE, _LAYOUT, _TABLE)
 _REFUSED = {
     0x02: f"{_FOREIGN} (links by message, which may lead out of the file)",
     0x07: "its data are in another file",
+    0x0B: "its data are compressed or filtered",
     0x15: f"{_FOREIGN} (attributes apart)",
 }
 _FLOATS = {(2, 5, 10, 15): "f2", (4, 8, 23, 127): "f4", (8, 11, 52, 1023): "f8", (2, 8, 7, 127): "bfloat16"}
@@ -163,7 +165,7 @@ class _Parser:
         blocks = [(address + 16, size)]
         for offset, length in blocks:
             data, at = self.take(offset, length), 0
-            while left and at + 8 <= length:
+            while at + 8 <= length:
                 kind, count, flags = struct.unpack_from("<HHB", data, at)
                 body = data[at + 8 : at + 8 + count]
                 self.pay(0)
@@ -175,21 +177,28 @@ class _Parser:
                     blocks.append(struct.unpack_from("<2Q", body))
                 yield kind, body, offset + at + 8
                 left, at = left - 1, at + 8 + count
+        if left:
+            raise Hdf5Error("it is damaged (an object has more or fewer messages than it says)")
 
     def object(self, path: str, address: int, tree: Tree) -> dict[str, int]:
         """Note one object in the tree; its children's names and addresses if it is a group."""
         self.once(address)
-        attributes: dict[str, str | list[str]] = {}
+        attributes: dict[str, str | list[str] | None] = {}
         found: dict[int, tuple[bytes, int]] = {}
         for kind, body, at in self.messages(address):
             if kind in _REFUSED:
                 raise Hdf5Error(f"{_REFUSED[kind]}, at {path or 'the root'!r}", AGAIN)
             if kind == _ATTRIBUTE:
                 name, value = self.attribute(body)
-                if value is not None:
-                    attributes[name] = value
+                if name in attributes:
+                    raise Hdf5Error(f"{path or 'the root'!r} has the attribute {name!r} twice", AGAIN)
+                attributes[name] = value
+            elif kind in found and kind in _ONCE:
+                raise Hdf5Error(f"{path or 'the root'!r} says twice what it is, and programs may read either", AGAIN)
             found[kind] = body, at
-        tree.attributes[path] = attributes
+        tree.attributes[path] = {name: value for name, value in attributes.items() if value is not None}
+        if _TABLE in found and _LAYOUT in found:
+            raise Hdf5Error(f"{path or 'the root'!r} says that it is a group and an array", AGAIN)
         if _TABLE in found:
             return self.children(*struct.unpack_from("<2Q", found[_TABLE][0]))
         if not {_SPACE, _TYPE, _LAYOUT} <= set(found):
@@ -246,13 +255,14 @@ class _Parser:
         if signature != b"SNOD":
             raise Hdf5Error("it is damaged (a group without its symbols)")
         for at, target, cached in struct.iter_unpack("<2QI20x", self.take(address + 8, 40 * count)):
-            raw = names[at : min(names.index(b"\0", at), at + _MAX_PATH + 1)]
+            end = names.find(b"\0", at, at + _MAX_PATH + 1)  # no further: names may overlap
+            raw = names[at : at + _MAX_PATH + 1 if end < 0 else end]
             name = raw.decode()
             if cached == 2:
                 raise Hdf5Error(f"{name!r} is a soft link, which Keras never writes", AGAIN)
             if name in links or name in ("", ".", "..") or "/" in name:
                 raise Hdf5Error(f"{name!r} is a name that no object can have, or it is there twice", AGAIN)
-            self.pay(0)
+            self.pay(len(raw))
             links[name] = target
 
     def attribute(self, body: bytes) -> tuple[str, str | list[str] | None]:
@@ -279,7 +289,10 @@ class _Parser:
         raw = [data[at : at + type_.size] for at in range(0, count * type_.size, type_.size)]
         if type_.kind == 9:
             raw = [self.from_heap(*struct.unpack("<IQI", part)) for part in raw]
-        return [part.rstrip(b"\0").decode() for part in raw]
+        texts = [part.rstrip(b"\0").decode() for part in raw]
+        if any("\0" in text for text in texts):
+            raise Hdf5Error("a text in it has a zero byte, at which some programs end it", AGAIN)
+        return texts
 
     def from_heap(self, length: int, address: int, index: int) -> bytes:
         """A text of any length, which is in a global heap."""
@@ -303,6 +316,8 @@ class _Parser:
             if not index:  # the rest is free
                 break
             self.pay(length)
+            if index in found:
+                raise Hdf5Error("it is damaged (two texts in one place)")
             found[index] = data[at + 16 : at + 16 + length]
             at += 16 + length + -length % 8
         return found
@@ -312,6 +327,8 @@ def _space(body: bytes) -> tuple[int, ...]:
     """A shape; that of nothing at all is (0,)."""
     version, rank = body[0], body[1]
     if version not in (1, 2) or rank > 32:
+        raise Hdf5Error("it is damaged (an array without a shape)")
+    if version == 2 and (body[3] > 2 or (body[3] == 0 and rank)):
         raise Hdf5Error("it is damaged (an array without a shape)")
     if version == 2 and body[3] == 2:
         return (0,)
@@ -326,7 +343,10 @@ def _type(body: bytes) -> _Type:
         code = f"{order}{'i' if bits[0] & 8 else 'u'}{size}"
     elif kind == 1:
         exponent, mantissa, bias = body[13], body[15], struct.unpack_from("<I", body, 16)[0]
-        code = _FLOATS.get((size, exponent, mantissa, bias), "")
+        # All of the number, from its lowest bit: the mantissa, whose first bit is not stored, the exponent, the sign.
+        whole = struct.unpack_from("<2H", body, 8) == (0, 8 * size) and (body[12], body[14]) == (mantissa, 0)
+        plain = whole and bits[0] & 0xFE == 0x20 and bits[1] == 8 * size - 1
+        code = _FLOATS.get((size, exponent, mantissa, bias), "") if plain else ""
         code = code if code in ("", "bfloat16") else order + code
         if code == "bfloat16" and order == ">":
             code = ""
