@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xframe.errors import (
     FileError,
     LayoutError,
+    LimitError,
     MissingFrameworkError,
     SpecError,
     UnsupportedError,
