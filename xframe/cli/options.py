@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
 
+from xframe.budget import MEMORY, SECONDS, allowed, stopwatch
 from xframe.report import FORMATS, format_of, render
 from xframe.report.delivery import append_summary, check_output, write_output
 from xframe.spec import Dense, Recurrent, Sequential
@@ -15,6 +17,7 @@ __all__ = [
     "BATCH",
     "STATUS",
     "SUITES",
+    "bounded",
     "check_output",
     "choice_options",
     "deliver",
@@ -116,6 +119,33 @@ choice_options = options(
         "--forget-bias", type=float, metavar="B", help="What TensorFlow 1 added to the forget gate.  [default: 1]"
     ),
 )
+
+
+def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A command that reads files, with the options that bound what these may take, and these bounds."""
+
+    @click.option(
+        "--max-memory",
+        type=int,
+        metavar="MIB",
+        default=MEMORY,
+        show_default=True,
+        help="What the files may ask for beyond their own size.",
+    )
+    @click.option(
+        "--timeout",
+        type=float,
+        metavar="S",
+        default=SECONDS,
+        show_default=True,
+        help="Seconds after which it gives up.",
+    )
+    @wraps(function)
+    def run(*arguments: Any, max_memory: int, timeout: float, **options: Any) -> Any:
+        with allowed(max_memory, timeout) as budget, stopwatch(budget):
+            return function(*arguments, **options)
+
+    return run
 
 
 def model_of(cell: str | None, given: dict[str, Any]) -> Recurrent | Sequential:

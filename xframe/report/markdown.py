@@ -29,7 +29,7 @@ def _block(block: Block) -> str:
     if isinstance(block, Drawing):
         return ""
     align = ["right" if header in block.right else "left" for header in block.headers]
-    rows = [[_plain(cell) for cell in row] for row in block.rows]
+    rows = [[_plain(cell) for cell in row] for row in block.cut]
     return tabulate(rows, block.headers, tablefmt="github", colalign=align, disable_numparse=True)
 
 
