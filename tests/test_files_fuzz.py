@@ -120,7 +120,7 @@ def test_the_harness_finds_it(
     changed = good.replace("    for tensor in load(path)", f"{hook}    for tensor in load(path)")
     assert changed != good
     shutil.copy(SCRIPTS / "_fields.py", tmp_path)
-    for was, now in (("HANG_SECONDS = 60", "HANG_SECONDS = 5"), ('{"inspect": 2.0', '{"inspect": 0.5')):
+    for was, now in (("HANG_SECONDS = 60", "HANG_SECONDS = 12"), ('{"inspect": 2.0', '{"inspect": 0.5')):
         assert was in changed
         changed = changed.replace(was, now)
     script.write_text(changed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -127,14 +126,18 @@ def _check_cost(chain: Chain, shape: tuple[int, ...]) -> None:
         return
     numbers = [prod(axis for axis in size if axis is not None) for size in sizes]
     copies = shape[0] * (1 + noises.REPLICAS)
-    step_by_step = sum(
-        (size[0] or 1) * len(list(step.spec.places))
-        for step, size in zip(chain.steps, sizes, strict=False)
-        if isinstance(step.spec, Recurrent) and size
-    )
+    held, time_steps = [0], 0
+    for step, size, before, after in zip(chain.steps, sizes, numbers, numbers[1:], strict=False):
+        inside = 0
+        if isinstance(step.spec, Recurrent):
+            # All that its layers put out, whatever of it is handed on.
+            length = size[0] or 1
+            inside = length * sum(step.spec.part(direction, layer).hidden_size for layer, direction in step.spec.places)
+            time_steps += length * sum(1 for _ in step.spec.places)
+        held.append(before + inside + after)
     what = f"Running the model {chain.name[:80]!r} on an input of the shape {shape}"
-    current().fits(_HELD * copies * max(map(sum, pairwise(numbers)), default=0), what)
-    current().lasts(_SECONDS_A_STEP * step_by_step, what)
+    current().fits(_HELD * copies * max(held), what)
+    current().lasts(_SECONDS_A_STEP * time_steps, what)
 
 
 def _words(embedding: Step, shape: tuple[int, ...], seed: int, valid: np.ndarray) -> np.ndarray:
