@@ -21,7 +21,7 @@ from xframe.errors import (
 )
 
 if TYPE_CHECKING:
-    from xframe import adapters, files, keras, masks, mistakes, noise, probe, reference, torch
+    from xframe import adapters, budget, files, keras, masks, mistakes, noise, probe, reference, torch
     from xframe.baseline import check, record
     from xframe.comparison import compare
     from xframe.conversion import convert
@@ -56,6 +56,7 @@ __all__ = [
     "XframeError",
     "adapters",
     "assert_equivalent",
+    "budget",
     "check",
     "compare",
     "convert",
@@ -76,7 +77,7 @@ __all__ = [
     "verify",
 ]
 
-_MODULES = ("adapters", "files", "keras", "masks", "mistakes", "noise", "probe", "reference", "torch")
+_MODULES = ("adapters", "budget", "files", "keras", "masks", "mistakes", "noise", "probe", "reference", "torch")
 _LAZY = {
     "Dense": "spec",
     "Key": "layout",
