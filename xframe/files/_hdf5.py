@@ -26,12 +26,12 @@ _STEP = 32
 
 AGAIN = "save it again with Keras"
 _FOREIGN = "it uses a form of HDF5 that Keras does not write"
-_CONTINUATION, _SPACE, _TYPE, _LAYOUT, _ATTRIBUTE, _TABLE = 0x10, 0x01, 0x03, 0x08, 0x0C, 0x11
+_REPACK = "rewrite it by 'h5repack -l CONTI -f NONE'"
+_CONTINUATION, _SPACE, _TYPE, _LAYOUT, _FILTER, _ATTRIBUTE, _TABLE = 0x10, 0x01, 0x03, 0x08, 0x0B, 0x0C, 0x11
 _ONCE = (_SPACE, _TYPE, _LAYOUT, _TABLE)
 _REFUSED = {
     0x02: f"{_FOREIGN} (links by message, which may lead out of the file)",
     0x07: "its data are in another file",
-    0x0B: "its data are compressed or filtered",
     0x15: f"{_FOREIGN} (attributes apart)",
 }
 _FLOATS = {(2, 5, 10, 15): "f2", (4, 8, 23, 127): "f4", (8, 11, 52, 1023): "f8", (2, 8, 7, 127): "bfloat16"}
@@ -205,6 +205,8 @@ class _Parser:
             raise Hdf5Error(f"it is damaged ({path!r} is neither a group nor an array)")
         shape, type_ = _space(found[_SPACE][0]), _type(found[_TYPE][0])
         offset, size = self.data(path, *found[_LAYOUT], prod(shape) * type_.size)
+        if _FILTER in found:
+            raise Hdf5Error(f"{path!r} is compressed or filtered, which Keras does not do", _REPACK)
         tree.arrays[path] = Array(shape, type_.code, offset, size)
         return {}
 
@@ -214,7 +216,7 @@ class _Parser:
         if version not in (3, 4) or kind > 1:
             raise Hdf5Error(
                 f"{path!r} is stored in pieces, compressed or virtual, which Keras does not do",
-                "rewrite it by 'h5repack -l CONTI -f NONE'",
+                _REPACK,
             )
         if kind:  # in one piece, elsewhere
             offset, length = struct.unpack_from("<2Q", body, 2)
