@@ -10,7 +10,7 @@ PYTEST := cd "$(TREE)" && "$(abspath $(VENV))/bin/python" -m pytest
 PIP    := PIP_DISABLE_PIP_VERSION_CHECK=1 $(RUN) pip --quiet --quiet install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compare test test-slow lint types docs dist test-wheel test-oldest audit bench clean
+.PHONY: help setup compare test test-slow fuzz fuzz-long lint types docs dist test-wheel test-oldest audit bench clean
 
 define CHECK_PYTHON
 import sys
@@ -40,6 +40,16 @@ test: $(STAMP) ## run the tests
 
 test-slow: $(STAMP) ## run the longer tests
 	@$(PYTEST) --numprocesses auto --maxprocesses 4 -m slow || [ $$? -eq 5 ] # 5: there are none
+
+# Seconds of `make fuzz`.
+FUZZ ?= 120
+
+fuzz: $(STAMP) ## damage model files by their fields for FUZZ=120 seconds, and look how each is taken
+	@cd "$(TREE)" && "$(abspath $(VENV))/bin/python" scripts/fuzz_files.py --seconds $(FUZZ) --does inspect,verify,convert
+
+fuzz-long: $(STAMP) ## the same for hours: 10,000 files a format to inspect, 2,000 to verify and to convert
+	@cd "$(TREE)" && "$(abspath $(VENV))/bin/python" scripts/fuzz_files.py 10000 --does inspect
+	@cd "$(TREE)" && "$(abspath $(VENV))/bin/python" scripts/fuzz_files.py 2000 --does verify,convert
 
 lint: $(STAMP) ## look for mistakes and unformatted code (ruff)
 	@$(RUN) ruff check .

@@ -1,17 +1,21 @@
-"""Damages model files in every format, in seeded ways, and looks how xframe.files takes it.
+"""Damages model files in every format, in seeded ways, and looks how xframe takes it.
 
-Writes small good files, one or more a format, corrupts copies, opens each and reads all its tensors. Only success or an
-XframeError is right. Anything else is printed with its seed: another exception, a process that dies or hangs, more than
-2 seconds, more than 500 MB of memory. Each format is read in a process of its own, which one file may end.
+Writes small good files, one or more a format, and corrupts copies: half of them blindly, half with knowledge of the format's
+fields (`_fields`). Each is inspected, verified against the good one, or converted. Only success or an XframeError is right.
+Anything else is printed with its seed: another exception, a process that dies or hangs, too much time of the processor, more
+than 500 MB of memory. Each format is read in a process of its own, which one file may end.
 
-    python scripts/fuzz_files.py [NUMBER] [SEED]
+    python scripts/fuzz_files.py [NUMBER] [SEED] [--does inspect,verify,convert] [--formats ...] [--seconds S]
 
-NUMBER corrupted files a format (500), from SEED (0) on: a finding with seed 17 comes again with ``fuzz_files.py 1 17``.
+NUMBER corrupted files a format (500), from SEED (0) on: a finding with seed 17 comes again with ``fuzz_files.py 1 17``. With
+``--seconds``, as many as that time allows, in turns.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
+import itertools
 import resource
 import shutil
 import signal
@@ -23,9 +27,11 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import _fields
 import numpy as np
 
 from xframe.errors import XframeError
@@ -33,9 +39,12 @@ from xframe.files import FORMATS, load
 
 __all__ = ["SAMPLES", "corrupted", "run", "write_samples"]
 
-LIMIT_SECONDS = 2.0
+# Of the processor, for each of the things that are done with a file.
+LIMIT_SECONDS = {"inspect": 2.0, "verify": 15.0, "convert": 15.0}
 LIMIT_GROWTH = 500 * 2**10  # KiB
-HANG_SECONDS = 20
+HANG_SECONDS = 60
+# So many files of a format in a turn, where there are turns.
+TURN = {"inspect": 40, "verify": 4, "convert": 4}
 
 Bytes = bytearray
 
@@ -124,7 +133,7 @@ def write_samples(folder: Path, formats: Iterable[str] = FORMATS) -> None:
 
 
 def corrupted(sample: Path, target: Path, random: np.random.Generator) -> None:
-    """A copy of a sample, of which one file is damaged; in a zip or a TensorFlow index, often behind its checksums."""
+    """A copy of a sample, of which one file is damaged: a field of it, or any of its bytes, these often behind checksums."""
     if sample.is_dir():
         shutil.copytree(sample, target)
         files = sorted(path for path in target.rglob("*") if path.is_file())
@@ -132,6 +141,9 @@ def corrupted(sample: Path, target: Path, random: np.random.Generator) -> None:
         data = target.read_bytes()
     else:
         data = sample.read_bytes()
+    if random.random() < 0.5:
+        target.write_bytes(_fields.changed(sample.parent.name, data, random))
+        return
     inside = random.random() < 0.5
     if inside and data.startswith(b"PK"):
         data = damaged_zip(data, random)
@@ -224,6 +236,34 @@ def read_all(path: Path) -> None:
             raise AssertionError(f"{tensor.name} has another shape than its file says")
 
 
+def inspect(path: Path, sample: Path) -> None:
+    """Open a file, read every tensor, and say what it is."""
+    from xframe.recognition import recognise
+    from xframe.report import render
+
+    read_all(path)
+    for form in ("text", "json"):
+        render(recognise(load(path)), form)
+
+
+def verify(path: Path, sample: Path) -> None:
+    """Hold a file against the good one."""
+    from xframe.verification import verify as verified
+
+    verified(sample, path).report()
+
+
+def convert(path: Path, sample: Path) -> None:
+    """Convert a file."""
+    from xframe.conversion import convert_file
+
+    with tempfile.TemporaryDirectory() as folder:
+        convert_file(path, Path(folder) / "converted", "npz").report()
+
+
+DOES: dict[str, Callable[[Path, Path], None]] = {"inspect": inspect, "verify": verify, "convert": convert}
+
+
 def peak() -> int:
     """The most memory that this process has had, in KiB.
 
@@ -236,7 +276,7 @@ def peak() -> int:
     return int(lines["VmHWM"].split()[0])
 
 
-def one(samples: Path, format_: str, seed: int) -> str:
+def one(samples: Path, format_: str, seed: int, does: str) -> str:
     """What is wrong with how one corrupted file was taken; nothing if all is right."""
     random = np.random.default_rng([seed, zlib.crc32(format_.encode())])
     choice = sorted((samples / format_).iterdir())
@@ -244,82 +284,95 @@ def one(samples: Path, format_: str, seed: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / sample.name
         corrupted(sample, path, random)
-        before, start = peak(), time.perf_counter()
+        before, start = peak(), time.process_time()
         found = ""
         try:
-            read_all(path)
+            DOES[does](path, sample)
         except XframeError as error:
             if "\n" in str(error) or not str(error).endswith("."):
                 found = f"a message of more or less than a sentence: {error!r}"
         except Exception as error:  # what is looked for
             found = repr(error)
-        took = time.perf_counter() - start
+        took = time.process_time() - start
         growth = peak() - before
-    if took > LIMIT_SECONDS:
+    if took > LIMIT_SECONDS[does]:
         found = f"{found} took {took:.1f} s".strip()
     if growth > LIMIT_GROWTH:
         found = f"{found} took {growth >> 10} MB".strip()
     return found
 
 
-def child(samples: Path, format_: str, first: int, last: int) -> None:
+def child(samples: Path, format_: str, does: str, first: int, last: int) -> None:
     """Say each seed before its file is opened, and what was found."""
     # The libraries are loaded before the clock runs.
     for sample in (samples / format_).iterdir():
-        read_all(sample)
+        with suppress(XframeError):  # what they lack, as a choice
+            DOES[does](sample, sample)
     for seed in range(first, last):
         print(f"seed {seed}", flush=True)
         signal.alarm(HANG_SECONDS)  # ends the process
-        found = one(samples, format_, seed)
+        found = one(samples, format_, seed, does)
         signal.alarm(0)
         if found:
             print(f"found {seed} {found}", flush=True)
     print("done")
 
 
-def run(samples: Path, format_: str, number: int, seed: int) -> list[str]:
-    """Read so many corrupted files of one format; what was found, a line each.
+def run(samples: Path, format_: str, number: int, seed: int, does: str = "inspect") -> list[str]:
+    """Take so many corrupted files of one format; what was found, a line each.
 
     Raises:
         RuntimeError: the good files cannot be read.
     """
     findings = []
+    label = "" if does == "inspect" else f" ({does})"
     first, last = seed, seed + number
     while first < last:
-        command = [sys.executable, __file__, "--child", str(samples), format_, str(first), str(last)]
+        command = [sys.executable, __file__, "--child", str(samples), format_, does, str(first), str(last)]
         result = subprocess.run(command, capture_output=True, text=True, errors="replace")
         lines = result.stdout.splitlines()
-        findings += [f"{format_}: seed {line.removeprefix('found ')}" for line in lines if line.startswith("found ")]
+        findings += [
+            f"{format_}: seed {line.removeprefix('found ')}{label}" for line in lines if line.startswith("found ")
+        ]
         if lines and lines[-1] == "done":
             break
         seeds = [int(line.split()[1]) for line in lines if line.startswith("seed ")]
         if not seeds:
             raise RuntimeError(f"The good files of the format {format_} cannot be read: {result.stderr[-2000:]}")
         how = "hangs" if result.returncode == -signal.SIGALRM else f"dies with status {result.returncode}"
-        findings.append(f"{format_}: seed {seeds[-1]} the process {how}: {result.stderr[-500:]}")
+        findings.append(f"{format_}: seed {seeds[-1]} the process {how}{label}: {result.stderr[-500:]}")
         first = seeds[-1] + 1
     return findings
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
-        samples, format_, first, last = sys.argv[2:]
-        child(Path(samples), format_, int(first), int(last))
+        samples, format_, does, first, last = sys.argv[2:]
+        child(Path(samples), format_, does, int(first), int(last))
         return
-    number = int(sys.argv[1]) if len(sys.argv) > 1 else 500
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    total = 0
+    parser = argparse.ArgumentParser(description="Damage model files, and look how xframe takes it.")
+    parser.add_argument("number", type=int, nargs="?", default=500)
+    parser.add_argument("seed", type=int, nargs="?", default=0)
+    parser.add_argument("--does", default="inspect", help="inspect, verify, convert, by comma")
+    parser.add_argument("--formats", default=",".join(FORMATS), help="by comma")
+    parser.add_argument("--seconds", type=float, help="as many files as this time allows, instead of NUMBER")
+    given = parser.parse_args()
+    rows = list(itertools.product(given.does.split(","), given.formats.split(",")))
+    done = dict.fromkeys(rows, 0)
+    total, start = 0, time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        write_samples(Path(folder))
-        for format_ in FORMATS:
-            start = time.perf_counter()
-            findings = run(Path(folder), format_, number, seed)
+        write_samples(Path(folder), given.formats.split(","))
+        for does, format_ in itertools.cycle(rows) if given.seconds else rows:
+            if given.seconds and time.perf_counter() - start > given.seconds:
+                break
+            number = TURN[does] if given.seconds else given.number
+            findings = run(Path(folder), format_, number, given.seed + done[does, format_], does)
+            done[does, format_] += number
             total += len(findings)
-            print(*findings, sep="\n", end="\n" if findings else "")
-            print(
-                f"{format_}: {number} files in {time.perf_counter() - start:.0f} s, {len(findings)} findings",
-                flush=True,
-            )
+            print(*findings, sep="\n", end="\n" if findings else "", flush=True)
+    for (does, format_), number in done.items():
+        print(f"{does} {format_}: {number} files from seed {given.seed} on")
+    print(f"{sum(done.values())} files in {time.perf_counter() - start:.0f} s, {total} findings")
     sys.exit(1 if total else 0)
 
 

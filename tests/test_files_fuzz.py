@@ -5,6 +5,8 @@ scripts/fuzz_files.py makes and judges them; it says how to see one of them agai
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -14,13 +16,15 @@ import pytest
 
 from xframe.files import FORMATS, load
 
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+sys.path.insert(0, str(SCRIPTS))  # what the script imports is beside it
 NUMBER = 400
 
 
 @pytest.fixture(scope="module")
 def fuzz() -> ModuleType:
     """scripts/fuzz_files.py."""
-    return helpers.module_at(Path(__file__).parent.parent / "scripts" / "fuzz_files.py")
+    return helpers.module_at(SCRIPTS / "fuzz_files.py")
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +78,31 @@ def test_corruption_corrupts(name: str, fuzz: ModuleType, samples: Path, tmp_pat
     assert changed >= 15
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_fields_are_changed(name: str, fuzz: ModuleType, samples: Path) -> None:
+    """Each change of a field makes another file of a good one, and the same seed the same."""
+    for sample in sorted(path for path in (samples / name).rglob("*") if path.is_file()):
+        data = sample.read_bytes()
+        one, other = (
+            [fuzz._fields.changed(name, data, np.random.default_rng(seed)) for seed in range(12)] for _ in range(2)
+        )
+        assert one == other
+        if sample.suffix not in (".data-00000-of-00001", ""):  # the numbers of a checkpoint, and the name of the latest
+            assert sum(changed != data for changed in one) >= 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("does", ["verify", "convert"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_corrupted_is_verified_and_converted(name: str, does: str, fuzz: ModuleType, samples: Path) -> None:
+    assert fuzz.run(samples, name, 12, seed=0, does=does) == []
+
+
 BAD_READERS = {
     "raise ValueError('no')": "ValueError('no')",
     "import os; os.abort()": "the process dies with status -6",
     "import time; time.sleep(60)": "the process hangs",
-    "import time; time.sleep(2.2)": "took 2.2 s",
+    "import time; end = time.process_time() + 0.6\n        while time.process_time() < end: pass": "took 0.",
     "b'1' * (600 * 2**20)": "MB",
     "from xframe.errors import FileError; raise FileError('two\\nlines.')": "more or less than a sentence",
 }
@@ -95,7 +119,11 @@ def test_the_harness_finds_it(
     hook = f"    read_all.count = getattr(read_all, 'count', 0) + 1\n    if read_all.count == 4:\n        {bad}\n"
     changed = good.replace("    for tensor in load(path)", f"{hook}    for tensor in load(path)")
     assert changed != good
-    script.write_text(changed.replace("HANG_SECONDS = 20", "HANG_SECONDS = 3"))
+    shutil.copy(SCRIPTS / "_fields.py", tmp_path)
+    for was, now in (("HANG_SECONDS = 60", "HANG_SECONDS = 12"), ('{"inspect": 2.0', '{"inspect": 0.5')):
+        assert was in changed
+        changed = changed.replace(was, now)
+    script.write_text(changed)
     monkeypatch.setattr(fuzz, "__file__", str(script))
     findings = fuzz.run(samples, "safetensors", 4, seed=10)
     assert len(findings) == 1

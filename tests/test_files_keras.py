@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 from test_real_models import find_models
 
+from xframe import budget
 from xframe.errors import FileError
 from xframe.files import ModelFile, load
 
@@ -659,12 +660,13 @@ def test_what_describes_the_contents_is_bounded(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ("[" * 100_000, "no JSON object, or is nested too deep"),
-        ('{"a":' * 300 + "1" + "}" * 300, "no JSON object, or is nested too deep"),
-        ("[]", "no JSON object"),
-        ("{", "no JSON object"),
-        ('{"a": "\\ud800"}', "no JSON object"),
-        ('{"a": ' + "9" * 5000 + "}", "no JSON object"),
+        ("[" * 100_000, "no sound JSON object .it is nested too deep"),
+        ('{"a":' * 300 + "1" + "}" * 300, "no JSON object that can be printed, or is nested too deep"),
+        ("[]", "no sound JSON object .it is no object"),
+        ("{", "no sound JSON object"),
+        ('{"a": "\\ud800"}', "no JSON object that can be printed"),
+        ('{"a": ' + "9" * 5000 + "}", "no sound JSON object"),
+        ('{"a": 1, "b": 2, "a": 1}', "it has the name 'a' twice"),
         (json.dumps({"config": {"layers": [{"class_name": "D" * 3000}]}}), "too long a name"),
         (json.dumps({"config": {"layers": [{}] * 100_001}}), "too many layers"),
     ],
@@ -713,19 +715,24 @@ def test_zip_stored_or_deflated(compress: int, tmp_path: Path) -> None:
     assert_reads(written, tmp_path / "m.keras")
     assert load(tmp_path / "m.keras").metadata == {"keras_version": "3.0.1", "date_saved": "2024-01-02@03:04:05"}
     assert sorted(tmp_path.iterdir()) == before  # nothing was unpacked
-    # Something before the zip moves everything in it.
+    # Something before the zip moves everything in it, for some readers.
     moved = tmp_path / "moved.keras"
     moved.write_bytes(b"PK  " + b"\0" * 7 + (tmp_path / "m.keras").read_bytes())
-    assert_reads(written, moved)
+    refused(moved, "programs may read this zip file differently: its list of entries is not where it says")
 
 
-def test_zip_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zip_bombs(tmp_path: Path) -> None:
     zipped(tmp_path / "m.keras", config="{" + " " * (64 * 2**20) + "}", compress=zipfile.ZIP_DEFLATED)
     assert (tmp_path / "m.keras").stat().st_size < 2**20
     refused(tmp_path / "m.keras", r"config\.json in it is longer than 67108864 bytes")
-    zipped(tmp_path / "n.keras", compress=zipfile.ZIP_DEFLATED)
-    monkeypatch.setattr("xframe.files.keras._MAX_UNPACKED", 1000)
-    refused(tmp_path / "n.keras", r"model\.weights\.h5 in it is compressed or too large.*; store it uncompressed")
+    with zipfile.ZipFile(tmp_path / "n.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", bytes(2**22))
+    with budget.allowed(memory=3):
+        refused(
+            tmp_path / "n.keras",
+            r"n\.keras: what it unpacks to asks for 4 MiB .* 3 are allowed; --max-memory 4 allows it",
+        )
     zipped(tmp_path / "o.keras", compress=zipfile.ZIP_LZMA)
     refused(tmp_path / "o.keras", "compressed in a way that Keras does not use")
 

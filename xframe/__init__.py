@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from xframe.errors import (
     FileError,
     LayoutError,
+    LimitError,
     MissingFrameworkError,
     SpecError,
     UnsupportedError,
@@ -30,7 +31,7 @@ from xframe.errors import (
 )
 
 if TYPE_CHECKING:
-    from xframe import adapters, files, keras, masks, mistakes, noise, probe, reference, torch
+    from xframe import adapters, budget, files, keras, masks, mistakes, noise, probe, reference, torch
     from xframe.baseline import check, record
     from xframe.comparison import compare
     from xframe.conversion import convert
@@ -53,6 +54,7 @@ __all__ = [
     "FileError",
     "Key",
     "LayoutError",
+    "LimitError",
     "MissingFrameworkError",
     "Parameters",
     "Recurrent",
@@ -64,6 +66,7 @@ __all__ = [
     "XframeError",
     "adapters",
     "assert_equivalent",
+    "budget",
     "check",
     "compare",
     "convert",
@@ -84,7 +87,7 @@ __all__ = [
     "verify",
 ]
 
-_MODULES = ("adapters", "files", "keras", "masks", "mistakes", "noise", "probe", "reference", "torch")
+_MODULES = ("adapters", "budget", "files", "keras", "masks", "mistakes", "noise", "probe", "reference", "torch")
 _LAZY = {
     "Dense": "spec",
     "Key": "layout",

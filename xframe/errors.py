@@ -13,6 +13,7 @@ from xframe.escaping import printable
 __all__ = [
     "FileError",
     "LayoutError",
+    "LimitError",
     "MissingFrameworkError",
     "ObstaclesError",
     "SpecError",
@@ -81,3 +82,9 @@ class FileError(XframeError, OSError):
     """A file cannot be read or written."""
 
     kind = "file"
+
+
+class LimitError(FileError):
+    """A file asks for more memory or time than is allowed."""
+
+    kind = "limit"

@@ -11,6 +11,7 @@ and two models are equivalent only if the whole was run on both sides.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -792,33 +793,33 @@ def paired(
     Layers whose names do not tell, and of which each holds the numbers of another one than its order says, may be the same
     layers in a file that keeps no order, or layers that were swapped.
     """
-    rest = list(b)
+    left = dict(enumerate(b))
+    named: dict[tuple[str, ...], list[int]] = {}
+    for j, other in left.items():
+        named.setdefault(_words(other.name), []).append(j)
     exchanged: set[int] = set()
     partner: dict[int, _Unit] = {}
     for i, one in enumerate(a):
-        match = next(
-            (other for other in rest if one.shapes & other.shapes and _words(one.name) == _words(other.name)), None
-        )
+        same = named.get(_words(one.name), [])
+        match = next((j for j in same if j in left and one.shapes & left[j].shapes), None)
         if match is not None:
-            partner[i] = match
-            rest.remove(match)
-    shapes = dict.fromkeys(frozenset(one.shapes) for i, one in enumerate(a) if i not in partner)
-    for shape in shapes:
-        members = [i for i, one in enumerate(a) if i not in partner and one.shapes == shape]
-        fits = [other for other in rest if other.shapes & shape]
+            partner[i] = left.pop(match)
+    shapes: dict[frozenset[Any], list[int]] = {}
+    for i, one in enumerate(a):
+        if i not in partner:
+            shapes.setdefault(frozenset(one.shapes), []).append(i)
+    for shape, members in shapes.items():
+        fits = {j: other for j, other in left.items() if other.shapes & shape}
         chosen = dict(zip(members, fits, strict=False))
-        if not (_in_order([a[i] for i in members]) and _in_order(fits)) and any(
-            not _close(a[i], other) for i, other in chosen.items()
+        if not (_in_order([a[i] for i in members]) and _in_order([*fits.values()])) and any(
+            not _close(a[i], fits[j]) for i, j in chosen.items()
         ):
             chosen = _by_content({i: a[i] for i in members}, fits) or chosen
-            order = [fits.index(other) for other in chosen.values()]
-            exchanged |= set(chosen) if order != sorted(order) else set()
-        partner |= chosen
-        for match in chosen.values():
-            rest.remove(match)
+            exchanged |= set(chosen) if [*chosen.values()] != sorted(chosen.values()) else set()
+        partner |= {i: left.pop(j) for i, j in chosen.items()}
     couples = [(a[i], partner[i]) for i in sorted(partner)]
     alone = [one for i, one in enumerate(a) if i not in partner]
-    return couples, alone, rest, {k for k, i in enumerate(sorted(partner)) if i in exchanged}
+    return couples, alone, [*left.values()], {k for k, i in enumerate(sorted(partner)) if i in exchanged}
 
 
 def _in_order(units: Sequence[_Unit]) -> bool:
@@ -826,15 +827,34 @@ def _in_order(units: Sequence[_Unit]) -> bool:
     return len({unit.stack for unit in units}) == 1 and bool(units[0].stack)
 
 
-def _by_content(units: Mapping[int, _Unit], fits: Sequence[_Unit]) -> dict[int, _Unit]:
-    """For each unit the one that holds the same numbers, if all have one: files keep layers in any order."""
-    found: dict[int, _Unit] = {}
+def _by_content(units: Mapping[int, _Unit], fits: Mapping[int, _Unit]) -> dict[int, int]:
+    """For each unit the place of the one that holds the same numbers, if all have one: files keep layers in any order."""
+    exact: dict[bytes, list[int]] = {}
+    for j, other in fits.items():
+        for mark in _marks(other):
+            exact.setdefault(mark, []).append(j)
+    found: dict[int, int] = {}
+    left = dict(fits)
     for i, one in units.items():
-        match = next((other for other in fits if other not in found.values() and _close(one, other)), None)
+        # To the last digit in most files: only for the others are all looked through.
+        near = (j for mark in _marks(one) for j in exact.get(mark, ()) if j in left)
+        match = next(near, None)
+        if match is None:
+            match = next((j for j, other in left.items() if _close(one, other)), None)
         if match is None:
             return {}
         found[i] = match
+        del left[match]
     return found
+
+
+def _marks(unit: _Unit) -> Iterator[bytes]:
+    """For each reading of a unit, the same as for another one of the same shape and numbers."""
+    for reading in unit.readings:
+        mark = hashlib.sha256(repr(reading.shape).encode())
+        for key, block in sorted(reading.params().effective().items(), key=lambda item: str(item[0])):
+            mark.update(f"{key} {block.shape}".encode() + block.astype(np.float64).tobytes())
+        yield mark.digest()
 
 
 def _words(name: str) -> tuple[str, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,8 @@ from xframe.adapters.base import check_dtype
 from xframe.baseline.defaults import POINTS, Defaults
 from xframe.baseline.stored import SCHEMA, TEXT, Baseline, RecordedInput, RecordedLayer, address
 from xframe.errors import FileError, XframeError
+from xframe.files._json import object_of
+from xframe.files._zip import opened
 from xframe.files.base import MAX_TEXT, ModelFile, unreadable
 from xframe.judging import LIMIT
 from xframe.packing import Parameters
@@ -41,7 +41,7 @@ def load(path: str | Path) -> Baseline:
     reader = _Reader(_opened(path))
     text = reader.array(TEXT, kind="u").tobytes()
     try:
-        about = json.loads(text, parse_constant=_refuse)
+        about = object_of(text, f"Cannot read {path}: what it says of itself", _refuse)
         if about["schema"] != SCHEMA:
             raise unreadable(
                 path,
@@ -62,7 +62,7 @@ def _opened(path: Path) -> ModelFile:
     file = files.load(path)
     if file.format != "npz" or TEXT not in file.tensors:
         raise unreadable(path, "it is no baseline of xframe", "give a file that xframe record wrote")
-    with zipfile.ZipFile(path) as archive:
+    with opened(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     # What xframe writes is not compressed. So what is read is never larger than what somebody has sent.
     if unpacked > path.stat().st_size:

@@ -7,6 +7,7 @@ each layer ("nodes") with the tensors that are read. Keras 1 and 2 write a tenso
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -136,20 +137,22 @@ class Graph:
         if self.wrong:
             raise ObstaclesError(self.wrong)
         found = self._ends[:]
+        calls = Counter(tensor.layer for tensor in found)
+        seen = set(found)
         while (call := self.call(found[-1])) is not None:
-            if call.sources[0] in found:
+            if call.sources[0] in seen:
                 raise UnsupportedError(
                     f"The layer {found[-1].layer!r} reads its own output, and the model is no chain."
                 )
             found.append(call.sources[0])
-        used = {tensor.layer for tensor in found}
+            seen.add(call.sources[0])
+            calls[call.sources[0].layer] += 1
         masks = [call.mask for t in found if (call := self.call(t)) is not None and call.mask is not None]
         beside = {op.layer for mask in masks for op in self._operations(mask)}
         branches = []
         for name, entry in self.layers.items():
             # The calls by which something is made besides the path to the output.
-            calls = sum(tensor.layer == name for tensor in set(found))
-            if name not in beside and (name not in used or calls < len(self._calls[name])):
+            if name not in beside and (not calls[name] or calls[name] < len(self._calls[name])):
                 branches.append(
                     f"The layer {name!r} ({kind_of(entry)}) stands on a branch of its own, and the model is no chain."
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,22 @@ import numpy as np
 from xframe import noise as noises
 from xframe import probe as probes
 from xframe.activations import ACTIVATIONS
+from xframe.budget import current
 from xframe.chain.arithmetic import Exact, Operations, Rounding
 from xframe.chain.base import Chain, Step
-from xframe.chain.kinds import KINDS
+from xframe.chain.kinds import KINDS, shapes
 from xframe.errors import SpecError
 from xframe.masks import check_mask
+from xframe.spec import Recurrent
 
 __all__ = ["altered", "noise", "probe", "run"]
 
 # As in xframe.noise: perturbations finer than the first are made that large and scaled down, unless they grow beyond the second.
 _FINEST = 2.0**-40
 _SMALL = 1e-3
+# For each number that a step reads or puts out in a copy of a sample, so many bytes: it is float64, and worked on beside itself.
+# For each time step of a recurrent layer, so many seconds: it is run about fifty times, with each mistake and on each input.
+_HELD, _SECONDS_A_STEP = 16, 0.005
 # How the words of a probe and the other numbers are drawn apart.
 _WORDS, _NUMBERS = 4, 5
 
@@ -101,6 +107,7 @@ def probe(chain: Chain, batch: int, steps: int, seed: int = 0, scale: float = 1.
         if (size := getattr(step.spec, "batch_size", None)) not in (None, batch):
             raise SpecError(f"The step {step.name!r} is stateful and keeps states for a batch of {size}, not {batch}.")
     shape = (batch, *(steps if axis is None else axis for axis in chain.input_shape))
+    _check_cost(chain, shape)
     maker = next((step for step in chain.steps if step.kind not in ("dropout", "activation")), None)
     if maker is not None and maker.kind == "embedding":
         return _words(maker, shape, seed, _valid(chain, shape))
@@ -109,6 +116,28 @@ def probe(chain: Chain, batch: int, steps: int, seed: int = 0, scale: float = 1.
     if maker is not None and maker.kind == "masking":
         x[~_valid(chain, shape)] = maker.options["value"]
     return x.astype(np.float32)
+
+
+def _check_cost(chain: Chain, shape: tuple[int, ...]) -> None:
+    """Refuse an input of this shape if running the chain on it takes more memory or time than is allowed."""
+    try:
+        sizes = shapes(replace(chain, input_shape=shape[1:]))
+    except SpecError:  # it cannot read that, which shows when it is run
+        return
+    numbers = [prod(axis for axis in size if axis is not None) for size in sizes]
+    copies = shape[0] * (1 + noises.REPLICAS)
+    held, time_steps = [0], 0
+    for step, size, before, after in zip(chain.steps, sizes, numbers, numbers[1:], strict=False):
+        inside = 0
+        if isinstance(step.spec, Recurrent):
+            # All that its layers put out, whatever of it is handed on.
+            length = size[0] or 1
+            inside = length * sum(step.spec.part(direction, layer).hidden_size for layer, direction in step.spec.places)
+            time_steps += length * sum(1 for _ in step.spec.places)
+        held.append(before + inside + after)
+    what = f"Running the model {chain.name[:80]!r} on an input of the shape {shape}"
+    current().fits(_HELD * copies * max(held), what)
+    current().lasts(_SECONDS_A_STEP * time_steps, what)
 
 
 def _words(embedding: Step, shape: tuple[int, ...], seed: int, valid: np.ndarray) -> np.ndarray:

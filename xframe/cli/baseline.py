@@ -13,6 +13,7 @@ import click
 from xframe.cli.options import (
     BATCH,
     STATUS,
+    bounded,
     check_output,
     choice_options,
     deliver,
@@ -95,7 +96,7 @@ def _refuse(given: dict[str, Any], names: Sequence[str], why: str) -> None:
 
 record = click.Command(
     "record",
-    callback=_record,
+    callback=bounded(_record),
     params=[
         click.Argument(["source"], metavar="LAYER_OR_FILE"),
         click.Option(
@@ -117,6 +118,7 @@ record = click.Command(
         click.Option(["--stateful"], is_flag=True, help="States are kept from call to call, for --batch sequences."),
         *_FILE,
         *_of(output_options, "--output"),
+        *_of(bounded),
     ],
     help="""Record what a layer puts out, for `xframe check`.
 
@@ -137,6 +139,7 @@ record = click.Command(
 @click.option("--framework", metavar="LIST", help=_FRAMEWORK)
 @click.option("--dtype", metavar="LIST", help="Float types to judge.  [default: all that were recorded]")
 @output_options
+@bounded
 def check(file: str, framework: str | None, dtype: str | None, format_: str, output: str | None, quiet: bool) -> None:
     """Check frameworks against a baseline that `xframe record` wrote.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from xframe.cli.options import STATUS, check_output, choice_options, deliver, output_options, warn
+from xframe.cli.options import STATUS, bounded, check_output, choice_options, deliver, output_options, warn
 
 __all__ = ["diagnose"]
 
@@ -20,6 +20,7 @@ __all__ = ["diagnose"]
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Seed of the inputs.")
 @choice_options
 @output_options
+@bounded
 def diagnose(
     a: str, b: str, plot: str | None, seed: int, format_: str, output: str | None, quiet: bool, **choices: Any
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from xframe.cli.options import STATUS, check_output, choice_options, deliver, output_options, warn
+from xframe.cli.options import STATUS, bounded, check_output, choice_options, deliver, output_options, warn
 
 __all__ = ["convert", "inspect", "verify"]
 
@@ -17,6 +17,7 @@ __all__ = ["convert", "inspect", "verify"]
 @click.argument("file")
 @choice_options
 @output_options
+@bounded
 def inspect(file: str, format_: str, output: str | None, quiet: bool, **choices: Any) -> None:
     """List the layers of a model file, without running anything in it.
 
@@ -55,6 +56,7 @@ def _inspected(file: str, choices: dict[str, Any]) -> Any:
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Seed of the inputs.")
 @choice_options
 @output_options
+@bounded
 def verify(
     a: str,
     b: str,
@@ -109,6 +111,7 @@ def verify(
 )
 @choice_options
 @output_options
+@bounded
 def convert(
     source: str,
     destination: str,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
 
+from xframe.budget import MEMORY, SECONDS, allowed, stopwatch
 from xframe.errors import FileError
 from xframe.escaping import printable
 from xframe.report import FORMATS, format_of, render
@@ -18,6 +20,7 @@ __all__ = [
     "BATCH",
     "STATUS",
     "SUITES",
+    "bounded",
     "check_output",
     "choice_options",
     "deliver",
@@ -120,6 +123,33 @@ choice_options = options(
         "--forget-bias", type=float, metavar="B", help="What TensorFlow 1 added to the forget gate.  [default: 1]"
     ),
 )
+
+
+def bounded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A command that reads files, with the options that bound what these may take, and these bounds."""
+
+    @click.option(
+        "--max-memory",
+        type=int,
+        metavar="MIB",
+        default=MEMORY,
+        show_default=True,
+        help="What the files may ask for beyond their own size.",
+    )
+    @click.option(
+        "--timeout",
+        type=float,
+        metavar="S",
+        default=SECONDS,
+        show_default=True,
+        help="Seconds after which it gives up.",
+    )
+    @wraps(function)
+    def run(*arguments: Any, max_memory: int, timeout: float, **options: Any) -> Any:
+        with allowed(max_memory, timeout) as budget, stopwatch(budget):
+            return function(*arguments, **options)
+
+    return run
 
 
 def model_of(cell: str | None, given: dict[str, Any]) -> Recurrent | Sequential:

@@ -17,8 +17,9 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xframe.budget import allowed
 from xframe.errors import FileError
-from xframe.files.base import ModelFile, Reader, StoredLayer, StoredTensor, check_is_file, unreadable
+from xframe.files.base import MAX_NAME, ModelFile, Reader, StoredLayer, StoredTensor, check_is_file, unreadable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +92,8 @@ def load(path: str | Path) -> ModelFile:
     try:
         reader = _reader(_format(path))
         begun = _states([path])
-        found = reader(path)
+        with allowed():
+            found = reader(path)
         before = {**_states(found.beside), **begun}
     except FileError:
         raise
@@ -103,8 +105,20 @@ def load(path: str | Path) -> ModelFile:
     for tensor in found.tensors.values():
         if prod(size for size in tensor.shape if size) >= _MOST:  # sizes may be absurd where another one is zero
             raise unreadable(path, f"a tensor in it has a shape of more numbers than {_MOST}")
+    _check_names(path, found)
     tensors = {name: replace(one, read=partial(_steady, one.read, before)) for name, one in found.tensors.items()}
     return replace(found, tensors=tensors)
+
+
+def _check_names(path: Path, file: ModelFile) -> None:
+    """Refuse names that are too long to be printed, in front of others and in tables."""
+    names = (
+        *file.tensors,
+        *(layer.name for layer in file.layers),
+        *(n.name for graph in file.graphs for n in graph.nodes),
+    )
+    if longest := next((name for name in names if len(name) > MAX_NAME), ""):
+        raise unreadable(path, f"a name in it has {len(longest):,} characters, more than {MAX_NAME:,}", "rename it")
 
 
 def _states(paths: Iterable[Path]) -> dict[Path, tuple[int, ...]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xframe.files._crc32c import crc32c
 from xframe.files.base import MAX_TEXT
@@ -19,6 +19,7 @@ __all__ = ["Entry", "entries", "masked"]
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48
 _TRAILER = 5  # a byte for the compression, and the checksum
+_NUMBER, _BYTES, _FOUR = 0, 2, 5  # the wire types of the fields that are read
 _FIXED = {1: 8, 5: 4}  # the wire types of a fixed length
 _LONGEST_VARINT = 10
 _MAX_AXES = 64  # of a NumPy array
@@ -73,14 +74,24 @@ def _records(index: bytes) -> Iterator[tuple[bytes, bytes]]:
     for _ in range(4):  # of the metaindex and of the index of blocks: an offset and a size each
         number, position = _varint(footer, position)
         handles.append(number)
-    end = 0
-    for _, handle in _block(index, handles[2], handles[3]):
+    end, last, unpacked = 0, b"", 0
+    for upto, handle in _block(index, handles[2], handles[3]):
         offset, position = _varint(handle, 0)
         size, _ = _varint(handle, position)
         if offset < end:  # blocks that overlap would be read again and again
             raise ValueError("its index is out of order")
         end = offset + size
-        yield from _block(index, offset, size)
+        records = []
+        for key, value in _block(index, offset, size):
+            unpacked += len(key)
+            if unpacked > MAX_TEXT:
+                raise ValueError("its names are longer than any model's")
+            records.append((key, value))
+        # TensorFlow looks keys up by what the list of blocks says of each.
+        if not records or (last and records[0][0] <= last) or records[-1][0] > upto:
+            raise ValueError("its index is out of order")
+        last = upto
+        yield from records
 
 
 def _block(index: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
@@ -90,62 +101,80 @@ def _block(index: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
         raise ValueError("its index is cut off")
     if trailer[0] or struct.unpack("<I", trailer[1:])[0] != masked(block + trailer[:1]):
         raise ValueError("its index does not have the checksum that it says")
-    end = size - 4 - 4 * struct.unpack("<I", block[-4:])[0]
-    position, key, unpacked = 0, b"", 0
+    count = struct.unpack("<I", block[-4:])[0]
+    end = size - 4 - 4 * count
+    if end < 0:
+        raise ValueError("its index is damaged")
+    # The places at which TensorFlow begins to read: where a whole key stands, the first at the beginning.
+    restarts = struct.unpack(f"<{count}I", block[end:-4])
+    whole = {0}
+    position, key, first = 0, b"", True
     while position < end:
+        start = position
         shared, position = _varint(block, position)
         fresh, position = _varint(block, position)
         length, position = _varint(block, position)
         if shared > len(key) or position + fresh + length > end:
             raise ValueError("its index is damaged")
-        key = key[:shared] + block[position : position + fresh]
-        unpacked += len(key)
-        if unpacked > MAX_TEXT:
-            raise ValueError("its names are longer than any model's")
+        before, key = key, key[:shared] + block[position : position + fresh]
+        if not first and key <= before:
+            raise ValueError("its index is out of order, or has a key twice")
+        first = False
+        if not shared and start:
+            whole.add(start)
         position += fresh + length
         yield key, block[position - length : position]
+    if restarts[:1] != (0,) or list(restarts) != sorted(whole.intersection(restarts)):
+        raise ValueError("its index says that it goes on where no key stands")
 
 
 def _header(value: bytes) -> int:
     """The number of data files."""
-    fields = dict(_fields(value))
-    if fields.get(2, 0):
+    fields = _known(value, {1: _NUMBER, 2: _NUMBER, 3: _BYTES})
+    if _one(fields, 2):
         raise ValueError("its numbers are big-endian, which is not supported")
-    return _number(fields.get(1, 0))
+    return _one(fields, 1)
 
 
 def _entry(name: str, value: bytes) -> Entry:
-    shape: list[int] = []
-    numbers = {}
-    sliced = False
-    for field, content in _fields(value):
-        if field == 2 and isinstance(content, bytes):
-            shape += [_size(size) for kind, size in _fields(content) if kind == 2]
-        elif field == 7:
-            sliced = True
-        else:
-            numbers[field] = _number(content)
+    kinds = {1: _NUMBER, 2: _BYTES, 3: _NUMBER, 4: _NUMBER, 5: _NUMBER, 6: _FOUR, 7: _BYTES}
+    fields = _known(value, kinds)
+    shapes = fields.get(2, [])
+    if len(shapes) > 1:
+        raise ValueError(f"{name} has two shapes")
+    dimensions = _known(shapes[0], {2: _BYTES, 3: _NUMBER}) if shapes else {}
+    if _one(dimensions, 3):
+        raise ValueError(f"{name} has no shape")
+    # A size of 0, as protobuf does, is left out.
+    shape = [_one(_known(dimension, {1: _NUMBER, 2: _BYTES}), 1) for dimension in dimensions.get(2, [])]
     if len(shape) > _MAX_AXES or any(size >= 2**63 for size in shape):
         raise ValueError(f"{name} has a shape that no array has")
-    dtype, shard, offset, size, checksum = (numbers.get(field, 0) for field in (1, 3, 4, 5, 6))
-    return Entry(dtype, tuple(shape), shard, offset, size, checksum, sliced)
+    dtype, shard, offset, size, checksum = (_one(fields, field) for field in (1, 3, 4, 5, 6))
+    if dtype >= 2**31 or shard >= 2**31:  # of which TensorFlow reads the lower half
+        raise ValueError(f"{name} has a type or a file that none has")
+    return Entry(dtype, tuple(shape), shard, offset, size, checksum, 7 in fields)
 
 
-def _size(dimension: int | bytes) -> int:
-    """One size of a shape; 0, as protobuf does, is left out."""
-    if not isinstance(dimension, bytes):
-        raise ValueError("its index is damaged")
-    return _number(dict(_fields(dimension)).get(1, 0))
+def _known(message: bytes, kinds: dict[int, int]) -> dict[int, list[Any]]:
+    """The fields of a message by number, which must be of these wire types: as another one, protobuf skips them."""
+    found: dict[int, list[Any]] = {}
+    for field, wire, content in _fields(message):
+        if kinds.get(field, wire) != wire:
+            raise ValueError("its index is damaged")
+        found.setdefault(field, []).append(content)
+    return found
 
 
-def _number(content: int | bytes) -> int:
-    if not isinstance(content, int):
-        raise ValueError("its index is damaged")
-    return content
+def _one(fields: dict[int, list[Any]], number: int) -> int:
+    """A number that is there once, or not at all, which is 0."""
+    found = fields.get(number, [0])
+    if len(found) > 1:
+        raise ValueError("its index says something twice")
+    return int(found[0])
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a protobuf: numbers, and contents that have a length. https://protobuf.dev/programming-guides/encoding/"""
+def _fields(message: bytes) -> Iterator[tuple[int, int, int | bytes]]:
+    """The fields of a protobuf, each with its wire type: numbers, and contents that have a length. https://protobuf.dev/programming-guides/encoding/"""
     position = 0
     while position < len(message):
         tag, position = _varint(message, position)
@@ -162,7 +191,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
             piece = message[position : position + length]
             content = piece if wire == 2 else int.from_bytes(piece, "little")
             position += length
-        yield tag >> 3, content
+        yield tag >> 3, wire, content
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

@@ -28,8 +28,10 @@ _MAX_LEVELS, _MAX_ROWS = 8, 64  # of the tree and of the heap of many links
 
 AGAIN = "save it again with Keras"
 _FOREIGN = "it uses a form of HDF5 that Keras does not write"
-_CONTINUATION, _SPACE, _TYPE, _LAYOUT, _ATTRIBUTE, _TABLE = 0x10, 0x01, 0x03, 0x08, 0x0C, 0x11
+_REPACK = "rewrite it by 'h5repack -l CONTI -f NONE'"
+_CONTINUATION, _SPACE, _TYPE, _LAYOUT, _FILTER, _ATTRIBUTE, _TABLE = 0x10, 0x01, 0x03, 0x08, 0x0B, 0x0C, 0x11
 _LINKS, _LINK = 0x02, 0x06
+_ONCE = (_SPACE, _TYPE, _LAYOUT, _TABLE, _LINKS)
 _NOWHERE = 2**64 - 1
 _REFUSED = {
     0x07: "its data are in another file",
@@ -166,7 +168,7 @@ class _Parser:
         blocks = [(address + 16, size)]
         for offset, length in blocks:
             data, at = self.take(offset, length), 0
-            while left and at + 8 <= length:
+            while at + 8 <= length:
                 kind, count, flags = struct.unpack_from("<HHB", data, at)
                 body = data[at + 8 : at + 8 + count]
                 self.pay(0)
@@ -178,11 +180,13 @@ class _Parser:
                     blocks.append(struct.unpack_from("<2Q", body))
                 yield kind, body, offset + at + 8
                 left, at = left - 1, at + 8 + count
+        if left:
+            raise Hdf5Error("it is damaged (an object has more or fewer messages than it says)")
 
     def object(self, path: str, address: int, tree: Tree) -> dict[str, int]:
         """Note one object in the tree; its children's names and addresses if it is a group."""
         self.once(address)
-        attributes: dict[str, str | list[str]] = {}
+        attributes: dict[str, str | list[str] | None] = {}
         found: dict[int, tuple[bytes, int]] = {}
         links: list[bytes] = []
         for kind, body, at in self.messages(address):
@@ -190,12 +194,18 @@ class _Parser:
                 raise Hdf5Error(f"{_REFUSED[kind]}, at {path or 'the root'!r}", AGAIN)
             if kind == _ATTRIBUTE:
                 name, value = self.attribute(body)
-                if value is not None:
-                    attributes[name] = value
-            if kind == _LINK:
+                if name in attributes:
+                    raise Hdf5Error(f"{path or 'the root'!r} has the attribute {name!r} twice", AGAIN)
+                attributes[name] = value
+            elif kind == _LINK:
                 links.append(body)
+            elif kind in found and kind in _ONCE:
+                raise Hdf5Error(f"{path or 'the root'!r} says twice what it is, and programs may read either", AGAIN)
             found[kind] = body, at
-        tree.attributes[path] = attributes
+        tree.attributes[path] = {name: value for name, value in attributes.items() if value is not None}
+        group = {_TABLE, _LINKS, _LINK} & set(found)
+        if group and _LAYOUT in found:
+            raise Hdf5Error(f"{path or 'the root'!r} says that it is a group and an array", AGAIN)
         if _LINKS in found or links:
             if _LINKS not in found or _TABLE in found:
                 raise Hdf5Error(f"it is damaged ({path!r} is a group in two ways)")
@@ -206,6 +216,8 @@ class _Parser:
             raise Hdf5Error(f"it is damaged ({path!r} is neither a group nor an array)")
         shape, type_ = _space(found[_SPACE][0]), _type(found[_TYPE][0])
         offset, size = self.data(path, *found[_LAYOUT], prod(shape) * type_.size)
+        if _FILTER in found:
+            raise Hdf5Error(f"{path!r} is compressed or filtered, which Keras does not do", _REPACK)
         tree.arrays[path] = Array(shape, type_.code, offset, size)
         return {}
 
@@ -215,7 +227,7 @@ class _Parser:
         if version not in (3, 4) or kind > 1:
             raise Hdf5Error(
                 f"{path!r} is stored in pieces, compressed or virtual, which Keras does not do",
-                "rewrite it by 'h5repack -l CONTI -f NONE'",
+                _REPACK,
             )
         if kind:  # in one piece, elsewhere
             offset, length = struct.unpack_from("<2Q", body, 2)
@@ -256,12 +268,13 @@ class _Parser:
         if signature != b"SNOD":
             raise Hdf5Error("it is damaged (a group without its symbols)")
         for at, target, cached in struct.iter_unpack("<2QI20x", self.take(address + 8, 40 * count)):
-            raw = names[at : min(names.index(b"\0", at), at + _MAX_PATH + 1)]
+            end = names.find(b"\0", at, at + _MAX_PATH + 1)  # no further: names may overlap
+            raw = names[at : at + _MAX_PATH + 1 if end < 0 else end]
             name = raw.decode()
             if cached == 2:
                 raise Hdf5Error(f"{name!r} is a soft link, which Keras never writes", AGAIN)
             _check_name(name, links)
-            self.pay(0)
+            self.pay(len(raw))
             links[name] = target
 
     def linked(self, messages: list[bytes], about: bytes) -> dict[str, int]:
@@ -340,7 +353,10 @@ class _Parser:
         raw = [data[at : at + type_.size] for at in range(0, count * type_.size, type_.size)]
         if type_.kind == 9:
             raw = [self.from_heap(*struct.unpack("<IQI", part)) for part in raw]
-        return [part.rstrip(b"\0").decode() for part in raw]
+        texts = [part.rstrip(b"\0").decode() for part in raw]
+        if any("\0" in text for text in texts):
+            raise Hdf5Error("a text in it has a zero byte, at which some programs end it", AGAIN)
+        return texts
 
     def from_heap(self, length: int, address: int, index: int) -> bytes:
         """A text of any length, which is in a global heap."""
@@ -364,6 +380,8 @@ class _Parser:
             if not index:  # the rest is free
                 break
             self.pay(length)
+            if index in found:
+                raise Hdf5Error("it is damaged (two texts in one place)")
             found[index] = data[at + 16 : at + 16 + length]
             at += 16 + length + -length % 8
         return found
@@ -452,6 +470,8 @@ def _space(body: bytes) -> tuple[int, ...]:
     version, rank = body[0], body[1]
     if version not in (1, 2) or rank > 32:
         raise Hdf5Error("it is damaged (an array without a shape)")
+    if version == 2 and (body[3] > 2 or (body[3] == 0 and rank)):
+        raise Hdf5Error("it is damaged (an array without a shape)")
     if version == 2 and body[3] == 2:
         return (0,)
     return struct.unpack_from(f"<{rank}Q", body, 8 if version == 1 else 4)
@@ -465,7 +485,10 @@ def _type(body: bytes) -> _Type:
         code = f"{order}{'i' if bits[0] & 8 else 'u'}{size}"
     elif kind == 1:
         exponent, mantissa, bias = body[13], body[15], struct.unpack_from("<I", body, 16)[0]
-        code = _FLOATS.get((size, exponent, mantissa, bias), "")
+        # All of the number, from its lowest bit: the mantissa, whose first bit is not stored, the exponent, the sign.
+        whole = struct.unpack_from("<2H", body, 8) == (0, 8 * size) and (body[12], body[14]) == (mantissa, 0)
+        plain = whole and bits[0] & 0xFE == 0x20 and bits[1] == 8 * size - 1
+        code = _FLOATS.get((size, exponent, mantissa, bias), "") if plain else ""
         code = code if code in ("", "bfloat16") else order + code
         if code == "bfloat16" and order == ">":
             code = ""

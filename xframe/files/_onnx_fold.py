@@ -7,13 +7,15 @@ https://onnx.ai/onnx/operators/, in all their versions: what is an input in late
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from xframe.budget import current
 from xframe.files._onnx_tensors import DTYPES
 from xframe.files.base import StoredTensor
 
@@ -26,8 +28,33 @@ _FEW_NUMBERS = 2**22
 _LONGEST_CHAIN = 64
 # How many numbers may be moved for a list of axes, sizes or bounds, which is read while the file is opened.
 _MOST_INTS = 1024
+_SOURCE = 128  # bytes that it takes to note a source
 _INTS = ("int32", "int64")
 _FLOATS = ("float16", "float32", "float64")
+
+
+class Sources:
+    """The names of stored tensors, with how many numbers each holds, and how many these are together.
+
+    What is made of one constant shares its sources: thousands of nodes may each read all that a hundred thousand others hold.
+    """
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self.counts, self.numbers = counts, sum(counts.values())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.counts)
+
+
+def _together(parts: Sequence[Constant]) -> Sources:
+    """The sources of several constants, those that they share once."""
+    found = list({id(part.sources): part.sources for part in parts if part.sources.counts}.values())
+    if len(found) == 1:
+        return found[0]
+    current().take(
+        _SOURCE * sum(len(one.counts) for one in found), "Cannot read the graph: what its constants are made of"
+    )
+    return Sources({name: count for one in found for name, count in one.counts.items()})
 
 
 @dataclass(frozen=True)
@@ -37,7 +64,7 @@ class Constant:
     Attributes:
         shape, dtype, read: as in `StoredTensor`.
         key: the same for two that are computed alike from the same stored tensors.
-        sources: the names of the stored tensors that its numbers come from, with how many numbers each holds.
+        sources: the stored tensors that its numbers come from.
         stored: the name of the stored tensor that it is, or empty for one that is computed.
         moves, chain: how many numbers are moved to read it, and through how many operators.
     """
@@ -46,7 +73,7 @@ class Constant:
     dtype: str
     read: Callable[[], np.ndarray] = field(repr=False, compare=False)
     key: str
-    sources: Mapping[str, int] = field(default_factory=dict)
+    sources: Sources = field(default_factory=lambda: Sources({}))
     stored: str = ""
     moves: int = 0
     chain: int = 0
@@ -55,7 +82,7 @@ class Constant:
     def of(cls, tensor: StoredTensor) -> Constant:
         """A stored tensor as a constant."""
         count, key = tensor.count, f"tensor {tensor.name}"
-        return cls(tensor.shape, tensor.dtype, tensor.read, key, {tensor.name: count}, tensor.name, count)
+        return cls(tensor.shape, tensor.dtype, tensor.read, key, Sources({tensor.name: count}), tensor.name, count)
 
     @classmethod
     def made(cls, array: np.ndarray) -> Constant:
@@ -120,10 +147,10 @@ class Call:
             parts: the constants that it is made of.
         """
         parts = parts or [self.data]
-        sources = {name: count for part in parts for name, count in part.sources.items()}
+        sources = _together(parts)
         moves = prod(shape) + sum(part.moves for part in parts)
         chain = 1 + max(part.chain for part in parts)
-        if moves > max(_FEW_NUMBERS, _MOST_MOVES * sum(sources.values())) or chain > _LONGEST_CHAIN:
+        if moves > max(_FEW_NUMBERS, _MOST_MOVES * sources.numbers) or chain > _LONGEST_CHAIN:
             return None
         described = repr((self.op, how, tuple(shape), dtype, [part.key for part in parts]))
         key = hashlib.sha256(described.encode(errors="backslashreplace")).hexdigest()
@@ -265,8 +292,7 @@ def _split(call: Call) -> Made:
     if sum(sizes) != whole or len(sizes) != call.outputs or min(sizes) < 0:
         raise ValueError(f"it splits {whole} into {sizes}")
     made: Made = []
-    for index, size in enumerate(sizes):
-        start = sum(sizes[:index])
+    for start, size in zip(accumulate(sizes, initial=0), sizes, strict=False):
         cut = (slice(None),) * axis + (slice(start, start + size),)
         shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
         made.append(call.gives(shape, lambda cut=cut: x.read()[cut], (axis, start)))  # type: ignore[misc]

@@ -9,7 +9,7 @@ from typing import Any
 
 from xframe.files.base import StoredLayer, StoredTensor
 
-__all__ = ["RECURRENT", "Node", "Operand", "joined", "stored_layer"]
+__all__ = ["RECURRENT", "Body", "Node", "Operand", "joined", "stored_layer"]
 
 # The recurrent operators: their inputs, their activations for one direction, and the attributes that only they have.
 _COMMON = ("X", "W", "R", "B", "sequence_lens", "initial_h")
@@ -37,7 +37,7 @@ class Node:
         inputs, outputs: names; empty for one that is left out.
         attributes: numbers and text by name.
         value: the tensor that is its attribute ``value``, or None.
-        bodies: the graphs in it, each with the attribute's name.
+        bodies: the graphs in it, each with the attribute's name, read once however deep they are in each other.
     """
 
     name: str
@@ -47,25 +47,29 @@ class Node:
     outputs: Sequence[str]
     attributes: Mapping[str, Any] = field(default_factory=dict)
     value: Any = None
-    bodies: Sequence[tuple[str, Any]] = ()
+    bodies: Sequence[tuple[str, Body]] = ()
 
     @classmethod
-    def of(cls, proto: Any, index: int, path: str) -> Node:
-        """The node of a protobuf, which is the ``index``-th of its graph."""
+    def of(cls, proto: Any, index: int) -> Node:
+        """The node of a protobuf, which is the ``index``-th of its graph, without a path."""
         kind = proto.op_type if proto.domain in _STANDARD else f"{proto.domain}.{proto.op_type}"
         outputs = list(proto.output)
         name = proto.name or next(filter(None, outputs), f"{kind}#{index}")
         values = {a.name: _value(a) for a in proto.attribute}
         return cls(
-            path + name,
-            path,
+            name,
+            "",
             kind,
             list(proto.input),
             outputs,
             {key: value for key, value in values.items() if value is not None},
             next((a.t for a in proto.attribute if a.name == "value" and a.HasField("t")), None),
-            [(a.name, a.g) for a in proto.attribute if a.HasField("g")],
+            [(a.name, Body(a.g)) for a in proto.attribute if a.HasField("g")],
         )
+
+    def at(self, path: str) -> Node:
+        """The node in a body, whose path is given."""
+        return replace(self, name=path + self.name, path=path)
 
     def labelled(self) -> Iterator[tuple[str, str]]:
         """What the operator calls each input, and the name of what is given for it."""
@@ -89,12 +93,29 @@ class Node:
     @cached_property
     def captured(self) -> tuple[str, ...]:
         """The names of what its bodies read of what is around them."""
-        return tuple(dict.fromkeys(name for _, body in self.bodies for name in _reads(body)))
+        return tuple(dict.fromkeys(name for _, body in self.bodies for name in body.reads))
 
     def reads(self) -> Iterator[str]:
         """The names of all that it reads, in its bodies too."""
         yield from filter(None, self.inputs)
         yield from self.captured
+
+
+class Body:
+    """A graph as it is written, and what its nodes read of what is around it."""
+
+    def __init__(self, proto: Any) -> None:
+        self.proto = proto
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        return [Node.of(proto, index) for index, proto in enumerate(self.proto.node)]
+
+    @cached_property
+    def reads(self) -> tuple[str, ...]:
+        own = {value.name for value in (*self.proto.input, *self.proto.initializer)}
+        own |= {name for node in self.nodes for name in node.outputs}
+        return tuple(dict.fromkeys(name for node in self.nodes for name in node.reads() if name not in own))
 
 
 @dataclass(frozen=True)
@@ -178,13 +199,6 @@ def _signature(layer: StoredLayer) -> str:
     """The same for layers that differ in nothing but their names."""
     options = {key: value for key, value in layer.options.items() if key != "also"}
     return repr((layer.kind, sorted(options.items()), sorted(layer.tensors.items())))
-
-
-def _reads(graph: Any) -> Iterator[str]:
-    """The names that the nodes of a body read of what is around it."""
-    nodes = [Node.of(proto, index, "") for index, proto in enumerate(graph.node)]
-    own = {value.name for value in (*graph.input, *graph.initializer)} | {name for n in nodes for name in n.outputs}
-    yield from (name for node in nodes for name in node.reads() if name not in own)
 
 
 def _value(attribute: Any) -> Any:

@@ -85,6 +85,8 @@ class Tensors:
         place = Place.of(proto.raw_data)
         if proto.data_location == _EXTERNAL:
             entries = {entry.key: entry.value for entry in proto.external_data}
+            if len(entries) < len(proto.external_data):
+                raise unreadable(self._path, f"{what} has a place in another file that is written twice")
             file, start, length = self._external(entries, need, what)
         else:
             file, start, length = self._path, place.raw_start, place.raw_length

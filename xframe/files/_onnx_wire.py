@@ -29,6 +29,14 @@ _FIELDS: dict[str, dict[int, str]] = {
     "entry": {1: "text", 2: "text"},
     "value": {1: "text"},
 }
+# Those of them that may be there more than once. Of any other, programs take the first, the last, or both joined.
+_REPEATED: dict[str, tuple[int, ...]] = {
+    "model": (8,),
+    "graph": (1, 5, 11, 12),
+    "node": (1, 2, 5),
+    "attribute": (7, 8, 9),
+    "tensor": (1, 13),
+}
 _RAW = 9  # TensorProto.raw_data
 _BYTES = 2  # the wire type of everything that has a length
 _FIXED = {1: 8, 5: 4}  # the wire types of a fixed length
@@ -88,8 +96,13 @@ class _Walk:
             raise unreadable(self._path, "its graphs are nested too deeply", "simplify the model")
         self._messages += 1
         found, wanted, raw, position = bytearray(), _FIELDS[kind], (-1, -1), start
+        repeated, seen = _REPEATED.get(kind, ()), set[int]()
         while position < end:
             number, wire, inner, stop = self._field(position, end)
+            if number not in repeated and (number in wanted or (kind == "tensor" and number == _RAW)):
+                if number in seen:
+                    raise unreadable(self._path, f"it writes a part of its {kind} twice (field {number})")
+                seen.add(number)
             if kind == "tensor" and number == _RAW and wire == _BYTES:
                 raw = inner, stop - inner
             below = wanted.get(number)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
+    "MAX_NAME",
     "MAX_TEXT",
     "ModelFile",
     "Reader",
@@ -29,6 +30,8 @@ __all__ = [
 
 # The longest JSON text, header or graph that is parsed: far above any model's, far below what exhausts a machine.
 MAX_TEXT = 64 * 2**20
+# The longest name of a layer or a tensor, with the names of what it is in.
+MAX_NAME = 1024
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,12 @@ the weights uncompressed, so a tensor is read from its place in the zip.
 from __future__ import annotations
 
 import io
-import json
 import re
+import shutil
 import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,13 +21,14 @@ import numpy as np
 
 from xframe.errors import FileError
 from xframe.files._hdf5 import AGAIN, Array, Hdf5Error, Tree, read_tree
+from xframe.files._json import object_of
 from xframe.files._keras_layers import is_state, lambda_layers, legacy_layers, weights_layers
+from xframe.files._zip import opened
 from xframe.files.base import MAX_TEXT, ModelFile, StoredLayer, StoredTensor, unreadable
 
 __all__ = ["read_hdf5", "read_zip"]
 
-# Weights that are compressed in a .keras must be unpacked in memory; Keras itself never compresses them.
-_MAX_UNPACKED = 2**30
+_CHUNK = 2**20  # bytes that are unpacked at a time
 _MAX_DEPTH = 200
 _MOST_NOTES = 5
 _Named = TypeVar("_Named")
@@ -96,7 +96,7 @@ def read_zip(path: Path) -> ModelFile:
         FileError: the file is damaged, unsafe, or not of Keras.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened(path) as archive:
             config = _parse(path, "config.json", _text(path, archive, "config.json"))
             with_origin = "metadata.json" in archive.namelist()
             origin = _parse(path, "metadata.json", _text(path, archive, "metadata.json")) if with_origin else {}
@@ -256,12 +256,16 @@ def _weights(path: Path, archive: zipfile.ZipFile) -> _Bytes:
         raise unreadable(path, f"{_WEIGHTS} in it is encrypted", "save it without a password")
     if entry.compress_type == zipfile.ZIP_STORED:
         return _Bytes(path, _start(path, entry), entry.file_size)
-    if entry.compress_type != zipfile.ZIP_DEFLATED or entry.file_size > _MAX_UNPACKED:
+    if entry.compress_type != zipfile.ZIP_DEFLATED:
         raise unreadable(
-            path, f"{_WEIGHTS} in it is compressed or too large to unpack", "store it uncompressed, as Keras does"
+            path,
+            f"{_WEIGHTS} in it is compressed in a way that Keras does not use",
+            "store it uncompressed, as Keras does",
         )
-    with archive.open(entry) as file:
-        data = file.read(_MAX_UNPACKED + 1)
+    unpacked = io.BytesIO()
+    with archive.open(entry) as file:  # which gives no more than the zip says
+        shutil.copyfileobj(file, unpacked, _CHUNK)
+    data = unpacked.getvalue()
     if len(data) != entry.file_size:
         raise unreadable(path, f"{_WEIGHTS} in it is not as long as the zip says")
     return _Bytes(path, 0, len(data), data)
@@ -280,13 +284,12 @@ def _start(path: Path, entry: zipfile.ZipInfo) -> int:
 
 def _parse(path: Path, name: str, text: str) -> dict[str, Any]:
     """A configuration. Parsed, never built."""
-    config = None
-    if len(text) <= MAX_TEXT:
-        # Nested too deep for the parser, or no JSON.
-        with suppress(ValueError, RecursionError):
-            config = json.loads(text)
-    if not isinstance(config, dict) or not _is_sound(config):
-        raise unreadable(path, f"{name} in it is no JSON object, or is nested too deep", AGAIN)
+    try:
+        config = object_of(text, f"Cannot read {path}: {name} in it")
+    except ValueError as error:
+        raise unreadable(path, f"{name} in it is no sound JSON object ({error})", AGAIN) from None
+    if not _is_sound(config):
+        raise unreadable(path, f"{name} in it is no JSON object that can be printed, or is nested too deep", AGAIN)
     return config
 
 

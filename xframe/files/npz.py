@@ -16,14 +16,11 @@ import numpy as np
 from numpy.lib import format as npy
 
 from xframe.errors import FileError
-from xframe.files.base import MAX_TEXT, ModelFile, StoredTensor, unreadable
+from xframe.files._zip import opened
+from xframe.files.base import ModelFile, StoredTensor, unreadable
 from xframe.files.told import parsed
 
 __all__ = ["read"]
-
-# How much larger than in the file an array may be unpacked, beyond MAX_TEXT bytes: trained numbers hardly shrink at all, and
-# zeros shrink a thousand times.
-_MAX_RATIO = 100
 
 # How many bytes are read at a time.
 _CHUNK = 2**18
@@ -48,7 +45,7 @@ def read(path: Path) -> ModelFile:
     """
     tensors: dict[str, StoredTensor] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened(path) as archive:
             for entry in archive.infolist():
                 name = entry.filename.removesuffix(".npy")
                 if name in tensors:
@@ -96,10 +93,6 @@ def _numbers(path: Path, entry: zipfile.ZipInfo, name: str, header: _Header) -> 
     if dtype.kind not in "biufc":
         what = "Python objects, which only unpickling would give" if dtype.hasobject else f"{dtype.name}, not numbers"
         raise unreadable(path, f"{name} holds {what}", "save it as an array of numbers")
-    if entry.file_size > MAX_TEXT and entry.file_size > _MAX_RATIO * entry.compress_size:
-        raise unreadable(
-            path, f"{name} would unpack to {entry.file_size} bytes from {entry.compress_size}", "save it with np.savez"
-        )
     try:
         with zipfile.ZipFile(path) as archive, archive.open(entry) as file:
             file.read(header.start)

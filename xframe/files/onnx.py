@@ -6,7 +6,7 @@ https://onnx.ai/onnx/operators/ and https://onnx.ai/onnx/repo-docs/IR.html
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from math import prod
@@ -15,14 +15,17 @@ from typing import Any
 
 import numpy as np
 
+from xframe.budget import current
 from xframe.errors import FileError, MissingFrameworkError
-from xframe.files._onnx_fold import FOLDS, Call, Constant
-from xframe.files._onnx_layers import RECURRENT, Node, Operand, joined, stored_layer
+from xframe.files._onnx_fold import FOLDS, Call, Constant, Sources
+from xframe.files._onnx_layers import RECURRENT, Body, Node, Operand, joined, stored_layer
 from xframe.files._onnx_tensors import DTYPES, Tensors, parsed, quoted
 from xframe.files._onnx_wire import outline
 from xframe.files.base import ModelFile, StoredGraph, StoredLayer, StoredNode, StoredTensor, unreadable
 
 __all__ = ["read"]
+
+_NAMED = 8  # bytes that it takes to say of a layer's tensor that it is made of another one
 
 # A name to what it stands for: a constant, or None for what is known only when the model runs.
 Scope = dict[str, Constant | None]
@@ -55,23 +58,30 @@ def read(path: Path) -> ModelFile:
 class _Model:
     def __init__(self, path: Path, model: Any) -> None:
         self._path, self._model = path, model
-        opsets = {entry.domain: entry.version for entry in model.opset_import}
-        self._opset = opsets.get("") or opsets.get("ai.onnx") or 0
+        # The standard operators have two names.
+        opsets = [(entry.domain or "ai.onnx", entry.version) for entry in model.opset_import]
+        self._opset = dict(opsets).get("ai.onnx", 0)
+        if twice := _twice(domain for domain, _ in opsets):
+            raise unreadable(path, f"it imports the operators of {quoted(twice)} twice")
         if not model.HasField("graph") or self._opset < 1:
             raise unreadable(path, "it has no graph or no operator set", "give an ONNX model")
         self._reader = Tensors(path)
         self._tensors: dict[str, StoredTensor] = {}
+        for graph in _graphs(model.graph):
+            self._check_once(graph)
         self._names = Counter(t.name for graph in _graphs(model.graph) for t in graph.initializer)
         # The tensors of Constant nodes, most of which are no weights.
         self._spare: dict[str, StoredTensor] = {}
         self._numbers: Counter[str] = Counter()
         # What the graph computes, by the key of the constant.
         self._computed: dict[str, StoredTensor] = {}
+        # Sources all of which are among the tensors of the file; each is looked through once.
+        self._entered: set[Sources] = set()
         self._graphs: list[StoredGraph] = []
         self._node_names: set[str] = set()
 
     def file(self) -> ModelFile:
-        layers = tuple(self._layers(self._model.graph, [], ""))
+        layers = tuple(self._layers(Body(self._model.graph), [], ""))
         metadata = {
             "opset": str(self._opset),
             "ir_version": str(self._model.ir_version),
@@ -89,9 +99,18 @@ class _Model:
             beside=tuple(file for file, _ in self._reader.external.values()),
         )
 
-    def _layers(self, graph: Any, outer: list[Scope], place: str) -> list[StoredLayer]:
+    def _check_once(self, graph: Any) -> None:
+        """Refuse what is written twice, of which programs may take either."""
+        if twice := _twice(value.name for value in graph.input):
+            raise unreadable(self._path, f"it has two inputs named {quoted(twice)}")
+        for node in graph.node:
+            if twice := _twice(attribute.name for attribute in node.attribute):
+                raise unreadable(self._path, f"its node {quoted(node.name)} has the attribute {quoted(twice)} twice")
+
+    def _layers(self, body: Body, outer: list[Scope], place: str) -> list[StoredLayer]:
         """The layers of a graph and of the graphs in it; ``place`` is the path of the bodies, ending in ``/``."""
-        nodes = [self._named(Node.of(proto, index, place)) for index, proto in enumerate(graph.node)]
+        graph = body.proto
+        nodes = [self._named(node.at(place)) for node in body.nodes]
         own = self._initializers(graph, place)
         scopes = [own, *outer]
         if place:  # what a body is given goes before what it is written with
@@ -107,9 +126,9 @@ class _Model:
                 found = self._of_node(node, scopes, biases[at][1] if at in biases else None)
                 part |= {id(node): node.name} if found else {}
                 layers += found
-            bodies = [self._layers(body, scopes, f"{node.name}/{name}/") for name, body in node.bodies]
+            bodies = [self._layers(inner, scopes, f"{node.name}/{name}/") for name, inner in node.bodies]
             layers += (
-                joined(*bodies) if node.kind == "If" and len(bodies) == 2 else [x for body in bodies for x in body]
+                joined(*bodies) if node.kind == "If" and len(bodies) == 2 else [x for inner in bodies for x in inner]
             )
         running = [node for node in order if not self._folded(node, own)]
         self._graphs.insert(own_place, self._graph(graph, running, scopes, part))
@@ -233,16 +252,27 @@ class _Model:
     def _operand(self, node: Node, label: str, constant: Constant | None, given: bool) -> Operand:
         """One input of a node that may be a layer; its tensor is entered among those of the file."""
         weight = node.kind in (*RECURRENT, "MatMul", "Gemm") or (constant is not None and _is_weight(node, constant))
-        if constant is None or not (weight or any(name in self._tensors for name in constant.sources)):
+        if constant is None:
             return Operand(label, given)
-        for name in constant.sources:
-            if name in self._spare:
-                self._tensors[name] = self._spare.pop(name)
+        current().take(_NAMED * len(constant.sources.counts), f"Cannot read {self._path}: what its layers are made of")
+        if not (weight or self._has_weights(constant)):
+            return Operand(label, given)
+        if constant.sources not in self._entered:
+            self._entered.add(constant.sources)
+            for name in constant.sources:
+                if name in self._spare:
+                    self._tensors[name] = self._spare.pop(name)
         if constant.stored:
             return Operand(label, given, self._tensors[constant.stored])
         if constant.key not in self._computed:
             self._computed[constant.key] = self._tensor(node, label, constant)
         return Operand(label, given, self._computed[constant.key], tuple(constant.sources))
+
+    def _has_weights(self, constant: Constant) -> bool:
+        """Whether it is made of tensors of the file. Those of Constant nodes become so when a layer reads them."""
+        if constant.sources in self._entered:
+            return True
+        return any(name in self._tensors for name in constant.sources)
 
     def _tensor(self, node: Node, label: str, constant: Constant) -> StoredTensor:
         """A tensor that the graph computes, entered among those of the file."""
@@ -262,6 +292,11 @@ class _Model:
                 raise unreadable(self._path, f"{quoted(name)} cannot be computed: {error}") from None
 
         return StoredTensor(name, constant.shape, constant.dtype, read)
+
+
+def _twice(names: Iterable[str]) -> str:
+    """A name that is not empty and is there twice; empty if there is none."""
+    return next((name for name, count in Counter(names).items() if count > 1 and name), "")
 
 
 def _graphs(graph: Any) -> Iterator[Any]:

@@ -6,7 +6,6 @@ cannot give NumPy a bfloat16.
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from xframe.errors import FileError, MissingFrameworkError
+from xframe.files._json import object_of
 from xframe.files.base import MAX_TEXT, ModelFile, StoredTensor, unreadable
 from xframe.files.told import NAME, parsed
 
@@ -59,7 +59,7 @@ def read(path: Path) -> ModelFile:
             text = file.read(length)
         with safe_open(path, framework="numpy"):
             pass  # it has checked every name, shape and place, and that the places cover the file
-        header = json.loads(text)
+        header = object_of(text, f"Cannot read {path}: its header")
     except FileError:
         raise
     # The library documents only its own error, and a header may be one that it takes and Python's parser does not.

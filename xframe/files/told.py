@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from xframe.files.base import MAX_TEXT
+from xframe.files._json import object_of
 
 __all__ = ["FORMAT", "NAME", "is_told", "parsed"]
 
@@ -21,11 +21,10 @@ NAME = "xframe"
 
 def parsed(text: Any) -> Mapping[str, Any] | None:
     """The object in a file's metadata; None for anything that is not of this format, as that of a later version."""
-    found = None
-    if isinstance(text, str) and len(text) <= MAX_TEXT:
+    if isinstance(text, str):
         # No JSON, nested too deep, or text that nobody can print.
         with suppress(ValueError, RecursionError):
-            found = json.loads(text)
+            found = object_of(text, "Cannot read the file: what it says of itself")
             json.dumps(found, ensure_ascii=False).encode()
             return found if is_told(found) else None
     return None

@@ -23,6 +23,7 @@ from typing import IO, Any
 import numpy as np
 
 from xframe.errors import FileError, MissingFrameworkError
+from xframe.files._zip import opened
 from xframe.files.base import MAX_TEXT, ModelFile, StoredTensor, unreadable
 
 __all__ = ["read"]
@@ -35,7 +36,7 @@ _PICKLES = 5  # in such a file: the magic number, the version, the machine, the 
 _TOO_LARGE = "its pickle is larger or deeper than any model's"
 _TUPLES = frozenset({"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"})
 _PASSING = _TUPLES | {"REDUCE", "NEWOBJ"}
-_MAX_DEPTH = 100  # of tuples in tuples; PyTorch's own have about four
+_MAX_DEPTH = 100  # of tuples in tuples, of which PyTorch's own have about four; and of any containers
 _MAX_STEPS = 2_000_000  # of a pickle; a tensor takes about thirty
 _CHUNK = 2**16  # bytes that a pipe takes at once
 
@@ -116,7 +117,7 @@ def _checked(path: Path) -> bool:
 
 
 def _check_zip(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
+    with opened(path) as archive:
         listed = {entry.filename.lower(): entry for entry in archive.infolist()}  # PyTorch's own search knows no case
         if len(listed) < len(archive.infolist()):
             raise unreadable(path, "it holds a name twice")
@@ -184,7 +185,7 @@ def _named(path: Path, content: Any) -> tuple[dict[str, StoredTensor], dict[str,
     tensors: dict[str, StoredTensor] = {}
     homes: dict[str, None] = {}
     left_out = 0
-    for keys, tensor in _walk(content):
+    for keys, tensor in _walk(path, content):
         if any(_OPTIMIZER.fullmatch(key) for key in keys[:-1]):
             left_out += 1
             continue
@@ -199,7 +200,7 @@ def _named(path: Path, content: Any) -> tuple[dict[str, StoredTensor], dict[str,
     return tensors, metadata | ({"optimizer_tensors": str(left_out)} if left_out else {})
 
 
-def _walk(content: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _walk(path: Path, content: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every tensor in mappings and lists, in order, with the keys that lead to it.
 
     A container that is met again, as in a pickle that holds itself, is not entered again. An optimizer's state has the keys
@@ -214,6 +215,8 @@ def _walk(content: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
         if isinstance(value, torch.Tensor) and keys:
             yield keys, value
         elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
+            if len(keys) > _MAX_DEPTH:
+                raise unreadable(path, "its containers are nested deeper than any model's", _SAVE)
             seen.add(id(value))
             # Of the class, because a pickle may have put an attribute `items` on the object.
             items = list(dict.items(value)) if isinstance(value, dict) else list(enumerate(value))

@@ -22,7 +22,17 @@ __all__ = [
     "TensorDrawing",
     "conclusion",
     "ratio_text",
+    "shortened",
 ]
+
+
+# The most characters of a name, or of what a file says of itself, that are shown where they are repeated or padded; JSON has all.
+_WIDEST = 200
+
+
+def shortened(text: str) -> str:
+    """The text, or its beginning and its end where it is long."""
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST // 2]}...{text[-_WIDEST // 2 + 3 :]}"
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,11 @@ class Table:
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     right: frozenset[str] = frozenset()
+
+    @property
+    def cut(self) -> list[list[str]]:
+        """The rows for a medium that makes all cells of a column as wide as the widest: one name must not make gigabytes."""
+        return [[shortened(cell) for cell in row] for row in self.rows]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from xframe.report import diagnosis
-from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, conclusion, ratio_text
+from xframe.report.blocks import Block, Heading, Items, Paragraph, Table, conclusion, ratio_text, shortened
 from xframe.spec import plural
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def inspection(f: Findings) -> Iterator[Block]:
     yield Heading(str(f.file.path), 1)
     tensors = f.file.tensors.values()
     numbers = sum(tensor.count for tensor in tensors)
-    words = ", ".join(f"{name} {text}" for name, text in f.file.metadata.items() if text)
+    words = ", ".join(shortened(f"{name} {text}") for name, text in f.file.metadata.items() if text)
     title = FORMATS[f.file.format][0]
     yield Paragraph(
         f"{title}{f' ({words})' if words else ''}: {plural(len(tensors), 'tensor')}, {plural(numbers, 'number')}."

@@ -29,6 +29,6 @@ def _block(block: Block) -> str:
     if isinstance(block, Drawing):
         return ""
     align = ["right" if header in block.right else "left" for header in block.headers]
-    rows = [[in_markdown(cell) for cell in row] for row in block.rows]
+    rows = [[in_markdown(cell) for cell in row] for row in block.cut]
     headers = [in_markdown(header) for header in block.headers]
     return tabulate(rows, headers, tablefmt="github", colalign=align, disable_numparse=True)

@@ -38,7 +38,7 @@ def _block(block: Block) -> str:
         return "\n".join(printable(line) for line in block.lines)
     assert isinstance(block, Table)
     align = ["right" if header in block.right else "left" for header in block.headers]
-    rows = [[printable(cell) for cell in row] for row in block.rows]
+    rows = [[printable(cell) for cell in row] for row in block.cut]
     headers = [printable(header) for header in block.headers]
     table = tabulate(rows, headers, tablefmt="simple", colalign=align, disable_numparse=True)
     return "\n".join(line.rstrip() for line in table.splitlines())
