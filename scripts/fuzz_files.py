@@ -40,7 +40,7 @@ from xframe.files import FORMATS, load
 __all__ = ["SAMPLES", "corrupted", "run", "write_samples"]
 
 # Of the processor, for each of the things that are done with a file.
-LIMIT_SECONDS = {"inspect": 2.0, "verify": 15.0, "convert": 15.0}
+LIMIT_SECONDS = {"inspect": 6.0, "verify": 15.0, "convert": 15.0}
 LIMIT_GROWTH = 500 * 2**10  # KiB
 HANG_SECONDS = 60
 # So many files of a format in a turn, where there are turns.

@@ -36,7 +36,7 @@ def there(value: Any) -> Any:
         {"a": 1, Key(0, 1, "kernel", "i"): [2]}, Key(0, 1, "bias", ""), Setting("a", "b", "c"), Held(3), LSTM, Dense(3, 4),
         Recurrent("rnn", 2, 3, num_layers=2), Recurrent("lstm", 3, 5, stacked=(Recurrent("lstm", 5, 4),)),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_plain_values(value: Any) -> None:
     found = there(value)
