@@ -104,7 +104,7 @@ BAD_READERS = {
     "import time; time.sleep(60)": "the process hangs",
     "import time; end = time.process_time() + 0.6\n        while time.process_time() < end: pass": "took 0.",
     "b'1' * (600 * 2**20)": "MB",
-    "raise type('Two', (__import__('xframe').errors.FileError,), {'__str__': lambda _: 'two\\nlines.'})": "more or less than a sentence",
+    "raise type('Two', (XframeError,), {'__str__': lambda _: 'two\\nlines.'})": "more or less than a sentence",
 }
 
 
