@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from itertools import product
@@ -634,12 +635,15 @@ def _model_side(model: Any) -> _Side:
     others: dict[str, Any] = {}
     notes: list[str] = []
     tables: set[str] = set()
+    types: dict[str, str] = {}
     for name, layer in adapter.layers(model):
         try:
             spec = adapter.bare(layer)
         except UnsupportedError:
             own = {f"{name}/{own}": array for own, array in adapter.tensors(layer).items()}
             others |= own
+            with suppress(UnsupportedError):  # of several float types, or of none
+                types |= dict.fromkeys(own, adapter.dtype(layer))
             tables |= set(own) if type(layer).__name__ in ("Embedding", "Embed") else set()
             continue
         called = name or type(layer).__name__
@@ -666,6 +670,7 @@ def _model_side(model: Any) -> _Side:
         alone,
         adapter.name,
         native=model,
+        types=types,
         tables=frozenset(tables),
     )
 

@@ -528,7 +528,8 @@ def beside(chain: Chain, program: Program, dtype: str, seed: int, titles: tuple[
             "different", f"{theirs} hands something on from one call to the next: {told}", off=off, notes=tuple(notes)
         )
     if unseen := _unseen(chain, tried, dtype):
-        why = f"on the inputs that were tried, nothing shows {' and '.join(unseen[:_MOST])}"
+        above = f" above the rounding noise of {dtype}" if share(dtype) == 1 else ""
+        why = f"on the inputs that were tried, nothing shows {' and '.join(unseen[:_MOST])}{above}"
         return Whole("inconclusive", why, off=off, inputs=len(tried), notes=tuple(notes))
     return Whole(
         "equivalent", off=off, inputs=len(tried), notes=(*notes, f"{theirs} was run on {_reach(chain, tried)}.")
