@@ -124,7 +124,9 @@ def test_what_a_terminal_cannot_show(encoding: str, model: Path) -> None:
             env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True, timeout=120, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, b"")
-        assert rb"\u6f22\u5b57" in done.stdout
+        shown = b"&#28450;&#23383;" if form == "html" else rb"\u6f22\u5b57"
+        # click takes a terminal of ASCII for one that is not set up, and writes UTF-8.
+        assert shown in done.stdout or (encoding == "ascii" and "漢字".encode() in done.stdout)
 
 
 # ---- Names and folders.

@@ -608,9 +608,12 @@ def test_external_data(tmp_path: Path) -> None:
     file = opened(tmp_path, with_external(tmp_path))
     assert file.metadata["external_data"] == "weights.bin"
     same(of(file, file.layers[0])["W"], weights("RNN")["W"])
-    # It is read when it is asked for, and looked at again.
+    # It is read when it is asked for, and must be what was checked.
     other = weights("RNN")["R"].reshape(-1)[:12]
     (tmp_path / "weights.bin").write_bytes(bytes(16) + other.tobytes())
+    with pytest.raises(FileError, match=r"weights\.bin: it was changed while it was read"):
+        file.tensors["W"].read()
+    file = load(tmp_path / "model.onnx")
     same(of(file, file.layers[0])["W"], other.reshape(1, 4, 3))
     (tmp_path / "weights.bin").write_bytes(bytes(50))
     with pytest.raises(FileError, match=r"weights\.bin: it ends before the tensor 'W' does"):
