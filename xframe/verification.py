@@ -446,8 +446,9 @@ def _why(first: _Side, second: _Side, subset: bool) -> str:
 
 def _not_judged(first: _Side, second: _Side, subset: bool, whole: Whole | str | None) -> str:
     """What one side says that it runs, and nothing has judged, as a sentence that says how to ask for less; or nothing."""
-    if whole is None:
-        for side in [first, *([] if subset else [second])]:
+    # Of parts of a model nobody expects that they run what the whole does.
+    if whole is None and not subset:
+        for side in (first, second):
             if side.opaque:
                 return (
                     f"{side.name} also runs {_some(side.opaque)}, which was not judged; --scope weights (in Python "
