@@ -27,9 +27,9 @@ FEATURES, UNITS, MIDDLE, OUT = 4, 5, 3, 2
 WORDS = 11
 
 
-def filled(steps: list[Any], shape: tuple[int | None, ...], dtype: str = "float32") -> Any:
+def filled(steps: list[Any], shape: tuple[int | None, ...], dtype: str = "float32", batch: int | None = None) -> Any:
     """A Keras model, every number of it distinct and not zero."""
-    model = keras.Sequential([keras.Input(shape, dtype=dtype), *steps])
+    model = keras.Sequential([keras.Input(shape, batch_size=batch, dtype=dtype), *steps])
     drawn = np.random.default_rng(3)
     for variable in model.weights:
         values = drawn.uniform(0.2, 0.7, variable.shape) * drawn.choice([-1, 1], variable.shape)
@@ -229,23 +229,23 @@ def test_training_mode_is_named(tagger: Any) -> None:
     assert any(told in note for note in xframe.verify(tagger, Port(tagger)).notes)
     assert not any(told in note for note in xframe.verify(tagger, Port(tagger).eval()).notes)
     adapter = get_adapter("torch")
+
+    class Own(nn.Module):
+        """Anything may have that name in a class of somebody's own."""
+
+        dropout = torch.tensor([0.1, 0.2])
+
+    assert told in adapter.mode(Own())
     assert told in adapter.mode(nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.2)))
     assert not adapter.mode(nn.Sequential(nn.Linear(3, 4), nn.ReLU()))
 
 
 def test_states_that_only_one_keeps() -> None:
     """Its first call is as that of the other one, and its second is not."""
-
-    def model(stateful: bool) -> Any:
-        more = {"batch_size": 2} if stateful else {}
-        made = keras.Sequential(
-            [keras.Input((None, FEATURES), **more), layers.GRU(UNITS, stateful=stateful), layers.Dense(OUT)]
-        )
-        drawn = np.random.default_rng(7)
-        made.set_weights([drawn.uniform(0.1, 0.6, w.shape) for w in made.get_weights()])
-        return made
-
-    keeping, plain = model(True), model(False)
+    keeping, plain = (
+        filled([layers.GRU(UNITS, stateful=one), layers.Dense(OUT)], (None, FEATURES), batch=2 if one else None)
+        for one in (True, False)
+    )
     for a, b in ((keeping, plain), (plain, keeping)):
         found = xframe.verify(a, b)
         assert found.status == "different"
@@ -254,6 +254,17 @@ def test_states_that_only_one_keeps() -> None:
     assert (layer.status, layer.scope) == ("different", "layers")
     assert xframe.compare(keeping.layers[0], plain.layers[0]).status == "different"
 
+    first, second = (
+        filled(
+            [layers.GRU(UNITS, return_sequences=True, stateful=one), layers.GRU(MIDDLE, stateful=not one)],
+            (None, FEATURES),
+            batch=2,
+        )
+        for one in (True, False)
+    )
+    found = xframe.verify(first, second)
+    assert found.status == "different"
+    assert "of the first model keeps its states from call to call (stateful), and its partner does not" in found.reason
     told = xframe.verify(keeping, Plain(plain))
     assert told.status == "inconclusive"
     assert "only first calls, from zero states, were judged" in told.reason

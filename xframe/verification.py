@@ -226,14 +226,11 @@ def judged(
     notes = [*first.notes, *second.notes, *_manners(first, second), *narrow, *others.notes]
     if isinstance(whole, Whole):
         notes += whole.notes
-    found = _Found(pairs, others, only_a, () if subset else only_b, whole)
+    states, unjudged = _keeps_states(first, second), _not_judged(first, second) if scope is None and not subset else ""
+    found = _Found(pairs, others, only_a, () if subset else only_b, whole, states, unjudged)
     status, reason = _concluded(found)
-    if status == "equivalent" and (keeps := _keeps_states(first, second)):
-        status, reason = "different", keeps
     if status == "equivalent" and wider(asked, widest):
         status, reason = "inconclusive", f"{reason} The scope {asked} was asked for, but {_why(first, second, subset)}."
-    if status == "equivalent" and scope is None and (more := _not_judged(first, second, subset, whole)):
-        status, reason = "inconclusive", f"{reason} {more}"
     if status == "equivalent" and any(one.numerics != other.numerics for one, other in couples):
         reason = " ".join((reason, *narrow))
     ends = _judged_were(asked, first, second, found) if status == "equivalent" else ""
@@ -260,13 +257,13 @@ def _manners(first: _Side, second: _Side) -> Iterator[str]:
 
 
 def _keeps_states(first: _Side, second: _Side) -> str:
-    """A sentence where only one of two live layers keeps its states, so that they part at the second call."""
+    """A sentence without its full stop where only one of two live layers keeps its states, so that the second calls part."""
     if not all(side.alone and side.native is not None for side in (first, second)):
         return ""
     mine, theirs = (bool(getattr(side.units[0].readings[0].spec, "stateful", False)) for side in (first, second))
     which = first if mine else second
     return (
-        f"{which.name} keeps its states from call to call (stateful), and the other does not." if mine != theirs else ""
+        f"{which.name} keeps its states from call to call (stateful), and the other does not" if mine != theirs else ""
     )
 
 
@@ -354,13 +351,18 @@ def unknown(why: str) -> str:
 
 @dataclass(frozen=True)
 class _Found:
-    """All that is known when a verdict is concluded; ``only_b`` without what the second side may have more."""
+    """All that is known when a verdict is concluded; ``only_b`` without what the second side may have more.
+
+    ``states`` says that only one side keeps its states, ``unjudged`` what runs besides the layers and was not asked to be left.
+    """
 
     pairs: Sequence[Pair]
     others: _Others
     only_a: Sequence[str]
     only_b: Sequence[str]
     whole: Whole | str | None
+    states: str
+    unjudged: str
 
     @property
     def same(self) -> bool:
@@ -390,6 +392,8 @@ def _concluded(found: _Found) -> tuple[str, str]:
         )
     if isinstance(whole, str):
         return "inconclusive", f"{_same(found)}. {unknown(whole)}."
+    if whole is None and found.unjudged:
+        return "inconclusive", f"{_same(found)}. {found.unjudged}"
     return "equivalent", f"{_same(found)}."
 
 
@@ -404,6 +408,8 @@ def _not_the_same(found: _Found) -> Iterator[str]:
             yield f"{names[0]} of {which} model has no partner in the other{more}"
     if found.others.differing:
         yield found.others.differing[0]
+    if found.states:
+        yield found.states
 
 
 def _some(names: Sequence[str]) -> str:
@@ -444,17 +450,15 @@ def _why(first: _Side, second: _Side, subset: bool) -> str:
     return f"{next(s.name for s in (first, second) if s.extent == 'layers')} is no model that says what runs between its layers"
 
 
-def _not_judged(first: _Side, second: _Side, subset: bool, whole: Whole | str | None) -> str:
-    """What one side says that it runs, and nothing has judged, as a sentence that says how to ask for less; or nothing."""
-    # Of parts of a model nobody expects that they run what the whole does.
-    if whole is None and not subset:
-        for side in (first, second):
-            if side.opaque:
-                return (
-                    f"{side.name} also runs {_some(side.opaque)}, which was not judged; --scope weights (in Python "
-                    'scope="weights") asks for the weights only.'
-                )
-    return ""
+def _not_judged(first: _Side, second: _Side) -> str:
+    """What one side runs besides its layers, which only running the whole judges: a sentence that says how to ask for less."""
+    side = next((side for side in (first, second) if side.opaque), None)
+    if side is None:
+        return ""
+    return (
+        f"{side.name} also runs {_some(side.opaque)}, which was not judged; --scope weights (in Python "
+        'scope="weights") asks for the weights only.'
+    )
 
 
 # ---- The sides.

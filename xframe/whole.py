@@ -24,7 +24,7 @@ from xframe.errors import SpecError
 from xframe.forwards import slipped
 from xframe.judging import LIMIT
 from xframe.programs import Program, Ran
-from xframe.spec import Recurrent
+from xframe.spec import Recurrent, plural
 
 __all__ = ["Made", "Off", "Slip", "Whole", "beside", "together"]
 
@@ -167,7 +167,7 @@ def together(a: Chain, b: Chain, dtype: str, seed: int) -> Whole:
     Raises:
         FileError, LayoutError: numbers cannot be read.
     """
-    keep = [[step.name for step in chain.steps if _stateful(step)] for chain in (a, b)]
+    keeping = _kept_by_one(a, b)
     a, b = _computing(a), _computing(b)
     shape = _shape(a.input_shape, b.input_shape)
     if shape is None:
@@ -181,10 +181,8 @@ def together(a: Chain, b: Chain, dtype: str, seed: int) -> Whole:
     partners = tuple((i + k, j + k) for i, j, size in blocks for k in range(size))
     both = _Both(a, b, partners, tuple(_inputs(a, b, dtype, seed)))
     found = _compared(both, dtype)
-    if found.status == "equivalent" and len(keep[0]) != len(keep[1]):
-        which, names = max(zip(("first", "second"), keep, strict=True), key=lambda one: len(one[1]))
-        why = f"{names[0]} of the {which} model keeps its states from call to call (stateful), and the other model's does not"
-        return replace(found, status="different", reason=f"{why}; they part at the second call")
+    if found.status == "equivalent" and keeping:
+        return replace(found, status="different", reason=f"{keeping}; they part at the second call")
     if found.status == "inconclusive" and found.slips and (louder := tuple(_louder(both))):
         again = _compared(replace(both, inputs=louder), dtype)
         return again if again.status == "different" else found
@@ -238,6 +236,18 @@ def _computing(chain: Chain) -> Chain:
 
 def _stateful(step: Step) -> bool:
     return isinstance(step.spec, Recurrent) and step.spec.stateful
+
+
+def _kept_by_one(a: Chain, b: Chain) -> str:
+    """Which recurrent layer keeps its states where its partner in the other model does not, as the start of a sentence."""
+    mine, theirs = ([step for step in chain.steps if isinstance(step.spec, Recurrent)] for chain in (a, b))
+    for one, other in zip(mine, theirs, strict=False):
+        if _stateful(one) != _stateful(other):
+            name, which = (one.name, "first") if _stateful(one) else (other.name, "second")
+            return (
+                f"{name} of the {which} model keeps its states from call to call (stateful), and its partner does not"
+            )
+    return ""
 
 
 def _stateless(step: Step) -> Step:
@@ -394,7 +404,7 @@ class _Beside:
             scales = (*_SCALES[1:], *(_FAR if not number else ())) if size[1] != _LONG[1] else ()
             for scale in scales if x.dtype.kind == "f" and not masking else ():
                 yield self._measured(chain, (x * scale).astype(x.dtype))
-            if not number and x.ndim > 1 and not any(masked(chain)):
+            if not number and size[1] is not None and not any(masked(chain)):
                 yield self._measured(chain, _padded(x))
 
     def _measured(self, chain: Chain, x: np.ndarray) -> _Tried:
@@ -524,9 +534,8 @@ def beside(chain: Chain, program: Program, dtype: str, seed: int, titles: tuple[
         )
         return Whole("inconclusive", why, off=off, inputs=len(tried), notes=tuple(notes))
     if told := both.in_turn(tried, name):
-        return Whole(
-            "different", f"{theirs} hands something on from one call to the next: {told}", off=off, notes=tuple(notes)
-        )
+        why = f"{theirs} hands something on from one call to the next: {told}"
+        return Whole("different", why, off=off, inputs=len(tried), notes=tuple(notes))
     if unseen := _unseen(chain, tried, dtype):
         above = f" above the rounding noise of {dtype}" if share(dtype) == 1 else ""
         why = f"on the inputs that were tried, nothing shows {' and '.join(unseen[:_MOST])}{above}"
@@ -569,17 +578,18 @@ def _made(chain: Chain, tried: Sequence[_Tried], name: str) -> Iterator[Made]:
 
 def _reach(chain: Chain, tried: Sequence[_Tried]) -> str:
     """How far the inputs went: beyond that a program may do something else."""
-    found = [f"{_span([len(one.x) for one in tried])} rows"]
+    found = [_span([len(one.x) for one in tried], "row")]
     if next(sizes(chain))[1] is not None:
-        found.append(f"{_span([one.x.shape[1] for one in tried])} time steps")
+        found.append(_span([one.x.shape[1] for one in tried], "time step"))
     if tried[0].x.dtype.kind == "f":
         largest = [float(np.abs(one.x).max()) for one in tried]
         found.append(f"largest numbers from {min(largest):.1g} to {max(largest):.1g}")
     return f"inputs of {', '.join(found)}"
 
 
-def _span(sizes: Sequence[int]) -> str:
-    return f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else str(min(sizes))
+def _span(sizes: Sequence[int], what: str) -> str:
+    """From the least to the most."""
+    return f"{min(sizes)} to {plural(max(sizes), what)}" if min(sizes) < max(sizes) else plural(sizes[0], what)
 
 
 def _unseen(chain: Chain, tried: Sequence[_Tried], dtype: str) -> list[str]:

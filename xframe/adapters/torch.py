@@ -332,9 +332,9 @@ class TorchAdapter(Adapter):
             for one in model.modules()
             if one.training
             and (
-                isinstance(one, switched)
+                not type(one).__module__.startswith("torch.nn.")  # first: there dropout may be anything
+                or isinstance(one, switched)
                 or getattr(one, "dropout", 0)
-                or not type(one).__module__.startswith("torch.nn.")
             )
         ]
         if not telling:

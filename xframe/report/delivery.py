@@ -34,7 +34,9 @@ def check_output(path: str | None, *sources: str | None) -> None:
 
 
 def _refused(path: str, error: OSError) -> FileError:
-    return FileError(f"Cannot write {path}: {error.strerror}; choose another place.")
+    from xframe.placing import refused  # not needed, and slow, where nothing goes wrong
+
+    return refused(path, error)
 
 
 def write_output(path: str, text: str) -> None:
