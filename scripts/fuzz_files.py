@@ -358,6 +358,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="as many files as this time allows, instead of NUMBER")
     given = parser.parse_args()
     rows = list(itertools.product(given.does.split(","), given.formats.split(",")))
+    for option, names, known in zip(("does", "formats"), zip(*rows, strict=True), (DOES, FORMATS), strict=True):
+        if unknown := sorted({*names} - {*known}):
+            parser.error(f"--{option} takes {', '.join(known)}, not {unknown[0]!r}")
     done = dict.fromkeys(rows, 0)
     total, start = 0, time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -129,3 +129,14 @@ def test_the_harness_finds_it(
     assert len(findings) == 1
     assert findings[0].startswith("safetensors: seed 12 ")
     assert BAD_READERS[bad] in findings[0]
+
+
+@pytest.mark.parametrize("words", [["--does", "nothing"], ["--formats", "npz,other"], ["--seconds", "soon"]])
+def test_what_the_script_does_not_know(
+    words: list[str], fuzz: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["fuzz_files.py", *words])
+    with pytest.raises(SystemExit) as left:
+        fuzz.main()
+    assert left.value.code == 2
+    assert words[1].split(",")[-1] in capsys.readouterr().err

@@ -22,6 +22,7 @@ __all__ = ["MEMORY", "SECONDS", "Budget", "allowed", "current", "stopwatch"]
 MEMORY = 1024  # MiB
 SECONDS = 600
 _MIB = 2**20
+_MOST = 10**9  # of either: centuries, and more than any machine has
 
 
 @dataclass
@@ -39,8 +40,8 @@ class Budget:
 
     def __post_init__(self) -> None:
         for name, option in (("memory", "--max-memory"), ("seconds", "--timeout")):
-            if not 0 < getattr(self, name) < 2**40:
-                raise SpecError(f"{option} must be a number above 0, not {getattr(self, name)}.")
+            if not 0 < getattr(self, name) < _MOST:
+                raise SpecError(f"{option} must be a number above 0 and below {_MOST:,}, not {getattr(self, name):,}.")
 
     def take(self, size: int, what: str) -> None:
         """Note bytes that stay taken until the run ends. LimitError, which says ``what`` asks for them, if they are too many."""
