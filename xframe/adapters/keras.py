@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from xframe.reference import Outputs
 
 _SNAKE = {"rnn": "simple_rnn", "lstm": "lstm", "gru": "gru"}
+# From so many time steps on, to compile a layer takes less time than it saves.
+_LONG = 64
 
 
 def _names(spec: Any, layer: int, direction: int) -> tuple[str, str, str]:
@@ -951,12 +953,20 @@ class _Call:
             return self._apart(layer, x, initial)
         nested = None if initial is None else [state for half in initial for state in half]
         with _everything_returned(layer):
-            out = layer(x, initial_state=nested, mask=self.mask, training=False)
+            out = self._compiled(layer, x)(x, initial_state=nested, mask=self.mask, training=False)
         flat = self._keras.tree.flatten(out)
         count = 2 if len(halves) == 2 and layer.merge_mode is None else 1
         sequence = flat[0] if count == 1 else self._keras.ops.concatenate(flat[:2], axis=-1)
         final = [half.states for half in halves] if halves[0].stateful else flat[count:]
         return sequence, self._keras.tree.flatten(final)
+
+    def _compiled(self, layer: Any, x: Any) -> Any:
+        """The layer, or for long sequences what Model.predict runs: called eagerly, TensorFlow takes milliseconds a time step."""
+        if x.shape[1] < _LONG or self._keras.backend.backend() != "tensorflow":
+            return layer
+        import tensorflow
+
+        return tensorflow.function(layer, autograph=False)
 
     def _nested(self, halves: list[Any], given: list[Any], batch: int) -> list[list[Any]]:
         """The states of each half, nested as its cells have them."""
