@@ -12,12 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xframe.chain import Chain, Step, chain_of_model
-from xframe.chain.kinds import promised
-from xframe.chain.probing import held, numbers, redrawn
-from xframe.convertible import listed, whole_chain
+from xframe.convertible import listed, whole_graph
 from xframe.errors import FileError, SpecError, UnsupportedError, XframeError
 from xframe.files import load
+from xframe.graph import Graph, Node, chained, graph_of_model
+from xframe.graph.graph import promised
+from xframe.graph.probing import held, numbers, redrawn
 from xframe.judging import LIMIT
 from xframe.placing import check_folder, making, place_folder
 from xframe.proof import Proof, Trial, check_understood, resting, tried
@@ -35,11 +35,11 @@ _WEIGHTS = ("weights.safetensors", "model.weights.h5", "model.keras", "model.onn
 
 @dataclass(frozen=True)
 class Piece:
-    """One chain that was converted: the whole model, or one layer of it.
+    """One model that was converted: the whole model, or one layer of it.
 
     Attributes:
         name: what the source calls it; folder: where it lies below the destination, empty for the destination itself.
-        steps: what it does, in order.
+        steps: what it does, in order, a line each.
         before, after: how many numbers the source and the written files hold for it.
         dtype: the type of the written numbers, in whose rounding noise the runs are judged.
         notes: what was folded, split, left out or rounded.
@@ -128,17 +128,17 @@ def convert(model: Any, to: str) -> Any:
             dictionary of arrays.
 
     Raises:
-        UnsupportedError: the model is no chain of layers that are modelled, and the sentence names all that stands in the way;
+        UnsupportedError: the model holds layers that are not modelled, and the sentence names all that stands in the way;
             or the target cannot express it.
         FileError: there is no room for the temporary files.
         SpecError: ``to`` is unknown, or the proof failed; the sentence says by how much.
     """
     _check_target(to)
-    chain = held(chain_of_model(model))
-    check_understood(model, chain)
+    graph = held(graph_of_model(model))
+    check_understood(model, graph)
     with _written(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="xframe-") as place:
         folder = Path(place)
-        piece = _piece(chain, folder, "", to, numbers(chain))
+        piece = _piece(graph, folder, "", to, numbers(graph))
         wrong = next((trial.reason for trial in piece.trials if trial.status != "equivalent"), piece.weak)
         if wrong:
             raise SpecError(f"The converted model could not be proven to be the same: {wrong}.")
@@ -195,13 +195,13 @@ def convert_file(
     task = _task(found, layers_only, left_out)
     for layer in found.layers:
         layer.check_decided()
-    chains = [(promised(chain), folder) for chain, folder in task.chains] if right_padded else task.chains
+    graphs = [(promised(graph), folder) for graph, folder in task.graphs] if right_padded else task.graphs
     with _written(target.absolute().parent), making(target) as made:
         made.mkdir()
         pieces = []
-        for chain, folder in chains:
+        for graph, folder in graphs:
             (made / folder).mkdir(exist_ok=True)
-            pieces.append(_piece(chain, made / folder, folder, to, _stored(found, chain)))
+            pieces.append(_piece(graph, made / folder, folder, to, _stored(found, graph)))
         status, reason = _concluded(found, to, pieces, task, left_out)
         warnings = [*found.warnings, *_warned(found, task.scope == "model")]
         conversion = Conversion(
@@ -262,25 +262,25 @@ def _check_lost(found: Findings, left_out: Sequence[str]) -> None:
 
 
 class _Task(NamedTuple):
-    """What is converted, each chain with its folder below the destination; what is left; what stands in the way of the whole."""
+    """What is converted, each model with its folder below the destination; what is left; what stands in the way of the whole."""
 
     scope: str
-    chains: list[tuple[Chain, str]]
+    graphs: list[tuple[Graph, str]]
     left: list[str]
     why: tuple[str, ...]
 
 
 def _task(found: Findings, layers_only: bool, left_out: Sequence[str]) -> _Task:
-    chain, why = (None, ()) if layers_only else whole_chain(found)
-    if chain is not None:
-        return _Task("model", [(chain, "")], [], why)
+    graph, why = (None, ()) if layers_only else whole_graph(found)
+    if graph is not None:
+        return _Task("model", [(graph, "")], [], why)
     taken: list[str] = []
-    chains = []
+    graphs = []
     for layer in found.layers:
         if layer.readings:
             taken.append(identifier(layer.name, taken))
-            chains.append((one_layer(found, layer), taken[-1]))
-    if not chains:
+            graphs.append((one_layer(found, layer), taken[-1]))
+    if not graphs:
         reasons = why or [layer.refused.rstrip(".") for layer in found.layers if layer.refused]
         more = f": {'; '.join(reasons)}" if reasons else ""
         raise UnsupportedError(f"{found.file.path} holds no recurrent or dense layer that could be converted{more}.")
@@ -288,19 +288,19 @@ def _task(found: Findings, layers_only: bool, left_out: Sequence[str]) -> _Task:
     left += [f"{other.name}, of kind {other.kind}" for other in found.others]
     left += found.opaque
     left += [f"the tensor {name}, which nothing explains" for name in found.unconsumed if name not in left_out]
-    if len(chains) == 1 and not left and found.file.config is None:
-        chains = [(chains[0][0], "")]
-    return _Task("layers", chains, left, why)
+    if len(graphs) == 1 and not left and found.file.config is None:
+        graphs = [(graphs[0][0], "")]
+    return _Task("layers", graphs, left, why)
 
 
-def one_layer(found: Findings, layer: FoundLayer) -> Chain:
-    """A chain of one step."""
+def one_layer(found: Findings, layer: FoundLayer) -> Graph:
+    """A graph of one node."""
     reading, file = layer.readings[0], found.file
 
     recurrent = isinstance(reading.spec, Recurrent)
     # A bare cell is converted as the layer that runs it.
     spec = replace(reading.spec, form="layer") if isinstance(reading.spec, Recurrent) else reading.spec
-    step = Step(
+    node = Node(
         layer.name,
         "recurrent" if recurrent else "dense",
         {"sequence": True} if recurrent else {},
@@ -310,27 +310,27 @@ def one_layer(found: Findings, layer: FoundLayer) -> Chain:
         dtype=layer.computes,
     )
     time = (None,) if recurrent else ()
-    return Chain((step,), (*time, reading.spec.input_size), layer.name)
+    return chained([node], (*time, reading.spec.input_size), layer.name)
 
 
 # ---- Writing, and the proof.
 
 
-def _piece(chain: Chain, folder: Path, name: str, to: str, before: int) -> Piece:
-    chain = held(chain)
-    written = write(chain, folder, to)
-    dtype = "float32" if to == "onnx" else plan(chain).dtype
-    whole = tried(chain, folder, to, dtype)
+def _piece(graph: Graph, folder: Path, name: str, to: str, before: int) -> Piece:
+    graph = held(graph)
+    written = write(graph, folder, to)
+    dtype = "float32" if to == "onnx" else plan(graph).dtype
+    whole = tried(graph, folder, to, dtype)
     trials, margins = list(whole.trials), dict(whole.margins)
-    for one in resting(chain, whole):
+    for one in resting(graph, whole):
         for proof in _alone(one, folder, to, dtype):
             trials += proof.trials
             margins |= {mistake: max(margin, margins.get(mistake, 0.0)) for mistake, margin in proof.margins.items()}
     weakest = min(margins.items(), key=lambda item: item[1]) if margins else None
     return Piece(
-        chain.name,
+        graph.name,
         name,
-        tuple(_described(step) for step in chain.steps),
+        tuple(_described(node) for node in graph.nodes),
         before,
         _numbers_in(written),
         dtype,
@@ -341,9 +341,9 @@ def _piece(chain: Chain, folder: Path, name: str, to: str, before: int) -> Piece
     )
 
 
-def _alone(step: Chain, folder: Path, to: str, dtype: str) -> Iterator[Proof]:
-    """The proof of one step that is written by itself; and with other numbers too, where its own let nothing through."""
-    for i, one in enumerate((step, *redrawn(step, dtype))):
+def _alone(graph: Graph, folder: Path, to: str, dtype: str) -> Iterator[Proof]:
+    """The proof of one node that is written by itself; and with other numbers too, where its own let nothing through."""
+    for i, one in enumerate((graph, *redrawn(graph, dtype))):
         with tempfile.TemporaryDirectory(dir=folder) as place:
             write(one, Path(place), to)
             found = tried(one, Path(place), to, dtype, one.name)
@@ -384,7 +384,7 @@ def _missing(found: Findings, task: _Task, left_out: Sequence[str]) -> str:
     things = listed(why)
     if task.scope == "model":
         return f"the whole model, without {plural(len(left_out), 'tensor')}; {things}"
-    return f"{len(task.chains)} of {plural(len(found.layers) + len(found.others), 'layer')}, no whole model; {things}"
+    return f"{len(task.graphs)} of {plural(len(found.layers) + len(found.others), 'layer')}, no whole model; {things}"
 
 
 def _warned(found: Findings, whole: bool) -> Iterator[str]:
@@ -412,17 +412,17 @@ def _environment(to: str) -> dict[str, str]:
     return found | ({name: version(name) for name in ("onnx", "onnxruntime")} if to == "onnx" else {})
 
 
-def _described(step: Step) -> str:
-    if step.spec is not None:
-        last = " (last output)" if step.kind == "recurrent" and not step.options.get("sequence", True) else ""
-        return f"{step.name}: {step.spec}{last}"
-    options = ", ".join(f"{name} {value!r}" for name, value in step.options.items())
-    return f"{step.name}: {step.kind}{f' ({options})' if options else ''}"
+def _described(node: Node) -> str:
+    if node.spec is not None:
+        last = " (last output)" if node.kind == "recurrent" and not node.options.get("sequence", True) else ""
+        return f"{node.name}: {node.spec}{last}"
+    options = ", ".join(f"{name} {value!r}" for name, value in node.options.items())
+    return f"{node.name}: {node.kind}{f' ({options})' if options else ''}"
 
 
-def _stored(found: Findings, chain: Chain) -> int:
-    """How many numbers the source holds for a chain."""
-    names = dict.fromkeys(name for step in chain.steps for name in step.sources)
+def _stored(found: Findings, graph: Graph) -> int:
+    """How many numbers the source holds for a graph."""
+    names = dict.fromkeys(name for node in graph.nodes for name in node.sources)
     return sum(found.file.tensors[name].count for name in names)
 
 

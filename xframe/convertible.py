@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from xframe.chain import Chain, chain_of
 from xframe.errors import ObstaclesError, UnsupportedError
+from xframe.graph import Graph, graph_of
 from xframe.recognition import Findings
 from xframe.spec import plural
 
-__all__ = ["listed", "whole_chain"]
+__all__ = ["listed", "whole_graph"]
 
 # A reason that lists more than a sentence can hold is cut there; reports list the whole of it elsewhere.
 _LONGEST = 300
@@ -17,16 +17,16 @@ _WEIGHTS = "The file holds weights only, and does not say how its layers are con
 _GRAPH = "The file is a graph, of which only the layers are read yet, and not how they are connected"
 
 
-def whole_chain(found: Findings) -> tuple[Chain | None, tuple[str, ...]]:
-    """The chain that the file describes, if it describes one that is modelled; and all that stands in the way of it, a sentence
+def whole_graph(found: Findings) -> tuple[Graph | None, tuple[str, ...]]:
+    """The graph that the file describes, if it describes one that is modelled; and all that stands in the way of it, a sentence
     each without its full stop.
 
-    A file that holds one layer and nothing else describes no chain, and nothing stands in the way.
+    A file that holds one layer and nothing else describes no graph, and nothing stands in the way.
     """
-    chain, reasons = None, list[str]()
+    graph, reasons = None, list[str]()
     if found.file.config is not None:
         try:
-            chain = chain_of(found)
+            graph = graph_of(found)
         except UnsupportedError as error:
             reasons += error.reasons if isinstance(error, ObstaclesError) else [str(error)]
     else:
@@ -37,7 +37,7 @@ def whole_chain(found: Findings) -> tuple[Chain | None, tuple[str, ...]]:
     if found.unconsumed:
         names = ", ".join(map(repr, found.unconsumed))
         reasons.append(f"Nothing explains the {'tensor' if len(found.unconsumed) == 1 else 'tensors'} {names}.")
-    return chain, tuple(dict.fromkeys(reason.rstrip(".") for reason in reasons))
+    return graph, tuple(dict.fromkeys(reason.rstrip(".") for reason in reasons))
 
 
 def listed(why: Sequence[str]) -> str:

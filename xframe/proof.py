@@ -2,12 +2,12 @@
 
 What is run is what the user gets. Each output is measured in units of the rounding noise that any correct implementation has.
 What the source does too is no difference: outputs that are all zero, or that overflow in that float type. They show nothing
-either, and a chain of which nothing else was seen rests on its steps alone, each of which is written and run by itself.
+either, and a graph of which nothing else was seen rests on its nodes alone, each of which is written and run by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xframe import noise
-from xframe.chain import Chain, Step, reference, run_model
-from xframe.chain.probing import LIGHT, Probed, alone, further, numbers, probed, sizes
 from xframe.errors import UnsupportedError
+from xframe.graph import Graph, run_model, running
+from xframe.graph.probing import LIGHT, Probed, alone, further, has_time, numbers, probed, sizes
 from xframe.judging import LIMIT
 from xframe.mistakes import parameter_mistakes
 from xframe.packing import Parameters
 from xframe.writers import opened
-from xframe.writers.base import computed_in
+from xframe.writers.base import Runner, computed_in
 
 __all__ = ["Proof", "Trial", "check_understood", "resting", "tried"]
 
@@ -41,7 +41,7 @@ class Trial:
         max_abs: the largest difference from the reference.
         noise_ratio: the same in units of rounding noise.
         reason: why it is not equivalent, or why it is, and shows nothing; or empty.
-        layer: the step that was written and run alone; empty for the whole.
+        layer: the node that was written and run alone; empty for the whole.
         drawn: whether that was done with other numbers, because its own show nothing.
         shows: whether there was a number that is finite and not zero.
     """
@@ -58,7 +58,7 @@ class Trial:
 
 
 class Proof(NamedTuple):
-    """The runs of a chain; and by step and mistake, how many times over the limit it would have been where it shows best."""
+    """The runs of a graph; and by node and mistake, how many times over the limit it would have been where it shows best."""
 
     trials: list[Trial]
     margins: Mapping[tuple[str, str], float]
@@ -74,18 +74,21 @@ class Proof(NamedTuple):
         return self.shows and not _missed(self.margins)
 
 
-def check_understood(model: Any, chain: Chain) -> None:
-    """Refuse a model that itself puts out something else than the chain that it was taken for.
+def check_understood(model: Any, graph: Graph) -> None:
+    """Refuse a model that itself puts out something else than the graph that it was taken for.
 
     A stateful one is not run, because that would change its states.
     """
-    if any(getattr(step.spec, "stateful", False) for step in chain.steps):
+    if any(getattr(node.spec, "stateful", False) for node in graph.nodes):
         return
-    dtype = computed_in(chain)
-    for size in sizes(chain):
-        given = probed(chain, size, dtype)
-        x = given.x.astype(dtype) if dtype != "bfloat16" and given.x.dtype.kind == "f" else given.x
-        trial = _judged(chain, given, run_model(model, x), dtype)
+    dtype = computed_in(graph)
+    for size in sizes(graph):
+        probe = probed(graph, size, dtype)
+        given = {
+            name: x.astype(dtype) if dtype != "bfloat16" and x.dtype.kind == "f" else x
+            for name, x in probe.given.items()
+        }
+        trial = _judged(graph, probe, run_model(model, given), dtype)
         if trial.status != "equivalent":
             raise UnsupportedError(
                 "The model puts out something else than the layers that it is made of, "
@@ -94,29 +97,34 @@ def check_understood(model: Any, chain: Chain) -> None:
             )
 
 
-def tried(chain: Chain, folder: Path, to: str, dtype: str, layer: str = "") -> Proof:
-    """Run what was written; one step alone until every known mistake in its parameters would have shown, or inputs run out.
+def tried(graph: Graph, folder: Path, to: str, dtype: str, layer: str = "") -> Proof:
+    """Run what was written; one node alone until every known mistake in its parameters would have shown, or inputs run out.
 
     Args:
-        chain: the source, best one that is `held`.
+        graph: the source, best one that is `held`.
         folder, to: what was written, and for which target.
         dtype: the float type in which it is judged.
-        layer: the step that this is, where it is one alone.
+        layer: the node that this is, where it is one alone.
     """
-    run = _runner(chain, folder, to)
-    inputs = [probed(chain, size, dtype) for size in sizes(chain)]
-    trials = [replace(_judged(chain, given, run(given.x), dtype), layer=layer) for given in inputs]
+    run = _runner(graph, folder, to)
+    inputs = [probed(graph, size, dtype) for size in sizes(graph)]
+    trials = [replace(_judged(graph, one, run(_arrays(one)), dtype), layer=layer) for one in inputs]
     margins: dict[tuple[str, str], float] = {}
-    for given in inputs:
-        _show(chain, given, margins)
-    for given in further(chain, dtype) if _missed(margins) and (layer or len(chain.steps) == 1) else ():
+    for one in inputs:
+        _show(graph, one, margins)
+    alone_ = layer or len(graph.nodes) == 1
+    for one in further(graph, dtype) if _missed(margins) and alone_ else ():
         before = _missed(margins)
-        _show(chain, given, margins)
+        _show(graph, one, margins)
         if _missed(margins) < before:
-            trials.append(replace(_judged(chain, given, run(given.x), dtype), layer=layer))
+            trials.append(replace(_judged(graph, one, run(_arrays(one)), dtype), layer=layer))
         if not _missed(margins):
             break
     return Proof(trials, margins)
+
+
+def _arrays(probe: Probed) -> list[np.ndarray]:
+    return list(probe.given.values())
 
 
 def _missed(margins: Mapping[tuple[str, str], float]) -> set[tuple[str, str]]:
@@ -124,72 +132,87 @@ def _missed(margins: Mapping[tuple[str, str], float]) -> set[tuple[str, str]]:
     return {name for name, margin in margins.items() if margin <= 1}
 
 
-def resting(chain: Chain, proof: Proof) -> Iterator[Chain]:
-    """The steps that are to be proven alone: those with mistakes that did not show in the chain; all, where nothing did."""
-    missed = {step for step, _ in _missed(proof.margins)}
-    for i, step in enumerate(chain.steps):
-        if step.name in missed or (not proof.shows and step.kind != "dropout"):
-            yield alone(chain, i)
+def resting(graph: Graph, proof: Proof) -> Iterator[Graph]:
+    """The nodes that are to be proven alone: those with mistakes that did not show in the graph; all, where nothing did."""
+    missed = {name for name, _ in _missed(proof.margins)}
+    for i, node in enumerate(graph.nodes):
+        if node.name in missed or (not proof.shows and node.kind != "dropout"):
+            yield alone(graph, i)
 
 
-def _runner(chain: Chain, folder: Path, to: str) -> Callable[[np.ndarray], np.ndarray]:
+def _runner(graph: Graph, folder: Path, to: str) -> Runner:
     """What runs the written model; a stateful one is loaded for each run, so that it begins with zero states."""
-    if any(getattr(step.spec, "stateful", False) for step in chain.steps):
-        return lambda x: opened(folder, to)(x)
+    if any(getattr(node.spec, "stateful", False) for node in graph.nodes):
+        return lambda arrays: opened(folder, to)(arrays)
     return opened(folder, to)
 
 
+def _judged(graph: Graph, probe: Probed, found: Sequence[np.ndarray], dtype: str) -> Trial:
+    """All outputs beside the reference's: the worst of them, or that which shows least."""
+    first = next(iter(probe.given.values()))
+    size = len(first), first.shape[1] if has_time(graph) else None
+    names = list(probe.clean)
+    if len(found) != len(names):
+        return Trial(*size, "different", np.inf, np.inf, f"it puts out {len(found)} values, not {len(names)}")
+    trials = [_judged_one(graph, probe, name, got, dtype, size) for name, got in zip(names, found, strict=True)]
+    worst = max(trials, key=lambda trial: (trial.status != "equivalent", trial.noise_ratio))
+    if worst.status == "equivalent" and (silent := [trial for trial in trials if not trial.shows]):
+        return replace(worst, shows=len(silent) < len(trials), reason=silent[0].reason)
+    return worst
+
+
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def _judged(chain: Chain, given: Probed, got: np.ndarray, dtype: str) -> Trial:
+def _judged_one(
+    graph: Graph, probe: Probed, name: str, got: np.ndarray, dtype: str, size: tuple[int, int | None]
+) -> Trial:
     """One output beside the reference's."""
-    x, clean, deviation = given
-    size = len(x), x.shape[1] if _has_time(chain) else None
+    clean, deviation = probe.clean[name], probe.deviation[name]
+    its = "its output" if len(probe.clean) == 1 else f"its output {name}"
     if got.shape != clean.shape:
-        return Trial(*size, "different", np.inf, np.inf, f"its output is {got.shape}, not {clean.shape}")
+        return Trial(*size, "different", np.inf, np.inf, f"{its} is {got.shape}, not {clean.shape}")
     finite = np.isfinite(clean) & np.isfinite(deviation) & np.isfinite(got)
     if not finite.all():
         # A number that the source, computed in this type, puts out has to be one here, too.
         narrow = "float32" if dtype == "bfloat16" else dtype  # NumPy has no bfloat16; the range is the same
-        own, _ = reference.run(chain, x, dtype=narrow)
+        own = running.run(graph, probe.given, narrow)[name]
         if np.any(~np.isfinite(got) & (np.abs(own) < np.finfo(narrow).max / 2)):
-            return Trial(*size, "different", np.inf, np.inf, "its output is not finite")
+            return Trial(*size, "different", np.inf, np.inf, f"{its} is not finite")
     if not finite.any():
         return Trial(*size, "equivalent", 0.0, 0.0, f"in {dtype} it overflows, as the source does", shows=False)
     ratios, off = noise.ratio(got, clean, deviation)[finite], float(np.abs(got - clean)[finite].max())
     ratio = float(ratios.max())
     if ratio > LIMIT:
-        return Trial(*size, "different", off, ratio, f"off by {off:.2g}, {ratio:.3g} times the rounding noise")
+        where = "" if len(probe.clean) == 1 else f"{its} is "
+        return Trial(*size, "different", off, ratio, f"{where}off by {off:.2g}, {ratio:.3g} times the rounding noise")
     if not clean[finite].any():
         return Trial(*size, "equivalent", off, ratio, "all outputs are zero, as those of the source are", shows=False)
     return Trial(*size, "equivalent", off, ratio)
 
 
-def _has_time(chain: Chain) -> bool:
-    return len(chain.input_shape) > 1 or chain.steps[0].kind == "embedding"
-
-
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def _show(chain: Chain, given: Probed, margins: dict[tuple[str, str], float]) -> None:
+def _show(graph: Graph, probe: Probed, margins: dict[tuple[str, str], float]) -> None:
     """Enter by how much each mistake in a recurrent layer's parameters would show on an input, unless it showed before."""
-    if numbers(chain) > LIGHT:
+    if numbers(graph) > LIGHT:
         return
-    finite = np.isfinite(given.clean) & np.isfinite(given.deviation)
-    for i, name, wrong in _mistakes(chain):
+    for name, changed in _mistakes(graph):
         if margins.get(name, 0.0) > 1:
             continue
-        changed = replace(chain, steps=(*chain.steps[:i], wrong, *chain.steps[i + 1 :]))
-        got, _ = reference.run(changed, given.x, dtype="float64")
-        ratios = noise.ratio(got, given.clean, given.deviation)[finite] / LIMIT
-        seen = np.nan_to_num(ratios, nan=_CERTAIN, posinf=_CERTAIN).max(initial=0.0)
-        margins[name] = max(margins.get(name, 0.0), float(seen))
+        seen = 0.0
+        for output, got in running.run(changed, probe.given, "float64").items():
+            clean, deviation = probe.clean[output], probe.deviation[output]
+            finite = np.isfinite(clean) & np.isfinite(deviation)
+            ratios = noise.ratio(got, clean, deviation)[finite] / LIMIT
+            seen = max(seen, float(np.nan_to_num(ratios, nan=_CERTAIN, posinf=_CERTAIN).max(initial=0.0)))
+        margins[name] = max(margins.get(name, 0.0), seen)
 
 
-def _mistakes(chain: Chain) -> Iterator[tuple[int, tuple[str, str], Step]]:
-    """Each known mistake: the place of the step, the names of step and mistake, and the step with it."""
-    for i, step in enumerate(chain.steps):
-        if step.kind != "recurrent" or step.spec is None:
-            continue
-        params = Parameters(step.spec, dict(step.params()))
-        for mistake, changed in parameter_mistakes(step.spec, params):
+def _mistakes(graph: Graph) -> Iterator[tuple[tuple[str, str], Graph]]:
+    """Each known mistake: the names of layer and mistake, and the graph with it, at all calls of the layer."""
+    for layer in {node.name: node for node in graph.nodes if node.kind == "recurrent"}.values():
+        assert layer.spec is not None
+        params = Parameters(layer.spec, dict(layer.params()))
+        for mistake, changed in parameter_mistakes(layer.spec, params):
             if not all(np.array_equal(block, params[key]) for key, block in changed.items()):
-                yield i, (step.name, mistake), replace(step, params=partial(params.replaced, changed))
+                wrong = partial(params.replaced, changed)
+                nodes = tuple(replace(one, params=wrong) if one.name == layer.name else one for one in graph.nodes)
+                yield (layer.name, mistake), replace(graph, nodes=nodes)

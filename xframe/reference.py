@@ -136,12 +136,17 @@ def run(
 
 
 def run_on(
-    spec: Layer, params: Mapping[Key, np.ndarray], x: np.ndarray, ops: Arithmetic, mask: np.ndarray | None
+    spec: Layer,
+    params: Mapping[Key, np.ndarray],
+    x: np.ndarray,
+    ops: Arithmetic,
+    mask: np.ndarray | None,
+    state: Mapping[str, np.ndarray] | None = None,
 ) -> Outputs:
-    """`run` on what a step before the layer has put out: it fits the layer, and may have overflowed."""
+    """`run` on what a node before the layer has put out: it fits the layer, and may have overflowed."""
     if isinstance(spec, Recurrent):
         _check_mask(spec, mask, x)
-    return computed(spec, params, x, None, ops, mask)
+    return computed(spec, params, x, state, ops, mask)
 
 
 def computed(

@@ -27,14 +27,14 @@ from xframe import noise, reference
 from xframe.activations import ACTIVATIONS
 from xframe.adapters import adapter_of
 from xframe.apart import Apart, Known, apart, waking, with_telling
-from xframe.chain import Chain, chain_of, chain_of_model
-from xframe.chain.kinds import promised
 from xframe.comparison import fitting, manners
 from xframe.drawing import inputs
 from xframe.errors import SpecError, UnsupportedError, XframeError
 from xframe.files import FORMATS, load
 from xframe.files.base import ModelFile
 from xframe.folding import Normalisation, folded, normalisations
+from xframe.graph import Graph, graph_of, graph_of_model
+from xframe.graph.graph import promised
 from xframe.judging import LIMIT, Input, Subject, difference, judge
 from xframe.layout import keys
 from xframe.packing import Parameters
@@ -294,17 +294,17 @@ def _told(pair: Pair, one: _Unit, other: _Unit, units: Sequence[_Unit], seed: in
 def whole_models(first: _Side, second: _Side, right_padded: bool, seed: int) -> Whole | str:
     """Both whole models run, and what runs between their layers; or why that could not be judged, as the end of a sentence."""
     dtype = _narrowest(unit.numerics for side in (first, second) for unit in side.units)
-    chains: list[Chain | None] = []
+    graphs: list[Graph | None] = []
     why: list[str] = []
     for side in (first, second):
         try:
-            chains.append(side.chain())
+            graphs.append(side.graph())
         except XframeError as error:
-            chains.append(None)
+            graphs.append(None)
             why.append(f"{side.name}: {_ended(str(error))}")
     if right_padded:
-        chains = _right_padded(chains)
-    one, other = chains
+        graphs = _right_padded(graphs)
+    one, other = graphs
     try:
         if one is not None and other is not None:
             return together(one, other, dtype, seed)
@@ -312,26 +312,26 @@ def whole_models(first: _Side, second: _Side, right_padded: bool, seed: int) -> 
             return "; ".join(why)
         named, side = (first, second) if one is not None else (second, first)
         program = side.program()
-        chain, narrow = next(filter(None, chains)), _narrowest([dtype, program.dtype])
-        return beside(chain, program, narrow, seed, (named.name, side.name))
+        graph, narrow = next(filter(None, graphs)), _narrowest([dtype, program.dtype])
+        return beside(graph, program, narrow, seed, (named.name, side.name))
     except XframeError as error:
         return "; ".join([*why, _ended(str(error))])
 
 
-def _right_padded(chains: Sequence[Chain | None]) -> list[Chain | None]:
-    """The chains for masks that are padding after the end.
+def _right_padded(graphs: Sequence[Graph | None]) -> list[Graph | None]:
+    """The graphs for masks that are padding after the end.
 
     Raises:
         SpecError: no mask reaches a layer of any.
     """
     found, errors = [], []
-    for chain in chains:
+    for graph in graphs:
         try:
-            found.append(chain and promised(chain))
+            found.append(graph and promised(graph))
         except SpecError as error:
-            found.append(chain)
+            found.append(graph)
             errors.append(error)
-    if errors and len(errors) == sum(chain is not None for chain in chains):
+    if errors and len(errors) == sum(graph is not None for graph in graphs):
         raise errors[0]
     return found
 
@@ -530,9 +530,9 @@ class _Side:
     """One of the two models: its units, and by name what gives the numbers of its other tensors.
 
     ``kind`` is ``keras`` or ``torch``, whose order of axes it has, or empty where that is not known; ``extent`` is the widest
-    scope in which it can be judged; ``chain`` gives all that it runs, or an error that says why that is not known, and
+    scope in which it can be judged; ``graph`` gives all that it runs, or an error that says why that is not known, and
     ``program`` what can be run though it is not understood, or an error; ``alone`` says that it is one layer and no model;
-    ``graph`` that single numbers and whole numbers may be constants of what it runs, such as shapes, and no weights; ``native``
+    ``onnx`` that single numbers and whole numbers may be constants of what it runs, such as shapes, and no weights; ``native``
     is what is live; ``types`` are the float types of ``others`` as they are stored, where that is known: NumPy reads bfloat16 as
     float32; ``tables`` are those of the others that are looked up, and have their axes in one order everywhere; ``norms`` are
     normalisations among them; ``opaque`` is what a file runs besides its layers, a phrase each.
@@ -543,12 +543,12 @@ class _Side:
     others: dict[str, Any]
     notes: list[str]
     extent: str
-    chain: Callable[[], Chain]
+    graph: Callable[[], Graph]
     program: Callable[[], Program]
     alone: bool
     kind: str = ""
     why: str = ""
-    graph: bool = False
+    onnx: bool = False
     native: Any = field(default=None, repr=False)
     types: Mapping[str, str] = field(default_factory=dict)
     tables: frozenset[str] = frozenset()
@@ -608,12 +608,12 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
         others,
         notes,
         _extent(file, alone),
-        partial(chain_of, found),
+        partial(graph_of, found),
         partial(_file_program, file),
         alone,
         kind,
         why,
-        graph=file.format == "onnx",
+        onnx=file.format == "onnx",
         types={name: file.tensors[name].dtype for name in others},
         tables=frozenset(t for other in found.others if other.kind in _TABLES for t in other.tensors.values()),
         norms=tuple(normalisations(found)),
@@ -727,10 +727,10 @@ def _amiss(subject: Subject, seed: int) -> tuple[str, str] | None:
     return None
 
 
-def _understood(model: Any) -> Chain:
-    chain = chain_of_model(model)
-    check_understood(model, chain)
-    return chain
+def _understood(model: Any) -> Graph:
+    graph = graph_of_model(model)
+    check_understood(model, graph)
+    return graph
 
 
 def _units(
@@ -1063,13 +1063,13 @@ def _same_numbers(a: _Side, b: _Side) -> _Others:
     notes += [
         f"{plural(len(names), 'constant')} of the graph of {side.name} were not compared: they belong to what it runs."
         for side, names in zip((a, b), lone, strict=True)
-        if side.graph and names
+        if side.onnx and names
     ]
     return _Others(
         tuple(pairs),
         tuple(name for name, array in left.items() if not _plain(array)),
         tuple(name for name, array in rest.items() if not _plain(array)),
-        tuple(name for side, names in zip((a, b), lone, strict=True) for name in names if not side.graph),
+        tuple(name for side, names in zip((a, b), lone, strict=True) for name in names if not side.onnx),
         tuple(differing),
         exchanged,
         tuple(notes),

@@ -1,8 +1,8 @@
 """Two whole models beside each other: what runs between their layers, of which no weight tells.
 
-A model that says what runs after what is a chain (`xframe.chain`). Two models of the same layers compute the same only if the
-other steps of their chains are the same, too: their activations, their masks, the epsilon of their normalisations. What is
-no chain can still be run (`xframe.programs`), and what it puts out is held against the chain of the other side.
+A model that says what runs after what is a graph (`xframe.graph`). Two models of the same layers compute the same only if the
+other nodes of their graphs are the same, too: their activations, their masks, the epsilon of their normalisations. What is
+not understood can still be run (`xframe.programs`), and what it puts out is held against the graph of the other side.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from functools import cached_property, partial
+from typing import TypeVar
 
 import numpy as np
 
 from xframe import noise
 from xframe.asleep import share
-from xframe.chain import KINDS, Chain, Step, reference
-from xframe.chain.arithmetic import Exact
-from xframe.chain.kinds import masked, promised
-from xframe.chain.probing import LIGHT, held, numbers, probed, sizes
 from xframe.errors import SpecError
 from xframe.forwards import slipped
+from xframe.graph import KINDS, Graph, Node, running
+from xframe.graph.arithmetic import Exact
+from xframe.graph.graph import Input, Output, bypassed, promised
+from xframe.graph.probing import LIGHT, held, measured, numbers, probed, sizes
+from xframe.graph.running import Arrays, sole
 from xframe.judging import LIMIT
 from xframe.programs import Program, Ran
 from xframe.spec import Recurrent, plural
@@ -33,6 +35,7 @@ _CERTAIN = 1e30
 # By how much the numbers of an input are larger or smaller: relu6 is relu until a number is above 6. Powers of two keep them
 # exact.
 _SCALES = (1.0, 8.0, 0.125, 64.0)
+_End = TypeVar("_End", Input, Output)
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,11 @@ class Off:
 
 @dataclass(frozen=True)
 class Slip:
-    """An option that a step has differently in two models.
+    """An option that a node has differently in two models.
 
     Attributes:
-        a, b: the names of the step in the first and in the second model.
-        kind: of the step, see `xframe.chain.KINDS`.
+        a, b: the names of the node in the first and in the second model.
+        kind: of the node, see `xframe.graph.KINDS`.
         option: which one.
         first, second: its values, as they are written.
         off: how far the first model's output is off with the second's option, in float64, all else as it is.
@@ -98,7 +101,7 @@ class Whole:
         status: ``equivalent``, ``different`` or ``inconclusive``.
         reason: why not equivalent, as the end of a sentence, or empty.
         slips: the options that differ.
-        lacking: steps that only one of the models has, a sentence each.
+        lacking: nodes that only one of the models has, a sentence each.
         off: how far the second model's output is from the first's; None if there was nothing to run.
         mended: the same with the first model's options in place of those that differ; None if there are none.
         inputs: on how many inputs both were run.
@@ -119,48 +122,56 @@ class Whole:
 
 @dataclass(frozen=True)
 class _Both:
-    """Two chains, which of their steps are partners (their places), and what they are run on."""
+    """Two graphs of the same inputs and outputs, which of their nodes are partners (their places), and what they are run on."""
 
-    a: Chain
-    b: Chain
+    a: Graph
+    b: Graph
     partners: tuple[tuple[int, int], ...]
-    inputs: tuple[np.ndarray, ...]
+    inputs: tuple[Arrays, ...]
 
     @cached_property
-    def _measured(self) -> dict[tuple[int, str], tuple[np.ndarray, np.ndarray]]:
+    def _measured(self) -> dict[tuple[int, str], dict[str, tuple[np.ndarray, np.ndarray]]]:
         return {}
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-    def off(self, other: Chain, dtype: str) -> Off:
-        """How far the outputs of another chain are from those of the first."""
+    def off(self, other: Graph, dtype: str) -> Off:
+        """How far the outputs of another graph are from those of the first."""
         differences, ratios = [0.0], [0.0]
-        for i, x in enumerate(self.inputs):
+        for i, given in enumerate(self.inputs):
             if (i, dtype) not in self._measured:
-                self._measured[i, dtype] = reference.noise(self.a, x, dtype)
-            clean, deviation = self._measured[i, dtype]
+                self._measured[i, dtype] = running.noise(self.a, given, dtype)
             try:
-                got, _ = reference.run(other, x, dtype="float64")
+                found = running.run(other, given, "float64")
             except SpecError:  # it cannot read this
                 return Off(_CERTAIN, _CERTAIN)
-            if got.shape != clean.shape:
-                return Off(_CERTAIN, _CERTAIN)
-            differences.append(np.abs(got - clean).max())
-            ratios.append(noise.ratio(got, clean, deviation).max())
+            for name, (clean, deviation) in self._measured[i, dtype].items():
+                if found[name].shape != clean.shape:
+                    return Off(_CERTAIN, _CERTAIN)
+                differences.append(np.abs(found[name] - clean).max())
+                ratios.append(noise.ratio(found[name], clean, deviation).max())
         return Off(
             *(min(float(np.nan_to_num(values, nan=_CERTAIN).max()), _CERTAIN) for values in (differences, ratios))
         )
 
     @property
     def finite(self) -> bool:
-        """Whether the first chain's outputs are numbers."""
-        return all(np.isfinite(clean).all() for clean, _ in self._measured.values())
+        """Whether the first graph's outputs are numbers."""
+        return all(np.isfinite(clean).all() for one in self._measured.values() for clean, _ in one.values())
+
+    @cached_property
+    def values(self) -> dict[str, str]:
+        """By the name of a value of the first graph that of its partner in the second."""
+        found = {one.name: one.name for one in self.a.inputs}
+        for i, j in self.partners:
+            found.update(zip(self.a.nodes[i].writes, self.b.nodes[j].writes, strict=False))
+        return found
 
 
-def together(a: Chain, b: Chain, dtype: str, seed: int) -> Whole:
-    """Compare two chains of which the layers and the other tensors have been compared already.
+def together(a: Graph, b: Graph, dtype: str, seed: int) -> Whole:
+    """Compare two graphs of which the layers and the other tensors have been compared already.
 
     Args:
-        a, b: the chains.
+        a, b: the graphs.
         dtype: the narrower float type of the two: what is within its rounding noise is no difference.
         seed: of the inputs.
 
@@ -169,17 +180,11 @@ def together(a: Chain, b: Chain, dtype: str, seed: int) -> Whole:
     """
     keeping = _kept_by_one(a, b)
     a, b = _computing(a), _computing(b)
-    shape = _shape(a.input_shape, b.input_shape)
-    if shape is None:
-        reads = (
-            f"the first model reads samples of the shape {a.input_shape}, and the second of the shape {b.input_shape}"
-        )
-        return Whole("different", reads, off=Off(_CERTAIN, _CERTAIN))
-    a, b = replace(a, input_shape=shape), replace(b, input_shape=shape)
-    mine, theirs = ([step.kind for step in one.steps] for one in (a, b))
-    blocks = SequenceMatcher(None, mine, theirs, autojunk=False).get_matching_blocks()
-    partners = tuple((i + k, j + k) for i, j, size in blocks for k in range(size))
-    both = _Both(a, b, partners, tuple(_inputs(a, b, dtype, seed)))
+    met = _meeting(a, b)
+    if isinstance(met, str):
+        return Whole("different", met, off=Off(_CERTAIN, _CERTAIN))
+    a, b = met
+    both = _Both(a, b, _partners(a, b), tuple(_inputs(a, b, dtype, seed)))
     found = _compared(both, dtype)
     if found.status == "equivalent" and keeping:
         return replace(found, status="different", reason=f"{keeping}; they part at the second call")
@@ -199,17 +204,24 @@ def _compared(both: _Both, dtype: str) -> Whole:
     return Whole(*_told(slips, lacking, off), slips, lacking, off, mended, len(both.inputs))
 
 
-def _louder(both: _Both) -> Iterator[np.ndarray]:
+def _louder(both: _Both) -> Iterator[Arrays]:
     """The inputs with larger and smaller numbers, for options that act on these only: a bound of a relu."""
-    masking = any(step.kind == "masking" for chain in (both.a, both.b) for step in chain.steps)
-    for x in both.inputs if not masking else ():
-        for scale in _SCALES[1:] if x.dtype.kind == "f" else ():
-            larger = (x * scale).astype(x.dtype)
+    masking = any(node.kind == "masking" for graph in (both.a, both.b) for node in graph.nodes)
+    for given in both.inputs if not masking else ():
+        for scale in _SCALES[1:] if any(x.dtype.kind == "f" for x in given.values()) else ():
+            larger = _scaled(given, scale)
             with np.errstate(over="ignore", invalid="ignore"):
                 if all(
-                    np.isfinite(reference.run(chain, larger, dtype="float64")[0]).all() for chain in (both.a, both.b)
+                    np.isfinite(y).all()
+                    for graph in (both.a, both.b)
+                    for y in running.run(graph, larger, "float64").values()
                 ):
                     yield larger
+
+
+def _scaled(given: Arrays, scale: float) -> dict[str, np.ndarray]:
+    """The inputs times a factor, but for whole numbers."""
+    return {name: (x * scale).astype(x.dtype) if x.dtype.kind == "f" else x for name, x in given.items()}
 
 
 def _told(slips: Sequence[Slip], lacking: Sequence[str], off: Off) -> tuple[str, str]:
@@ -228,19 +240,22 @@ def _told(slips: Sequence[Slip], lacking: Sequence[str], off: Off) -> tuple[str,
 # ---- What is compared.
 
 
-def _computing(chain: Chain) -> Chain:
-    """The steps that compute something at inference, their numbers in memory, each call from zero states."""
-    steps = [step for step in chain.steps if step.kind != "dropout" and step.options.get("name") != "linear"]
-    return held(replace(chain, steps=tuple(map(_stateless, steps))))
+def _computing(graph: Graph) -> Graph:
+    """The nodes that compute something at inference, their numbers in memory, each call from zero states."""
+    for at in reversed(range(len(graph.nodes))):
+        node = graph.nodes[at]
+        if node.kind == "dropout" or node.options.get("name") == "linear":
+            graph = bypassed(graph, at, node.reads[0])
+    return held(replace(graph, nodes=tuple(map(_stateless, graph.nodes))))
 
 
-def _stateful(step: Step) -> bool:
-    return isinstance(step.spec, Recurrent) and step.spec.stateful
+def _stateful(node: Node) -> bool:
+    return isinstance(node.spec, Recurrent) and node.spec.stateful
 
 
-def _kept_by_one(a: Chain, b: Chain) -> str:
+def _kept_by_one(a: Graph, b: Graph) -> str:
     """Which recurrent layer keeps its states where its partner in the other model does not, as the start of a sentence."""
-    mine, theirs = ([step for step in chain.steps if isinstance(step.spec, Recurrent)] for chain in (a, b))
+    mine, theirs = ([node for node in graph.nodes if isinstance(node.spec, Recurrent)] for graph in (a, b))
     for one, other in zip(mine, theirs, strict=False):
         if _stateful(one) != _stateful(other):
             name, which = (one.name, "first") if _stateful(one) else (other.name, "second")
@@ -250,10 +265,10 @@ def _kept_by_one(a: Chain, b: Chain) -> str:
     return ""
 
 
-def _stateless(step: Step) -> Step:
-    if not isinstance(step.spec, Recurrent):
-        return step
-    return replace(step, spec=replace(step.spec, stateful=False, batch_size=None))
+def _stateless(node: Node) -> Node:
+    if not isinstance(node.spec, Recurrent):
+        return node
+    return replace(node, spec=replace(node.spec, stateful=False, batch_size=None))
 
 
 def _shape(a: tuple[int | None, ...], b: tuple[int | None, ...]) -> tuple[int | None, ...] | None:
@@ -263,29 +278,96 @@ def _shape(a: tuple[int | None, ...], b: tuple[int | None, ...]) -> tuple[int | 
     return tuple(other if one is None else one for one, other in zip(a, b, strict=True))
 
 
-def _inputs(a: Chain, b: Chain, dtype: str, seed: int) -> Iterator[np.ndarray]:
+def _meeting(a: Graph, b: Graph) -> tuple[Graph, Graph] | str:
+    """The graphs with the same inputs and outputs, by the names of the first; or why there are none, as a clause.
+
+    They belong together by their names where these are the same, else by their order.
+    """
+    for what, mine, theirs in (("reads", a.inputs, b.inputs), ("puts out", a.outputs, b.outputs)):
+        if len(mine) != len(theirs):
+            named = [f"{what} {plural(len(one), 'value')} ({', '.join(x.name for x in one)})" for one in (mine, theirs)]
+            return f"the first model {named[0]}, and the second {named[1]}"
+    b = replace(b, inputs=_ordered(a.inputs, b.inputs), outputs=_ordered(a.outputs, b.outputs))
+    inputs = []
+    for one, other in zip(a.inputs, b.inputs, strict=True):
+        shape = _shape(one.shape, other.shape)
+        if shape is None:
+            its = "" if len(a.inputs) == 1 else f" as {one.name}"
+            return f"the first model reads samples of the shape {one.shape}{its}, and the second of the shape {other.shape}"
+        inputs.append(replace(one, shape=shape))
+    names = {other.name: one.name for one, other in zip(a.inputs, b.inputs, strict=True)}
+    taken = set(names.values())
+
+    def renamed(values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(names.get(value, f"{value} of the second" if value in taken else value) for value in values)
+
+    nodes = tuple(
+        replace(node, reads=renamed(node.reads), writes=renamed(node.writes), masks=renamed(node.masks))
+        for node in b.nodes
+    )
+    outputs = tuple(
+        Output(one.name, renamed((other.value,))[0]) for one, other in zip(a.outputs, b.outputs, strict=True)
+    )
+    return replace(a, inputs=tuple(inputs)), replace(b, nodes=nodes, inputs=tuple(inputs), outputs=outputs)
+
+
+def _ordered(mine: tuple[_End, ...], theirs: tuple[_End, ...]) -> tuple[_End, ...]:
+    """The inputs or outputs of the second in the order of the first, where they have the same names."""
+    named = {one.name: one for one in theirs}
+    return tuple(named[one.name] for one in mine) if named.keys() == {one.name for one in mine} else theirs
+
+
+def _partners(a: Graph, b: Graph) -> tuple[tuple[int, int], ...]:
+    """The places of the nodes that belong together: those of which all that they read does, then by order and kind."""
+    found = dict[int, int]()
+    if not (a.chain and b.chain):
+        known = dict[object, list[int]]()
+        for j, mark in enumerate(_marks(b)):
+            known.setdefault(mark, []).append(j)
+        for i, mark in enumerate(_marks(a)):
+            if known.get(mark):
+                found[i] = known[mark].pop(0)
+    mine = [i for i in range(len(a.nodes)) if i not in found]
+    theirs = [j for j in range(len(b.nodes)) if j not in found.values()]
+    kinds = [a.nodes[i].kind for i in mine], [b.nodes[j].kind for j in theirs]
+    for i, j, size in SequenceMatcher(None, *kinds, autojunk=False).get_matching_blocks():
+        found.update({mine[i + k]: theirs[j + k] for k in range(size)})
+    return tuple(sorted(found.items()))
+
+
+def _marks(graph: Graph) -> Iterator[object]:
+    """For each node its kind, and those of all on which it depends."""
+    known: dict[str, int] = {one.name: hash(("input", i)) for i, one in enumerate(graph.inputs)}
+    for node in graph.nodes:
+        mark = hash((node.kind, *(known[value] for value in node.reads)))
+        known.update({value: hash((mark, i)) for i, value in enumerate(node.writes)})
+        yield mark
+
+
+def _inputs(a: Graph, b: Graph, dtype: str, seed: int) -> Iterator[Arrays]:
     """Inputs that show what each of the two does with masks and words."""
-    for size in sizes(a) if a.steps else ():
-        x, *_ = probed(a, size, dtype, seed)
-        yield x
-        other = reference.probe(b, len(x), x.shape[1] if x.ndim > 1 else 1, seed)
-        if not np.array_equal(x, other):
+    for size in sizes(a) if a.nodes else ():
+        given = probed(a, size, dtype, seed).given
+        yield given
+        first = next(iter(given.values()))
+        other = running.probe(b, len(first), first.shape[1] if first.ndim > 1 else 1, seed)
+        if any(not np.array_equal(x, other[name]) for name, x in given.items()):
             yield other
 
 
 def _lacking(both: _Both) -> Iterator[str]:
-    for which, (one, other), chain in ((0, ("first", "second"), both.a), (1, ("second", "first"), both.b)):
+    for which, (one, other), graph in ((0, ("first", "second"), both.a), (1, ("second", "first"), both.b)):
         known = {partner[which] for partner in both.partners}
-        for i, step in enumerate(chain.steps):
+        for i, node in enumerate(graph.nodes):
             if i not in known:
-                yield f"the {one} model has the step {step.name} ({_what(step)}), for which the {other} has none"
+                yield f"the {one} model has {node.name} ({_what(node)}), for which the {other} has none"
 
 
-def _what(step: Step) -> str:
-    return _written(step) if step.kind == "activation" else step.kind.replace("_", " ")
+def _what(node: Node) -> str:
+    return _written(node) if node.kind == "activation" else node.kind.replace("_", " ")
 
 
-def _written(activation: Step) -> str:
+def _written(activation: Node) -> str:
     """An activation with its parameters."""
     given = ", ".join(f"{name}={value}" for name, value in activation.options.items() if name != "name")
     return f"{activation.options['name']}({given})" if given else str(activation.options["name"])
@@ -294,20 +376,36 @@ def _written(activation: Step) -> str:
 def _differing(both: _Both) -> Iterator[tuple[int, int, str]]:
     """The places of two partners, and an option that they have differently."""
     for i, j in both.partners:
-        one, other = both.a.steps[i], both.b.steps[j]
+        one, other = both.a.nodes[i], both.b.nodes[j]
         if one.kind == "activation":
             if not _same_function(one, other):
                 yield i, j, "activation"
             continue
         for option, value in one.options.items():
-            if value != other.options[option]:
+            if value != other.options.get(option):
                 yield i, j, option
+        if _reading(both, i, j) not in (None, other.reads):
+            yield i, j, "reads"
 
 
-def _same_function(one: Step, other: Step) -> bool:
+def _reading(both: _Both, i: int, j: int) -> tuple[str, ...] | None:
+    """What a node of the second graph would read, if it read what its partner does; None where that is not in it."""
+    if both.a.chain and both.b.chain:
+        return None  # each reads the one before it, whichever that is
+    found = tuple(both.values.get(value, "") for value in both.a.nodes[i].reads)
+    return found if all(found) else None
+
+
+def _same_function(one: Node, other: Node) -> bool:
     """Whether two activations are one function: one may be written with parameters that the other has by default."""
-    first, second = (KINDS["activation"].compute(step, {}, _grid(), Exact()) for step in (one, other))
+    first, second = map(_on_grid, (one, other))
     return np.allclose(first, second, rtol=1e-12, atol=1e-300)
+
+
+def _on_grid(activation: Node, of: np.ndarray | None = None) -> np.ndarray:
+    """What an activation makes of the numbers of a grid, or of others."""
+    ((y, _),) = KINDS["activation"].run(activation, {}, [_grid() if of is None else of], [None], Exact())
+    return y
 
 
 def _grid() -> np.ndarray:
@@ -317,49 +415,63 @@ def _grid() -> np.ndarray:
 
 
 def _slip(both: _Both, i: int, j: int, option: str) -> Slip:
-    one, other = both.a.steps[i], both.b.steps[j]
-    first, second = (_written(s) if option == "activation" else repr(s.options[option]) for s in (one, other))
-    off = both.off(_replaced(both.a, i, _taken(one, other, option)), "float64")
+    one, other = both.a.nodes[i], both.b.nodes[j]
+    if option == "reads":
+        first, second = (" and ".join(node.reads) for node in (one, other))
+        back = {theirs: mine for mine, theirs in both.values.items()}
+        wrong = replace(one, reads=tuple(back.get(value, "") for value in other.reads))
+    else:
+        first, second = (_written(s) if option == "activation" else repr(s.options.get(option)) for s in (one, other))
+        wrong = _taken(one, other, option)
+    try:
+        off = both.off(_replaced(both.a, i, wrong), "float64")
+    except SpecError:  # it cannot stand there
+        off = Off()
     return Slip(one.name, other.name, one.kind, option, first, second, off)
 
 
-def _taken(step: Step, other: Step, option: str) -> Step:
-    """A step with an option of another one of its kind."""
-    options = other.options if option == "activation" else {**step.options, option: other.options[option]}
-    return replace(step, options=options)
+def _taken(node: Node, other: Node, option: str) -> Node:
+    """A node with an option of another one of its kind."""
+    options = other.options if option == "activation" else {**node.options, option: other.options.get(option)}
+    return replace(node, options=options)
 
 
-def _replaced(chain: Chain, at: int, step: Step) -> Chain:
-    return replace(chain, steps=(*chain.steps[:at], step, *chain.steps[at + 1 :]))
+def _replaced(graph: Graph, at: int, node: Node) -> Graph:
+    return replace(graph, nodes=(*graph.nodes[:at], node, *graph.nodes[at + 1 :]))
 
 
-def _mended(both: _Both) -> Chain:
-    """The second chain with the first one's options."""
-    chain = both.b
+def _mended(both: _Both) -> Graph:
+    """The second graph with the first one's options."""
+    nodes = list(both.b.nodes)
     for i, j, option in _differing(both):
-        chain = _replaced(chain, j, _taken(chain.steps[j], both.a.steps[i], option))
+        if option == "reads":
+            nodes[j] = replace(nodes[j], reads=_reading(both, i, j) or nodes[j].reads)
+        else:
+            nodes[j] = _taken(nodes[j], both.a.nodes[i], option)
     for i, j in both.partners:
-        one, other = both.a.steps[i].spec, chain.steps[j].spec
+        one, other = both.a.nodes[i].spec, nodes[j].spec
         if isinstance(one, Recurrent) and isinstance(other, Recurrent):
-            # Whether it reads a mask has come of the steps before it.
-            spec = replace(other, mask=one.mask, masked_output=one.masked_output)
-            chain = _replaced(chain, j, replace(chain.steps[j], spec=spec))
-    return chain
+            # Whether it reads a mask has come of the nodes before it.
+            nodes[j] = replace(nodes[j], spec=replace(other, mask=one.mask, masked_output=one.masked_output))
+    try:
+        return replace(both.b, nodes=tuple(nodes))
+    except SpecError:  # together they make none
+        return both.b
 
 
-# ---- A chain and a program.
+# ---- A graph and a program.
 
 # So many notes of one kind.
 _MOST = 3
 # What a forward may do with inputs that are longer, of more rows, or far smaller or larger than those that show the mistakes of a
-# chain: cut them off, clip them.
+# graph: cut them off, clip them.
 _LONG = (5, 150)
 _FAR = (2.0**-10, 2.0**10)
 
 
 @dataclass(frozen=True)
 class _Tried:
-    """An input, what the reference of a chain makes of it, and the noise of that; and what a program made of it."""
+    """An input, what the reference of a graph makes of it, and the noise of that; and what a program made of it."""
 
     x: np.ndarray
     clean: np.ndarray
@@ -378,37 +490,38 @@ class _Tried:
 
 @dataclass(frozen=True)
 class _Beside:
-    """A chain, a program, and how the inputs of both are drawn."""
+    """A graph, a program, and how the inputs of both are drawn."""
 
-    chain: Chain
+    graph: Graph
     program: Program
     dtype: str
     seed: int
 
-    def tried(self, chain: Chain) -> list[_Tried]:
-        """Inputs that show the mistakes of a chain, what its reference makes of them, and what the program does."""
-        drawn = [one for one in self._drawn(chain) if _stays_finite(chain, one, self.dtype)]
+    def tried(self, graph: Graph) -> list[_Tried]:
+        """Inputs that show the mistakes of a graph, what its reference makes of them, and what the program does."""
+        drawn = [one for one in self._drawn(graph) if _stays_finite(graph, one, self.dtype)]
         ran = self.program.run([one.x for one in drawn])
         return [replace(one, ran=out) for one, out in zip(drawn, ran, strict=True)]
 
-    def _drawn(self, chain: Chain) -> Iterator[_Tried]:
+    def _drawn(self, graph: Graph) -> Iterator[_Tried]:
         """Inputs of several sizes, and of larger and smaller numbers: some wake what others leave asleep."""
         batch = self.program.shape[0] if self.program.shape else None
-        usual = [*sizes(chain), *([_LONG] if numbers(chain) <= LIGHT else [])]
-        known = dict.fromkeys((batch or rows, _steps(chain, steps)) for rows, steps in usual)
-        masking = any(step.kind == "masking" for step in chain.steps)
+        usual = [*sizes(graph), *([_LONG] if numbers(graph) <= LIGHT else [])]
+        known = dict.fromkeys((batch or rows, _steps(graph, steps)) for rows, steps in usual)
+        masking = any(node.kind == "masking" for node in graph.nodes)
         for number, size in enumerate(known):
-            x, clean, deviation = probed(chain, size, self.dtype, self.seed)
+            x, clean, deviation = (sole(one) for one in probed(graph, size, self.dtype, self.seed))
             yield _Tried(x, clean, deviation)
             # The long one takes long, and the first one is the one that all else is tried with.
             scales = (*_SCALES[1:], *(_FAR if not number else ())) if size[1] != _LONG[1] else ()
             for scale in scales if x.dtype.kind == "f" and not masking else ():
-                yield self._measured(chain, (x * scale).astype(x.dtype))
-            if not number and size[1] is not None and not any(masked(chain)):
-                yield self._measured(chain, _padded(x))
+                yield self._measured(graph, (x * scale).astype(x.dtype))
+            if not number and size[1] is not None and not any(graph.masked.values()):
+                yield self._measured(graph, _padded(x))
 
-    def _measured(self, chain: Chain, x: np.ndarray) -> _Tried:
-        return _Tried(x, *reference.noise(chain, x, self.dtype))
+    def _measured(self, graph: Graph, x: np.ndarray) -> _Tried:
+        found = measured(graph, {graph.inputs[0].name: x}, self.dtype)
+        return _Tried(x, sole(found.clean), sole(found.deviation))
 
     def in_turn(self, tried: Sequence[_Tried], name: str) -> str:
         """What a program that is right at its first call puts out at further ones, if that is something else: a sentence."""
@@ -429,11 +542,11 @@ class _Beside:
 
     def otherwise(self, name: str) -> str:
         """Where a program that is wrong is right: with time before the batch, or with padding at the end only."""
-        for chain, swapped, words in (
-            (self.chain, True, "when it is given time before the batch (batch_first=False, time_major)"),
-            (_right_padded(self.chain), False, "where masked time steps are padding after the end (--right-padded)"),
+        for graph, swapped, words in (
+            (self.graph, True, "when it is given time before the batch (batch_first=False, time_major)"),
+            (_right_padded(self.graph), False, "where masked time steps are padding after the end (--right-padded)"),
         ):
-            tried = [] if chain is None else [one for one in self._drawn(chain) if one.x.ndim > 1 or not swapped]
+            tried = [] if graph is None else [one for one in self._drawn(graph) if one.x.ndim > 1 or not swapped]
             again = self.program.run([np.swapaxes(one.x, 0, 1) if swapped else one.x for one in tried])
             if tried and all(_off(one, ran.outputs.get(name), swapped) for one, ran in zip(tried, again, strict=True)):
                 return f"; they agree {words}"
@@ -441,18 +554,18 @@ class _Beside:
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def _stays_finite(chain: Chain, one: _Tried, dtype: str) -> bool:
-    """Whether a chain puts out numbers on an input, in the float type of the program too."""
+def _stays_finite(graph: Graph, one: _Tried, dtype: str) -> bool:
+    """Whether a graph puts out numbers on an input, in the float type of the program too."""
     if not np.isfinite(one.clean).all():
         return False
-    y, _ = reference.run(chain, one.x, dtype="float32" if dtype == "bfloat16" else dtype)  # NumPy has no bfloat16
+    y = sole(running.run(graph, one.x, "float32" if dtype == "bfloat16" else dtype))  # NumPy has no bfloat16
     return bool(np.isfinite(y).all())
 
 
-def _steps(chain: Chain, steps: int | None) -> int | None:
-    """A length that a chain allows: where it fixes its own, or has no time, that of its probes."""
-    own = next(sizes(chain))[1]
-    return own if own is None or chain.input_shape[0] is not None else steps
+def _steps(graph: Graph, steps: int | None) -> int | None:
+    """A length that a graph allows: where it fixes its own, or has no time, that of its probes."""
+    own = next(sizes(graph))[1]
+    return own if own is None or graph.inputs[0].shape[0] is not None else steps
 
 
 def _padded(x: np.ndarray) -> np.ndarray:
@@ -469,39 +582,42 @@ def _off(one: _Tried, got: np.ndarray | None, swapped: bool) -> bool:
     return not one.off(got).differs or (swapped and got.ndim > 1 and not one.off(np.swapaxes(got, 0, 1)).differs)
 
 
-def _right_padded(chain: Chain) -> Chain | None:
-    """The chain for masks that are padding after the end; None where no mask reaches a layer, or it has no others."""
+def _right_padded(graph: Graph) -> Graph | None:
+    """The graph for masks that are padding after the end; None where no mask reaches a layer, or it has no others."""
     try:
-        return promised(chain)
+        return promised(graph)
     except SpecError:
         return None
 
 
-def beside(chain: Chain, program: Program, dtype: str, seed: int, titles: tuple[str, str]) -> Whole:
-    """Run a program on what shows the mistakes of a chain, and hold it against the chain's reference.
+def beside(graph: Graph, program: Program, dtype: str, seed: int, titles: tuple[str, str]) -> Whole:
+    """Run a program on what shows the mistakes of a graph, and hold it against the graph's reference.
 
     Args:
-        chain: what the outputs should be.
+        graph: what the outputs should be.
         program: what is run, as it is.
         dtype: the narrowest float type of the two.
         seed: of the inputs.
-        titles: what the chain's side is called, and the program's.
+        titles: what the graph's side is called, and the program's.
 
     Raises:
-        FileError, LayoutError: the chain's numbers cannot be read.
+        FileError, LayoutError: the graph's numbers cannot be read.
     """
-    keeping = [step.name for step in chain.steps if _stateful(step)]
-    chain, (mine, theirs) = _computing(chain), titles
+    if not graph.single:
+        ends = [plural(len(one), what) for one, what in ((graph.inputs, "input"), (graph.outputs, "output"))]
+        return Whole(
+            "inconclusive", f"{titles[0]} has {' and '.join(ends)}, and models that are only run have one of each"
+        )
+    keeping = [node.name for node in graph.nodes if _stateful(node)]
+    graph, (mine, theirs) = _computing(graph), titles
     if program.shape is not None:
-        shape = _shape(chain.input_shape, program.shape[1:])
+        shape = _shape(graph.inputs[0].shape, program.shape[1:])
         if shape is None:
-            why = (
-                f"{mine} reads samples of the shape {chain.input_shape}, and {theirs} of the shape {program.shape[1:]}"
-            )
+            why = f"{mine} reads samples of the shape {graph.inputs[0].shape}, and {theirs} of the shape {program.shape[1:]}"
             return Whole("different", why, off=Off(_CERTAIN, _CERTAIN))
-        chain = replace(chain, input_shape=shape)
-    both = _Beside(chain, program, dtype, seed)
-    every = both.tried(chain)
+        graph = replace(graph, inputs=(replace(graph.inputs[0], shape=shape),))
+    both = _Beside(graph, program, dtype, seed)
+    every = both.tried(graph)
     if not any(one.clean.any() for one in every):
         return Whole("inconclusive", f"{mine} puts out nothing but zeros, or numbers that are not finite")
     tried, failed = ([one for one in every if bool(one.ran.failure) is bad] for bad in (False, True))
@@ -523,7 +639,7 @@ def beside(chain: Chain, program: Program, dtype: str, seed: int, titles: tuple[
     if rest := [key for key in tried[0].ran.outputs if key != name]:
         notes.append(f"Of what {theirs} puts out, {name} was compared, and not {', '.join(rest)}.")
     if off.differs:
-        made = next(_made(chain, tried, name), None)
+        made = next(_made(graph, tried, name), None)
         why = f"the outputs of {mine} and {theirs} differ by {off.max_abs:.2g}, {off.noise_ratio:.3g} times the rounding noise"
         why += both.otherwise(name) if made is None else f"; they agree with {made.name}"
         return Whole("different", why, off=off, inputs=len(tried), notes=tuple(notes), made=made)
@@ -536,17 +652,17 @@ def beside(chain: Chain, program: Program, dtype: str, seed: int, titles: tuple[
     if told := both.in_turn(tried, name):
         why = f"{theirs} hands something on from one call to the next: {told}"
         return Whole("different", why, off=off, inputs=len(tried), notes=tuple(notes))
-    if unseen := _unseen(chain, tried, dtype):
+    if unseen := _unseen(graph, tried, dtype):
         above = f" above the rounding noise of {dtype}" if share(dtype) == 1 else ""
         why = f"on the inputs that were tried, nothing shows {' and '.join(unseen[:_MOST])}{above}"
         return Whole("inconclusive", why, off=off, inputs=len(tried), notes=tuple(notes))
     return Whole(
-        "equivalent", off=off, inputs=len(tried), notes=(*notes, f"{theirs} was run on {_reach(chain, tried)}.")
+        "equivalent", off=off, inputs=len(tried), notes=(*notes, f"{theirs} was run on {_reach(graph, tried)}.")
     )
 
 
 def _nearest(tried: Sequence[_Tried]) -> tuple[str, Off]:
-    """The output that is nearest to the chain's on all inputs, and how far it is off; no name if none has its shapes."""
+    """The output that is nearest to the graph's on all inputs, and how far it is off; no name if none has its shapes."""
     found = {}
     for name in tried[0].ran.outputs:
         got = [one.ran.outputs.get(name) for one in tried]
@@ -561,12 +677,12 @@ def _worst(offs: Iterable[Off]) -> Off:
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def _made(chain: Chain, tried: Sequence[_Tried], name: str) -> Iterator[Made]:
-    """The mistakes in what runs between the layers by which the chain puts out what the program does."""
-    for wrong in slipped(chain):
+def _made(graph: Graph, tried: Sequence[_Tried], name: str) -> Iterator[Made]:
+    """The mistakes in what runs between the layers by which the graph puts out what the program does."""
+    for wrong in slipped(graph):
         offs = []
         for one in tried:
-            clean, _ = reference.run(wrong.chain, one.x, dtype="float64")
+            clean = sole(running.run(wrong.graph, one.x, "float64"))
             if clean.shape != one.clean.shape:
                 break
             offs.append(replace(one, clean=clean).off(one.ran.outputs[name]))
@@ -576,10 +692,10 @@ def _made(chain: Chain, tried: Sequence[_Tried], name: str) -> Iterator[Made]:
             yield Made(wrong.option, wrong.name, wrong.mend, _worst(offs))
 
 
-def _reach(chain: Chain, tried: Sequence[_Tried]) -> str:
+def _reach(graph: Graph, tried: Sequence[_Tried]) -> str:
     """How far the inputs went: beyond that a program may do something else."""
     found = [_span([len(one.x) for one in tried], "row")]
-    if next(sizes(chain))[1] is not None:
+    if next(sizes(graph))[1] is not None:
         found.append(_span([one.x.shape[1] for one in tried], "time step"))
     if tried[0].x.dtype.kind == "f":
         largest = [float(np.abs(one.x).max()) for one in tried]
@@ -592,37 +708,37 @@ def _span(sizes: Sequence[int], what: str) -> str:
     return f"{min(sizes)} to {plural(max(sizes), what)}" if min(sizes) < max(sizes) else plural(sizes[0], what)
 
 
-def _unseen(chain: Chain, tried: Sequence[_Tried], dtype: str) -> list[str]:
-    """The steps whose mistakes none of the inputs would have shown."""
+def _unseen(graph: Graph, tried: Sequence[_Tried], dtype: str) -> list[str]:
+    """The nodes whose mistakes none of the inputs would have shown."""
     found = []
-    for i, step in enumerate(chain.steps):
+    for i, node in enumerate(graph.nodes):
         change: Callable[[np.ndarray], np.ndarray] = partial(_touched, by=share(dtype))
-        wrong, what = chain, f"what {step.name} computes"
-        if step.kind == "activation":
-            wrong, change = _replaced(chain, i, replace(step, options={"name": "linear"})), np.asarray
-            what = f"what {_written(step)} does in {step.name}"
-        needed = not _idle(chain, i) if step.kind == "activation" else step.spec is not None or bool(step.params())
-        if needed and not any(_shows(wrong, i, change, one) for one in tried):
+        wrong, what = graph, f"what {node.name} computes"
+        if node.kind == "activation":
+            wrong, change = _replaced(graph, i, replace(node, options={"name": "linear"})), np.asarray
+            what = f"what {_written(node)} does in {node.name}"
+        needed = not _idle(graph, node) if node.kind == "activation" else node.spec is not None or bool(node.params())
+        if needed and not any(_shows(wrong, node.writes[0], change, one) for one in tried):
             found.append(what)
     return found
 
 
-def _idle(chain: Chain, i: int) -> bool:
+def _idle(graph: Graph, node: Node) -> bool:
     """Whether an activation changes nothing that the activation before it can put out: relu after sigmoid."""
-    before = chain.steps[i - 1] if i else None
+    before = next((one for one in graph.nodes if one.writes == node.reads), None)
     if before is None or before.kind != "activation":
         return False
-    first = KINDS["activation"].compute(before, {}, _grid(), Exact())
-    return np.array_equal(first, KINDS["activation"].compute(chain.steps[i], {}, first.copy(), Exact()))
+    first = _on_grid(before)
+    return np.array_equal(first, _on_grid(node, first.copy()))
 
 
 def _touched(y: np.ndarray, by: float) -> np.ndarray:
-    """A step's output with each number changed by its own share."""
+    """A node's output with each number changed by its own share."""
     own = by * np.random.default_rng(y.shape[-1]).uniform(0.5, 1.0, y.shape)
     return y * (1 + own) + own * np.abs(y).max()
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-def _shows(chain: Chain, at: int, change: Callable[[np.ndarray], np.ndarray], one: _Tried) -> bool:
-    """Whether the output of a chain differs by more than rounding from the right one, if what a step puts out is changed."""
-    return one.off(reference.altered(chain, one.x, at, change)).differs
+def _shows(graph: Graph, value: str, change: Callable[[np.ndarray], np.ndarray], one: _Tried) -> bool:
+    """Whether the output of a graph differs by more than rounding from the right one, if a value in it is changed."""
+    return one.off(sole(running.altered(graph, one.x, value, change))).differs

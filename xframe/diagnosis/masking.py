@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xframe.chain import KINDS, Chain, Step
-from xframe.chain.arithmetic import Exact
 from xframe.errors import SpecError
+from xframe.graph import KINDS, Graph, Node
+from xframe.graph.arithmetic import Exact
 from xframe.packing import Parameters
 from xframe.spec import Layer, Recurrent
 
@@ -22,10 +22,10 @@ _AFTER = ("dropout",)
 
 @dataclass(frozen=True)
 class Fronted:
-    """The one layer of a chain, and the steps that what is recorded goes through before it."""
+    """The one layer of a chain, and the nodes that what is recorded goes through before it."""
 
-    layer: Step
-    before: tuple[Step, ...]
+    layer: Node
+    before: tuple[Node, ...]
 
     @property
     def spec(self) -> Layer:
@@ -39,14 +39,14 @@ class Fronted:
         return Parameters(self.spec, self.layer.params())
 
 
-def fronted(chain: Chain) -> Fronted | None:
-    """The layer of a chain that has one, with nothing around it but what makes masks; None for any other chain."""
-    kinds = [step.kind for step in chain.steps]
-    if kinds.count("recurrent") != 1:
+def fronted(graph: Graph) -> Fronted | None:
+    """The layer of a chain that has one, with nothing around it but what makes masks; None for any other graph."""
+    kinds = [node.kind for node in graph.nodes]
+    if not graph.chain or kinds.count("recurrent") != 1:
         return None
     at = kinds.index("recurrent")
     around = all(kind in _BEFORE for kind in kinds[:at]) and all(kind in _AFTER for kind in kinds[at + 1 :])
-    return Fronted(chain.steps[at], chain.steps[:at]) if around else None
+    return Fronted(graph.nodes[at], graph.nodes[:at]) if around else None
 
 
 def recorded_by(front: Fronted, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -58,14 +58,14 @@ def recorded_by(front: Fronted, arrays: Mapping[str, np.ndarray]) -> dict[str, n
         SpecError: the input does not fit what it goes through.
     """
     x, mask = arrays["x"], arrays.get("mask")
-    steps = list(front.before)
+    nodes = list(front.before)
     if x.ndim == 3:
-        steps = [step for step in steps if step.kind != "embedding"]
-    elif any(step.kind == "embedding" for step in steps):
+        nodes = [node for node in nodes if node.kind != "embedding"]
+    elif any(node.kind == "embedding" for node in nodes):
         x = _whole(x)
     made: np.ndarray | None = None
-    for step in steps:
-        x, made = KINDS[step.kind].run(step, dict(step.params()), x, made, Exact())
+    for node in nodes:
+        ((x, made),) = KINDS[node.kind].run(node, dict(node.params()), [x], [made], Exact())
     found = {**arrays, "x": x}
     if mask is None and made is not None and isinstance(front.spec, Recurrent):
         found["mask"] = made

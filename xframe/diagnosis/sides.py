@@ -12,7 +12,6 @@ import numpy as np
 from xframe import noise
 from xframe.adapters import adapter_of, is_layer
 from xframe.apart import apart
-from xframe.chain import Step, chain_of, chain_of_model
 from xframe.comparison import compare, most_called, sized, told_of_masks, unlike
 from xframe.diagnosis.evidence import Evidence, computed, is_recording, mask_kind, recorded, recording
 from xframe.diagnosis.explaining import Known, explain
@@ -22,6 +21,7 @@ from xframe.diagnosis.where import located
 from xframe.drawing import inputs
 from xframe.errors import SpecError, UnsupportedError
 from xframe.files import load
+from xframe.graph import Node, graph_of, graph_of_model
 from xframe.judging import Subject, difference, run_native
 from xframe.layout import block_shape, keys
 from xframe.mistakes import Mistake, Variation
@@ -186,14 +186,14 @@ def _front(a: Any, choices: Choices | None) -> Fronted | None:
     if _is_known(a):
         return None
     try:
-        chain = chain_of(recognise(load(a), choices)) if isinstance(a, str | Path) else chain_of_model(a)
+        graph = graph_of(recognise(load(a), choices)) if isinstance(a, str | Path) else graph_of_model(a)
     except UnsupportedError:
         return None
-    front = fronted(chain)
+    front = fronted(graph)
     if front is None or front.before or isinstance(a, str | Path):
         return front
     value = adapter_of(a).masking_value(a)  # layers in a list have theirs in front, too
-    masking = () if value is None else (Step("masking", "masking", {"value": value}),)
+    masking = () if value is None else (Node("masking", "masking", {"value": value}),)
     return replace(front, before=masking)
 
 

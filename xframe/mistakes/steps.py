@@ -54,5 +54,5 @@ STEP_MISTAKES = (*_MISTAKES.values(), _OTHER)
 
 
 def of_option(option: str) -> StepMistake:
-    """The entry for an option of a step (`xframe.chain.kind.Kind.options`); ``activation`` for all of an activation."""
+    """The entry for an option of a node (`xframe.graph.kinds.base.Kind.options`); ``activation`` for all of an activation."""
     return _MISTAKES.get(option, _OTHER)

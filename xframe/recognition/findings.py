@@ -163,9 +163,9 @@ class Findings:
     @cached_property
     def obstacles(self) -> tuple[str, ...]:
         """All that stands in the way of converting the file whole; nothing where it converts."""
-        from xframe.convertible import whole_chain  # which recognises, and needs NumPy
+        from xframe.convertible import whole_graph  # which recognises, and needs NumPy
 
-        return whole_chain(self)[1]
+        return whole_graph(self)[1]
 
 
 class _Arrays(Mapping[str, "np.ndarray"]):

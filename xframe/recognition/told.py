@@ -7,7 +7,10 @@ object, the configuration of the file (`ModelFile.config`):
      "steps": [{"name": "lstm", "kind": "recurrent", "options": {"sequence": false}, "spec": {"cell": "lstm", ...},
                 "packing": "torch", "tensors": {"weight_ih_l0": "lstm.weight_ih_l0", ...}}, ...]}
 
-``tensors`` has the file's names by those of the packing, or, of a step that is neither recurrent nor dense, of its kind. Whoever
+``tensors`` has the file's names by those of the packing, or, of a step that is neither recurrent nor dense, of its kind. Each
+step reads what the one before it puts out. A model that is no chain says more: ``inputs`` ([{"name": ..., "shape": ...}, ...]),
+``outputs`` ([{"name": ..., "value": ...}, ...]) and ``form`` ("one", "list" or "dict") in the place of ``input_shape``, and in
+each step the names of the values that it ``reads`` and ``writes`` (and ``masks``), as `xframe.graph.Node` has them. Whoever
 wrote a file can write anything there, so all of it is checked, against what is known and against the tensors; it is data only.
 """
 
@@ -24,10 +27,11 @@ from xframe.recognition.findings import FoundLayer, Other, Reading
 from xframe.recognition.tables import canonical
 from xframe.spec import Dense, Layer, Recurrent
 
-__all__ = ["found", "reading", "spec_fields", "steps_of"]
+__all__ = ["found", "listed", "reading", "spec_fields", "steps_of"]
 
 _EVIDENCE = "xframe wrote the file, and says in it that it is this layer."
 _STEP = {"name", "kind", "options", "spec", "packing", "tensors"}
+_VALUES = ("reads", "writes", "masks")
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _MEND = "convert the model again, or save its tensors alone"
 
@@ -53,11 +57,13 @@ def steps_of(file: ModelFile) -> list[Mapping[str, Any]]:
         raise _wrong(file, "lists no steps")
     taken: set[str] = set()
     for step in steps:
-        if not isinstance(step, Mapping) or not set(step) <= _STEP:
+        if not isinstance(step, Mapping) or not set(step) <= _STEP.union(_VALUES):
             raise _wrong(file, "has a step with fields that are not known")
         names = step.get("name"), step.get("kind")
         if not all(isinstance(name, str) for name in names) or not isinstance(step.get("options"), Mapping):
             raise _wrong(file, "has a step without a name, a kind or options")
+        if not all(_are_names(step.get(what, [])) for what in _VALUES):
+            raise _wrong(file, f"has values of {names[0]!r} that are no names")
         tensors = step.get("tensors")
         if not isinstance(tensors, Mapping) or not all(isinstance(name, str) for name in tensors.values()):
             raise _wrong(file, f"has no tensors for {names[0]!r}")
@@ -72,6 +78,28 @@ def steps_of(file: ModelFile) -> list[Mapping[str, Any]]:
     if rest := [name for name in file.tensors if name not in taken]:
         raise _wrong(file, f"says nothing of the tensor {rest[0]!r}")
     return steps
+
+
+def listed(file: ModelFile, what: str) -> list[Mapping[str, Any]]:
+    """The ``inputs``, each with a name and a shape, or the ``outputs``, each with a name and a value, of a graph.
+
+    Raises:
+        FileError: they are none.
+    """
+    found = (file.config or {}).get(what)
+    wanted = {"inputs": {"name", "shape"}, "outputs": {"name", "value"}}[what]
+    if not isinstance(found, list) or not found:
+        raise _wrong(file, f"lists no {what}")
+    for one in found:
+        if not isinstance(one, Mapping) or set(one) != wanted or not isinstance(one["name"], str):
+            raise _wrong(file, f"lists {what} without a name")
+        if what == "outputs" and not isinstance(one["value"], str):
+            raise _wrong(file, f"lists the output {one['name']!r} without a value")
+    return found
+
+
+def _are_names(given: Any) -> bool:
+    return isinstance(given, list) and all(isinstance(name, str) for name in given)
 
 
 def reading(file: ModelFile, step: Mapping[str, Any]) -> Reading:
@@ -100,7 +128,8 @@ def reading(file: ModelFile, step: Mapping[str, Any]) -> Reading:
 def found(file: ModelFile) -> tuple[list[FoundLayer], list[Other]]:
     """The recurrent and dense layers, and those of other kinds that have tensors."""
     layers, others = list[FoundLayer](), list[Other]()
-    for step in steps_of(file):
+    # A layer that is called again is found once.
+    for step in {step["name"]: step for step in steps_of(file)}.values():
         tensors = tuple(step["tensors"].values())
         if step["kind"] in ("recurrent", "dense"):
             layers.append(FoundLayer(step["name"], (reading(file, step),), tensors))

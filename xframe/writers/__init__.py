@@ -1,4 +1,4 @@
-"""Writing a chain as a model of another framework, with a short source file that builds and runs it without xframe.
+"""Writing a graph as a model of another framework, with a short source file that builds and runs it without xframe.
 
 A target is one file beside this one. Nothing here imports a framework before it is needed; PyTorch and NumPy models are written
 with neither installed.
@@ -7,14 +7,14 @@ with neither installed.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from xframe.chain.base import Chain
 from xframe.errors import FileError, UnsupportedError
-from xframe.writers.base import Target, Written
+from xframe.graph.graph import Graph
+from xframe.writers.base import Runner, Target, Written
 
 __all__ = ["TARGETS", "Target", "Written", "get_target", "opened", "run", "write"]
 
@@ -33,23 +33,23 @@ def get_target(name: str) -> Target:
     return target
 
 
-def write(chain: Chain, folder: Path, to: str) -> Written:
-    """Write a chain into a folder that is there.
+def write(graph: Graph, folder: Path, to: str) -> Written:
+    """Write a graph into a folder that is there.
 
     Args:
-        chain: the model.
+        graph: the model.
         folder: where the files go: the weights, and model.py, which needs no xframe.
         to: one of `TARGETS`.
 
     Raises:
-        UnsupportedError: the target cannot express a step; the sentence says which, and why.
-        SpecError, LayoutError: the steps, or the numbers of one of them, make no sense.
+        UnsupportedError: the target cannot express a node; the sentence says which, and why.
+        SpecError, LayoutError: the nodes, or the numbers of one of them, make no sense.
         FileError: a file cannot be written.
         MissingFrameworkError: a library that writing needs is not installed.
     """
     target = get_target(to)
     try:
-        return target.write(chain, Path(folder))
+        return target.write(graph, Path(folder))
     except OSError as error:
         if isinstance(error, FileError):
             raise
@@ -58,13 +58,14 @@ def write(chain: Chain, folder: Path, to: str) -> Written:
         ) from None
 
 
-def run(folder: Path, x: np.ndarray, to: str) -> np.ndarray:
-    """What the model in a folder puts out for x (batch, ...), loaded for this once: see `opened`."""
-    return opened(folder, to)(x)
+def run(folder: Path, arrays: Sequence[np.ndarray], to: str) -> list[np.ndarray]:
+    """What the model in a folder puts out for its inputs, loaded for this once: see `opened`."""
+    return opened(folder, to)(arrays)
 
 
-def opened(folder: Path, to: str) -> Callable[[np.ndarray], np.ndarray]:
-    """The model in a folder, by the model.py that `write` has just put there: from an input (batch, ...) to the output.
+def opened(folder: Path, to: str) -> Runner:
+    """The model in a folder, by the model.py that `write` has just put there: from its inputs (batch, ...) to its outputs, both
+    in the order of the graph.
 
     Args:
         folder: the folder; its model.py is run, so it must come from `write`, not from a stranger.

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from xframe.adapters.keras import KERAS
+from xframe.errors import UnsupportedError
+from xframe.escaping import in_source
+from xframe.graph.kinds.recurrent import slots
 from xframe.spec import Recurrent
 from xframe.writers.base import Part, Plan, bias_notes, packed, recurrent
 
@@ -23,17 +26,23 @@ _CLASSES = {"rnn": "SimpleRNN", "lstm": "LSTM", "gru": "GRU"}
 
 @dataclass(frozen=True)
 class Made:
-    """What one step becomes: Keras layers as source code, each a text of one or more lines, and what fills them.
+    """What one node becomes: Keras layers as source code, each a text of one or more lines, and what fills them.
 
     Attributes:
         layers: the source code.
         fill: (the built Keras layers, float type) -> pairs of a variable and its numbers.
         notes: what is to be said.
+        given: for each layer, what it is called with behind what it reads, as source code; empty for nothing.
+        states: for each layer the variables of the states that it puts out behind its output; empty for none.
+        merges: whether it reads its values as a list.
     """
 
     layers: list[str]
     fill: Callable[[list[Any], str], Iterator[tuple[Any, np.ndarray]]] | None = None
     notes: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+    states: tuple[list[str], ...] = ()
+    merges: bool = False
 
 
 def _called(function: str, given: list[str]) -> str:
@@ -60,26 +69,38 @@ def function(name: str) -> str:
 
 
 def recurrent_layers(part: Part, whole: Plan) -> Made:
-    """The Keras layers of a recurrent step, one for each layer of its stack."""
+    """The Keras layers of a recurrent node, one for each layer of its stack."""
     spec = recurrent(part)
-    notes = list(bias_notes(part.step.params(), KERAS.natives(spec)))
+    notes = list(bias_notes(part.node.params(), KERAS.natives(spec)))
     if spec.merge_mode is None:
         notes.append("its two directions are handed on beside each other, by concat")
-    layers = []
+    if part.masked and len(part.given) > 1:
+        raise UnsupportedError(
+            f"In Keras 3 a layer that is given initial states does not look at the mask that comes with its input, and "
+            f"{in_source(part.node.name)} does; convert it to torch."
+        )
+    layers, given, states = list[str](), list[str](), list[list[str]]()
     for k in range(spec.num_layers):
         if k and spec.dropout:
             layers.append(layer_text(whole, f"{part.name}__dropout_{k}", "Dropout", repr(spec.dropout)))
-        # No step has two underscores in its name.
+            given.append("")
+            states.append([])
+        mine = [i for i, slot in enumerate(slots(spec), 1) if slot.layer == k or spec.num_layers == 1]
+        initial = [part.given[i] for i in mine] if len(part.given) > 1 else []
+        given.append(f", initial_state=[{', '.join(initial)}]" if initial else "")
+        states.append([part.made[i] for i in mine] if len(part.made) > 1 else [])
+        # No layer has two underscores in its name.
         name = f"{part.name}__{k}" if spec.num_layers > 1 else part.name
-        layers.append(_one(spec, whole, name, part.step.options["sequence"] or k + 1 < spec.num_layers))
+        sequence = part.node.options["sequence"] or k + 1 < spec.num_layers
+        layers.append(_one(spec, whole, name, sequence, bool(states[-1])))
 
     def fill(built: list[Any], dtype: str) -> Iterator[tuple[Any, np.ndarray]]:
         mine = [one for one in built if type(one).__name__ != "Dropout"]
         natives = {native.name: native.leaves[0] for native in KERAS.natives(spec)}
-        for name, array in packed(KERAS, spec, part.step.params(), dtype):
+        for name, array in packed(KERAS, spec, part.node.params(), dtype):
             yield getattr(_cell_of(mine, spec, natives[name]), name.rsplit("/", 1)[-1]), array
 
-    return Made(layers, fill, tuple(notes))
+    return Made(layers, fill, tuple(notes), tuple(given), tuple(states))
 
 
 def _cell_of(built: list[Any], spec: Recurrent, leaf: Any) -> Any:
@@ -89,25 +110,27 @@ def _cell_of(built: list[Any], spec: Recurrent, leaf: Any) -> Any:
     return half.cell.cells[leaf.layer] if hasattr(half.cell, "cells") else half.cell
 
 
-def _one(spec: Recurrent, whole: Plan, name: str, sequence: bool) -> str:
+def _one(spec: Recurrent, whole: Plan, name: str, sequence: bool, state: bool) -> str:
     """One Keras layer of a stack, in all its directions."""
     if not spec.bidirectional:
-        return _half(spec, whole, 0, sequence, name)
-    given = [_half(spec, whole, 0, sequence, f"{name}_forward")]
+        return _half(spec, whole, 0, sequence, name, state)
+    given = [_half(spec, whole, 0, sequence, f"{name}_forward", state)]
     # Without one, Bidirectional takes a copy of the forward layer, which reads the other way.
     if spec.backward is not None or spec.go_backwards:
-        given.append(f"backward_layer={_half(spec, whole, 1, sequence, f'{name}_backward')}")
+        given.append(f"backward_layer={_half(spec, whole, 1, sequence, f'{name}_backward', state)}")
     if spec.merge_mode not in ("concat", None):
         given.append(f'merge_mode="{spec.merge_mode}"')
     return _called("keras.layers.Bidirectional", [*given, *common(whole, name)])
 
 
-def _half(spec: Recurrent, whole: Plan, direction: int, sequence: bool, name: str) -> str:
+def _half(spec: Recurrent, whole: Plan, direction: int, sequence: bool, name: str, state: bool) -> str:
     """One direction of a layer."""
     column = spec.column(direction)
     options = []
     if sequence:
         options.append("return_sequences=True")
+    if state:
+        options.append("return_state=True")
     if spec.go_backwards != bool(direction):
         options.append("go_backwards=True")
     if spec.stateful:

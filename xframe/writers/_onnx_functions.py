@@ -53,7 +53,7 @@ def recurrent_activations(name: str, functions: list[str]) -> dict[str, Any]:
 
 def activation_node(graph: Graph, part: Part, x: str) -> str:
     """The nodes of an activation step."""
-    name, given = str(part.step.options["name"]), {k: v for k, v in part.step.options.items() if k != "name"}
+    name, given = str(part.node.options["name"]), {k: v for k, v in part.node.options.items() if k != "name"}
     if given and name == "relu":
         return _relu(graph, part, x)
     if name in _OPERATORS:
@@ -62,7 +62,7 @@ def activation_node(graph: Graph, part: Part, x: str) -> str:
         return str(graph.node(kind, x, **changed))
     if name in _COMPOSED:
         return _COMPOSED[name](graph, x)
-    raise UnsupportedError(f"ONNX has no activation {name!r}, which the step {in_source(part.step.name)} applies.")
+    raise UnsupportedError(f"ONNX has no activation {name!r}, which the step {in_source(part.node.name)} applies.")
 
 
 def _relu(graph: Graph, part: Part, x: str) -> str:
@@ -70,7 +70,7 @@ def _relu(graph: Graph, part: Part, x: str) -> str:
     threshold, slope = (_scalar(graph, float(number(part, one))) for one in ("threshold", "negative_slope"))
     below = graph.node("Mul", graph.node("Sub", x, threshold), slope)
     y = graph.node("Where", graph.node("GreaterOrEqual", x, threshold), x, below)
-    if part.step.options["max_value"] is None:
+    if part.node.options["max_value"] is None:
         return str(y)
     largest = _scalar(graph, float(number(part, "max_value")))
     return str(graph.node("Where", graph.node("GreaterOrEqual", x, largest), largest, y))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -44,12 +45,16 @@ class Graph:
         self._constants: list[Any] = []
         self._weights: list[Entry] = []
         self._counts: Counter[str] = Counter()
+        self._named: set[str] = set()
         self.step = ""
 
-    @property
-    def names(self) -> list[str]:
-        """Of the weights, in order."""
-        return [entry.name for entry in self._weights]
+    @contextmanager
+    def layer(self, name: str) -> Iterator[list[str]]:
+        """While the nodes of one layer are added; gives a list into which the names of its weights come."""
+        self.step, names = name, list[str]()
+        before = len(self._weights)
+        yield names
+        names += [entry.name for entry in self._weights[before:]]
 
     def node(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
         """Add a node; gives the name of its output, or the names of its outputs."""
@@ -69,18 +74,21 @@ class Graph:
     def weights(
         self, listed: Sequence[tuple[str, tuple[int, ...]]], read: Callable[[str], Iterator[np.ndarray]]
     ) -> list[str]:
-        """Add weights of one layer, whose arrays will be asked for when the file is written; gives their names."""
-        entries = Entry.group([(f"{self.step}/{name}", shape) for name, shape in listed], read)
-        self._weights += entries
-        return [entry.name for entry in entries]
+        """Add weights of one layer, unless they are there; their arrays will be asked for when the file is written. Gives their
+        names."""
+        names = [f"{self.step}/{name}" for name, _ in listed]
+        if not self._named.issuperset(names):
+            self._weights += Entry.group([(f"{self.step}/{name}", shape) for name, shape in listed], read)
+            self._named.update(names)
+        return names
 
-    def write(self, path: Path, given: Any, result: Any) -> list[Path]:
+    def write(self, path: Path, given: Sequence[Any], results: Sequence[Any]) -> list[Path]:
         """Write the model, and the file of its weights if they are too large for one; gives the files.
 
         Args:
             path: of the model.
-            given: (name, type, shape) of the input.
-            result: (name, shape) of the output.
+            given: (name, type, shape) of each input.
+            results: (name, value, shape) of each output.
         """
         apart = sum(self._size(entry) for entry in self._weights) > LARGEST
         beside = path.with_name(f"{path.name}.data")
@@ -88,7 +96,7 @@ class Graph:
             with beside.open("wb") as file:
                 for array in numbers(self._weights, _DTYPE):
                     file.write(array.data)
-        graph, model = self._outline(given, result)
+        graph, model = self._outline(given, results)
         fields, start = [], 0
         for entry in self._weights:
             fields.append(self._field(entry, beside.name if apart else "", start))
@@ -110,15 +118,15 @@ class Graph:
     def _size(entry: Entry) -> int:
         return prod(entry.shape) * np.dtype(_DTYPE).itemsize
 
-    def _outline(self, given: Any, result: Any) -> tuple[bytes, bytes]:
+    def _outline(self, given: Sequence[Any], results: Sequence[Any]) -> tuple[bytes, bytes]:
         """The graph without the weights, and the model without the graph."""
         helper, kinds = self._onnx.helper, self._onnx.TensorProto
-        name, kind, shape = given
+        ends = [helper.make_node("Identity", [value], [name], name=name) for name, value, _ in results]
         graph = helper.make_graph(
-            [*self._nodes, helper.make_node("Identity", [result[0]], ["output"], name="output")],
+            [*self._nodes, *ends],
             "model",
-            [helper.make_tensor_value_info(name, getattr(kinds, kind), shape)],
-            [helper.make_tensor_value_info("output", kinds.FLOAT, result[1])],
+            [helper.make_tensor_value_info(name, getattr(kinds, kind), shape) for name, kind, shape in given],
+            [helper.make_tensor_value_info(name, kinds.FLOAT, shape) for name, _, shape in results],
             self._constants,
         )
         opset = helper.make_opsetid("", OPSET)

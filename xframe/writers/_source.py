@@ -16,6 +16,7 @@ _FIRST = ("__future__",)
 _STANDARD = ("collections.abc", "itertools", "math", "pathlib", "typing")
 # What generated code may import besides what the templates do: the name, its module, and itself if it is in one.
 _OTHERS = {
+    "NamedTuple": ("typing", "NamedTuple"),
     "Path": ("pathlib", "Path"),
     "load_file": ("safetensors.torch", "load_file"),
     "np": ("numpy as np", ""),

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xframe.chain.base import Chain
 from xframe.files.told import FORMAT
+from xframe.graph.graph import Graph
 from xframe.recognition.told import spec_fields
 from xframe.spec import Recurrent
 from xframe.writers.base import trained
@@ -15,19 +15,29 @@ from xframe.writers.base import trained
 __all__ = ["telling"]
 
 
-def telling(chain: Chain, packing: str, tensors: Sequence[Mapping[str, str]]) -> str:
-    """The text for a chain.
+def telling(graph: Graph, packing: str, tensors: Sequence[Mapping[str, str]]) -> str:
+    """The text for a graph.
 
     Args:
-        chain: what was written.
+        graph: what was written.
         packing: of the tensors.
-        tensors: for each step the names in the file, by those of the packing or, of other steps, of the kind.
+        tensors: for each node the names in the file, by those of the packing or, of other nodes, of the kind.
     """
     steps: list[dict[str, Any]] = []
-    for step, names in zip(chain.steps, tensors, strict=True):
-        told: dict[str, Any] = {"name": step.name, "kind": step.kind, "options": dict(step.options)}
-        if step.spec is not None:
-            told["spec"] = spec_fields(trained(step.spec)[0] if isinstance(step.spec, Recurrent) else step.spec)
+    for node, names in zip(graph.nodes, tensors, strict=True):
+        told: dict[str, Any] = {"name": node.name, "kind": node.kind, "options": dict(node.options)}
+        if node.spec is not None:
+            told["spec"] = spec_fields(trained(node.spec)[0] if isinstance(node.spec, Recurrent) else node.spec)
+        if not graph.chain:
+            told |= {"reads": node.reads, "writes": node.writes, "masks": node.masks}
         steps.append({**told, "packing": packing, "tensors": dict(names)})
-    said = {"format": FORMAT, "name": chain.name, "input_shape": chain.input_shape, "steps": steps}
-    return json.dumps(said, separators=(",", ":"))
+    said: dict[str, Any] = {"format": FORMAT, "name": graph.name}
+    if graph.chain:
+        said["input_shape"] = graph.inputs[0].shape
+    else:
+        said |= {
+            "inputs": [{"name": one.name, "shape": one.shape} for one in graph.inputs],
+            "outputs": [{"name": one.name, "value": one.value} for one in graph.outputs],
+            "form": graph.form,
+        }
+    return json.dumps({**said, "steps": steps}, separators=(",", ":"))

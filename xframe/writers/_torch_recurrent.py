@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xframe.adapters.torch import TORCH
+from xframe.graph.kinds.recurrent import slots
 from xframe.layout import Native
 from xframe.spec import Recurrent
 from xframe.writers._safetensors import Entry
@@ -41,7 +42,7 @@ _FUNCTIONS = {
 
 @dataclass(frozen=True)
 class Lines:
-    """What one step becomes.
+    """What one node becomes.
 
     Attributes:
         layer: its layer, if it needs one; steps: the lines of forward.
@@ -59,33 +60,56 @@ def native(part: Part, spec: Any, named: Callable[[Native], str]) -> list[Entry]
     """The tensors of a recurrent or dense layer, in PyTorch's packing."""
 
     def read(dtype: str) -> Iterator[np.ndarray]:
-        yield from (array for _, array in packed(TORCH, spec, part.step.params(), dtype))
+        yield from (array for _, array in packed(TORCH, spec, part.node.params(), dtype))
 
     return Entry.group([(f"{part.name}.{named(n)}", n.shape) for n in TORCH.natives(spec)], read)
 
 
 def recurrent_lines(part: Part, whole: Plan) -> Lines:
-    """A recurrent step."""
+    """A recurrent node."""
     spec, note = trained(recurrent(part))
     notes = [note] if note else []
     if spec.merge_mode is None:
         notes.append("its two directions are handed on beside each other, as with concat")
     # What stands for both is looked at without the mask, which the layer may never be given.
     plain = _replaced(spec, mask=None, masked_output=None, merge_mode=spec.merge_mode or "concat")
-    notes += bias_notes(part.step.params(), TORCH.natives(plain))
-    sequence = bool(part.step.options["sequence"])
+    notes += bias_notes(part.node.params(), TORCH.natives(plain))
+    sequence = bool(part.node.options["sequence"])
     why = "a mask reaches it" if part.masked else TORCH.why_ours(plain)
     if not why and plain.stacked:
         why = "torch.nn has layers of one kind"
     if not why:
         entries = native(part, plain, lambda one: one.name)
-        return Lines(_fused(plain), _fused_steps(part.name, plain, sequence), entries, notes)
+        return Lines(_fused(plain), _fused_steps(part, plain, sequence), entries, notes)
     notes.append(f"it is a plain PyTorch loop over time, because {why}")
     if plain.dropout:
         notes.append("its dropout between layers, which acts in training only, was left out")
-    given = "x, mask" if part.masked else "x"
-    found = f"x, _ = self.{part.name}({given})" if sequence else f"_, x = self.{part.name}({given})"
-    return Lines(_ours(spec), [found], native(part, plain, lambda one: _place(spec, one)), notes)
+    layer, steps = _ours(spec), [f"{_returned(part, sequence)} = self.{part.name}({', '.join(_given(part))})"]
+    if _stateful(part):
+        layer = layer.replace("Recurrent(", "RecurrentFromStates(", 1)
+    return Lines(layer, steps, native(part, plain, lambda one: _place(spec, one)), notes)
+
+
+def _stateful(part: Part) -> bool:
+    """Whether it is given states or hands its own on."""
+    return len(part.given) > 1 or len(part.made) > 1
+
+
+def _given(part: Part) -> list[str]:
+    """What the layer of the template is called with."""
+    masks = [part.mask] if part.masked else []
+    states = [f"states=[{', '.join(part.given[1:])}]"] if len(part.given) > 1 else []
+    return [part.x, *masks, *states]
+
+
+def _returned(part: Part, sequence: bool) -> str:
+    """What is taken of what the layer of the template puts out."""
+    found = [part.y, "_"] if sequence else ["_", part.y]
+    if len(part.made) > 1:
+        found.append(f"[{', '.join(part.made[1:])}]")
+    elif _stateful(part):
+        found.append("_")
+    return ", ".join(found)
 
 
 def _replaced(spec: Recurrent, **changes: Any) -> Recurrent:
@@ -109,13 +133,40 @@ def _fused(spec: Recurrent) -> str:
     return f"nn.{spec.cell.upper()}({spec.input_size}, {spec.hidden_size}, {', '.join(options)})"
 
 
-def _fused_steps(name: str, spec: Recurrent, sequence: bool) -> list[str]:
-    lines = [f"x, _ = self.{name}(x)"]
+def _fused_steps(part: Part, spec: Recurrent, sequence: bool) -> list[str]:
+    y, own = part.y, slots(spec)
+    # PyTorch has the states of all layers and directions in one tensor, layer by layer.
+    order = sorted(range(len(own)), key=lambda i: (own[i].layer, own[i].direction))
+    names = list(dict.fromkeys(slot.cell_name for slot in own))
+    lines, given = list[str](), ""
+    if len(part.given) > 1:
+        whole = [_stacked([part.given[1 + i] for i in order if own[i].cell_name == name]) for name in names]
+        given = f", {_tuple(whole)}"
+    call = f"self.{part.name}({part.x}{given})"
+    if len(part.made) == 1:
+        lines.append(f"{y}, _ = {call}")
+    else:
+        made = [[part.made[1 + i] for i in order if own[i].cell_name == name] for name in names]
+        # One of each is taken out of its tensor by the same name.
+        held = [one[0] if len(one) == 1 else f"{part.name}_{name}" for one, name in zip(made, names, strict=True)]
+        lines.append(f"{y}, {_tuple(held)} = {call}")
+        lines += [
+            f"{one[0]} = {name}[0]" if len(one) == 1 else f"{', '.join(one)} = {name}.unbind(0)"
+            for one, name in zip(made, held, strict=True)
+        ]
     if not sequence and spec.bidirectional:
-        lines.append(f"x = torch.cat([x[:, -1, :{spec.state_size}], x[:, 0, {spec.state_size}:]], dim=-1)")
+        lines.append(f"{y} = torch.cat([{y}[:, -1, :{spec.state_size}], {y}[:, 0, {spec.state_size}:]], dim=-1)")
     elif not sequence:
-        lines.append("x = x[:, -1]")
+        lines.append(f"{y} = {y}[:, -1]")
     return lines
+
+
+def _tuple(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"({', '.join(names)})"
+
+
+def _stacked(states: list[str]) -> str:
+    return f"{states[0]}.unsqueeze(0)" if len(states) == 1 else f"torch.stack([{', '.join(states)}])"
 
 
 def _ours(spec: Recurrent) -> str:

@@ -1,10 +1,10 @@
-"""What the writers share: what was written, the steps as a writer sees them, and their numbers in a framework's packing."""
+"""What the writers share: what was written, the nodes as a writer sees them, and their numbers in a framework's packing."""
 
 from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from xframe.activations import ACTIVATIONS
-from xframe.chain import kinds
-from xframe.chain.base import Chain, Step
 from xframe.errors import FileError, UnsupportedError
 from xframe.escaping import in_source
+from xframe.graph.graph import Graph, Input
+from xframe.graph.kinds import KINDS
+from xframe.graph.node import Node, Shape
 from xframe.layout import Key, Native, Packing
 from xframe.noise import ROUNDOFF
 from xframe.packing import copy, pack
@@ -25,12 +26,14 @@ from xframe.spec import Recurrent
 __all__ = [
     "Part",
     "Plan",
+    "Runner",
     "Target",
     "Written",
     "arrays",
     "bias_notes",
     "call",
     "computed_in",
+    "distinct",
     "held_in",
     "identifier",
     "left_out",
@@ -45,6 +48,8 @@ __all__ = [
 ]
 
 _LONGEST = 40
+# From arrays (batch, ...), one for each input, to one for each output, both in the order of the graph.
+Runner = Callable[[Sequence[np.ndarray]], "list[np.ndarray]"]
 # What an activation may be given besides its name.
 PARAMETERS = ("alpha", "max_value", "negative_slope", "threshold")
 
@@ -66,148 +71,265 @@ class Written:
 
 @dataclass(frozen=True)
 class Target:
-    """One framework to convert to: how a chain is written into a folder, and how what lies there is run.
+    """One framework to convert to: how a graph is written into a folder, and how what lies there is run.
 
     Attributes:
         name, title: ``torch``, ``PyTorch``.
-        write: (chain, folder) -> what was written. UnsupportedError if the framework cannot express it.
-        opened: (folder) -> what gives the output for an input, by the model.py that lies in the folder.
+        write: (graph, folder) -> what was written. UnsupportedError if the framework cannot express it.
+        opened: (folder) -> what gives the outputs for the inputs, both in the order of the graph, by the model.py that lies
+            in the folder.
     """
 
     name: str
     title: str
-    write: Callable[[Chain, Path], Written]
-    opened: Callable[[Path], Callable[[np.ndarray], np.ndarray]]
+    write: Callable[[Graph, Path], Written]
+    opened: Callable[[Path], Runner]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A step as a writer sees it.
+    """A node as a writer sees it.
 
     Attributes:
-        step: the step.
-        name: what the source code calls it: an identifier, unique in the chain.
-        shapes: the shapes of its own arrays by name; empty for recurrent and dense steps, whose spec says them.
-        masked: whether a mask reaches it.
-        reads: the shape of one sample that it reads.
+        node: the node.
+        name: what the source code calls the layer: an identifier, the same for each call of one layer.
+        again: whether the layer was called before.
+        shapes: the shapes of its own arrays by name; empty for recurrent and dense nodes, whose spec says them.
+        reads: the shape of one sample of each value that it reads.
+        given: the variables that it reads; made: those that it writes.
+        masks: for each value that it reads the variable of the mask that comes with it, or nothing.
+        mask_made: the variable of the mask that it makes, if a later node uses that; else nothing.
     """
 
-    step: Step
+    node: Node
     name: str
+    again: bool
     shapes: Mapping[str, tuple[int, ...]]
-    masked: bool
-    reads: tuple[int | None, ...]
+    reads: tuple[Shape, ...]
+    given: tuple[str, ...]
+    made: tuple[str, ...]
+    masks: tuple[str, ...]
+    mask_made: str
+
+    @property
+    def x(self) -> str:
+        """The variable of the first value that it reads."""
+        return self.given[0]
+
+    @property
+    def y(self) -> str:
+        """The variable of the first value that it writes."""
+        return self.made[0]
+
+    @property
+    def mask(self) -> str:
+        """The variable of the mask that it uses, or nothing."""
+        return self.masks[0] if KINDS[self.node.kind].uses_mask(self.node) else ""
+
+    @property
+    def masked(self) -> bool:
+        """Whether it computes something else because a mask comes with the first value that it reads."""
+        return bool(self.mask)
 
     @property
     def makes_mask(self) -> bool:
-        return self.step.kind == "masking" or (self.step.kind == "embedding" and bool(self.step.options["mask_zero"]))
-
-    @property
-    def uses_mask(self) -> bool:
-        average = self.step.kind == "pool" and self.step.options["mode"] == "average"
-        return self.masked and (average or self.step.kind == "recurrent")
+        """Whether a mask is handed on with what it writes that did not come with what it reads."""
+        return self.node.kind == "masking" or (self.node.kind == "embedding" and bool(self.node.options["mask_zero"]))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A chain as a writer sees it.
+    """A graph as a writer sees it.
 
     Attributes:
-        parts: its steps.
-        shapes: of one sample, before the first step and after each.
+        graph: the graph.
+        parts: its nodes.
+        variables: by the name of each value, what the source code calls it: all of a chain ``x``.
         dtype: the one float type that holds all its numbers.
     """
 
+    graph: Graph
     parts: tuple[Part, ...]
-    shapes: tuple[tuple[int | None, ...], ...]
+    variables: Mapping[str, str]
     dtype: str
 
+    def type_of(self, given: Input, words: str) -> str:
+        """The type of an input, with ``words`` for whole numbers."""
+        return words if given.name in self.graph.words else self.dtype
+
     @property
-    def whole_numbers(self) -> bool:
-        """Whether the chain reads whole numbers."""
-        return self.parts[0].step.kind == "embedding"
+    def arguments(self) -> list[str]:
+        """The variables of the inputs."""
+        return [self.variables[one.name] for one in self.graph.inputs]
 
-    def mask_used(self, part: Part) -> bool:
-        """Whether the mask that a step makes is used by a later one."""
-        later = self.parts[self.parts.index(part) + 1 :]
-        return any(p.uses_mask for p in later)
+    @property
+    def results(self) -> list[str]:
+        """The variables of the outputs."""
+        return [self.variables[one.value] for one in self.graph.outputs]
 
 
-def plan(chain: Chain, reserved: Collection[str] = ()) -> Plan:
-    """Look at every step once: names, shapes, float types, and where masks go. No numbers are kept.
+def plan(graph: Graph, reserved: Collection[str] = ()) -> Plan:
+    """Look at every node once: names, shapes, float types, and where masks go. No numbers are kept.
 
     Args:
-        chain: the chain.
-        reserved: identifiers that mean something else where the steps' names go.
+        graph: the graph.
+        reserved: identifiers that mean something else where the names of layers go.
 
     Raises:
-        UnsupportedError: a step is none of a chain, or computes in a narrower float type than that of all numbers.
-        SpecError: two steps do not fit each other.
+        UnsupportedError: a node is none of a graph, or computes in a narrower float type than that of all numbers.
     """
-    if not chain.steps:
-        raise UnsupportedError(f"The model {in_source(chain.name)} has no steps; give one that computes something.")
-    taken, parts, shapes = set(reserved), list[Part](), kinds.shapes(chain)
-    for step, masked, shape in zip(chain.steps, kinds.masked(chain), shapes, strict=False):
-        _check(step)
-        params = step.params()
-        own = {} if step.spec is not None else {str(n): tuple(np.shape(a)) for n, a in params.items()}
-        parts.append(Part(step, identifier(step.name or step.kind, taken), own, masked, shape))
-        taken.add(parts[-1].name)
-    dtype = held_in(chain)
-    for step in chain.steps:
-        if step.dtype in ("float16", "bfloat16") and step.dtype != dtype:
+    if not graph.nodes:
+        raise UnsupportedError(f"The model {in_source(graph.name)} has no layers; give one that computes something.")
+    names, parts = dict[str, str](), list[Part]()
+    variables, masks = _variables(graph), _Masks(graph)
+    for node in graph.nodes:
+        _check(node)
+        again = node.name in names
+        if not again:
+            names[node.name] = identifier(node.name or node.kind, {*reserved, *names.values()})
+        own = {} if node.spec is not None else {str(n): tuple(np.shape(a)) for n, a in node.params().items()}
+        parts.append(
+            Part(
+                node,
+                names[node.name],
+                again,
+                own,
+                tuple(graph.shapes[value] for value in node.reads),
+                tuple(variables[value] for value in node.reads),
+                tuple(variables[value] for value in node.writes),
+                tuple(masks.coming(value, node, i) for i, value in enumerate(node.reads)),
+                masks.made(node),
+            )
+        )
+    dtype = held_in(graph)
+    for node in graph.nodes:
+        if node.dtype in ("float16", "bfloat16") and node.dtype != dtype:
             raise UnsupportedError(
-                f"The step {in_source(step.name)} computes in {step.dtype}, and what is written would compute in {dtype}; make "
+                f"The layer {in_source(node.name)} computes in {node.dtype}, and what is written would compute in {dtype}; make "
                 f"it a model of {dtype} first (in Keras: build it with dtype='{dtype}' and give it these weights with "
                 f"set_weights; in PyTorch: model.to(torch.{dtype})) and convert that."
             )
-    return Plan(tuple(parts), tuple(shapes), dtype)
+    return Plan(graph, tuple(parts), variables, dtype)
 
 
-def held_in(chain: Chain) -> str:
-    """The one float type that holds all numbers of a chain."""
+# What generated code calls something else.
+_TAKEN = frozenset(
+    "x self torch nn functional np keras ops weights folder model layers load build forward Path Tensor mask Model Outputs "
+    "float int bool len tuple list dict".split()
+)
+
+
+def _variables(graph: Graph) -> dict[str, str]:
+    """What each value is called in source code: after its layer, or in a chain x."""
+    values = [*(one.name for one in graph.inputs), *(value for node in graph.nodes for value in node.writes)]
+    if graph.chain:
+        return dict.fromkeys(values, "x")
+    found = dict[str, str]()
+    # Last first, because a value within a layer goes by the name of what the layer puts out.
+    inner = {node.reads[0]: node.writes[0] for node in graph.nodes if _within(graph, node)}
+    for value in (one for one in values if one not in inner):
+        taken = {*_TAKEN.difference({"x"} if value == "x" else ()), *found.values()}
+        found[value] = identifier(value, taken)
+    for value in reversed([one for one in values if one in inner]):
+        found[value] = found[inner[value]]
+    return found
+
+
+def _within(graph: Graph, node: Node) -> bool:
+    """Whether a node alone reads what another node of the same layer has put out."""
+    before = next((one for one in graph.nodes if one.writes == node.reads), None)
+    same = before is not None and len(node.writes) == 1 and node.name.startswith(f"{before.name}/")
+    kept = {one.value for one in graph.outputs}
+    return same and len(graph.readers(node.reads[0])) == 1 and node.reads[0] not in kept
+
+
+class _Masks:
+    """Which mask is handed on with which value, as a variable; and which of them are used."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        variables = _variables(graph)
+        self._comes: dict[str, str] = {}
+        self._new: dict[str, str] = {}
+        for node in graph.nodes:
+            reaching = graph.reaching(node)
+            handed = KINDS[node.kind].masks(node, reaching)
+            for i, (value, masked) in enumerate(zip(node.writes, handed, strict=True)):
+                if not masked:
+                    continue
+                if self._makes(node):
+                    taken = {*variables.values(), *self._comes.values()}
+                    self._comes[value] = "mask" if graph.chain else identifier(f"{variables[value]}_mask", taken)
+                    self._new[node.writes[0]] = self._comes[value]
+                elif i == 0:
+                    self._comes[value] = self.coming(node.reads[0], node, 0)
+        self._used = set[str]()
+        for node in reversed(graph.nodes):
+            reads = [self.coming(value, node, i) for i, value in enumerate(node.reads)]
+            if KINDS[node.kind].uses_mask(node) or (
+                self._makes(node) and self._new.get(node.writes[0], "") in self._used
+            ):
+                self._used.update(filter(None, reads))
+
+    @staticmethod
+    def _makes(node: Node) -> bool:
+        """Whether the mask that a node hands on is none of those that it reads."""
+        return node.kind in ("masking", "embedding") or (len(node.reads) > 1 and node.kind != "recurrent")
+
+    def coming(self, value: str, node: Node, i: int) -> str:
+        """The variable of the mask that comes with what a node reads."""
+        return node.mask_of(i) or self._comes.get(value, "")
+
+    def made(self, node: Node) -> str:
+        """The variable of the mask that a node makes, if it is used."""
+        new = self._new.get(node.writes[0], "")
+        return new if new in self._used else ""
+
+
+def held_in(graph: Graph) -> str:
+    """The one float type that holds all numbers of a graph."""
     # The numbers of one layer have one type; to read the first is to read one tensor of it.
-    firsts = ((params, next(iter(params), None)) for params in (step.params() for step in chain.steps))
+    firsts = ((params, next(iter(params), None)) for params in (node.params() for node in graph.nodes))
     types = [params[name].dtype for params, name in firsts if name is not None]
     return str(np.result_type(np.float16, *types)) if types else "float32"
 
 
-def computed_in(chain: Chain) -> str:
-    """The narrowest float type in which the source of a chain computes it."""
-    return max((held_in(chain), *(step.dtype for step in chain.steps if step.dtype)), key=ROUNDOFF.__getitem__)
+def computed_in(graph: Graph) -> str:
+    """The narrowest float type in which the source of a graph computes it."""
+    return max((held_in(graph), *(node.dtype for node in graph.nodes if node.dtype)), key=ROUNDOFF.__getitem__)
 
 
-def _check(step: Step) -> None:
-    """Refuse what would otherwise go into source code as it is, and what is no step."""
-    if isinstance(step.spec, Recurrent) and step.spec.form == "cell":
+def _check(node: Node) -> None:
+    """Refuse what would otherwise go into source code as it is, and what is no node."""
+    if isinstance(node.spec, Recurrent) and node.spec.form == "cell":
         raise UnsupportedError(
-            f"The step {in_source(step.name)} is a bare cell, which is no step of a chain; use its layer."
+            f"The layer {in_source(node.name)} is a bare cell, which is no layer of a model; use the layer that runs it."
         )
-    if step.kind == "activation" and step.options["name"] not in ACTIVATIONS:
-        raise UnsupportedError(f"The step {in_source(step.name)} has an activation function that is not known.")
+    if node.kind == "activation" and node.options["name"] not in ACTIVATIONS:
+        raise UnsupportedError(f"The layer {in_source(node.name)} has an activation function that is not known.")
 
 
 def number(part: Part, option: str) -> str:
     """An option that is a number, as source code."""
-    value = part.step.options[option]
+    value = part.node.options[option]
     if not isinstance(value, int | float) or not isfinite(value):
         raise UnsupportedError(
-            f"The step {in_source(part.step.name)} has a {option} that is no finite number; correct it."
+            f"The layer {in_source(part.node.name)} has a {option} that is no finite number; correct it."
         )
     return repr(value)
 
 
 def call(part: Part, function: str, *given: str) -> str:
-    """A call of an activation function with the parameters that the step gives it."""
-    options = part.step.options
+    """A call of an activation function with the parameters that the node gives it."""
+    options = part.node.options
     named = [f"{n}={'None' if options[n] is None else number(part, n)}" for n in sorted(options) if n in PARAMETERS]
     return f"{function}({', '.join([*given, *named])})"
 
 
 def recurrent(part: Part) -> Recurrent:
-    """The spec of a recurrent step."""
-    assert isinstance(part.step.spec, Recurrent)
-    return part.step.spec
+    """The spec of a recurrent node."""
+    assert isinstance(part.node.spec, Recurrent)
+    return part.node.spec
 
 
 def identifier(name: str, taken: Collection[str]) -> str:
@@ -219,6 +341,14 @@ def identifier(name: str, taken: Collection[str]) -> str:
         number += 1
         tried = f"{found}_{number}"
     return tried
+
+
+def distinct(names: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
+    """Identifiers for these names, no two of them the same, and none that is taken."""
+    found, others = list[str](), set(taken)
+    for name in names:
+        found.append(identifier(name, others.union(found)))
+    return found
 
 
 def packed(
@@ -239,8 +369,8 @@ def _in_rows(named: tuple[str, np.ndarray]) -> tuple[str, np.ndarray]:
 
 
 def arrays(part: Part, dtype: str) -> dict[str, np.ndarray]:
-    """The arrays of a step that is neither recurrent nor dense, by the kind's names."""
-    return {str(name): np.asarray(array).astype(dtype, copy=False) for name, array in part.step.params().items()}
+    """The arrays of a node that is neither recurrent nor dense, by the kind's names."""
+    return {str(name): np.asarray(array).astype(dtype, copy=False) for name, array in part.node.params().items()}
 
 
 def trained(spec: Recurrent, **changes: Any) -> tuple[Recurrent, str]:
@@ -257,7 +387,7 @@ def trained(spec: Recurrent, **changes: Any) -> tuple[Recurrent, str]:
 
 
 def left_out(part: Part) -> list[str]:
-    """What a target leaves out of a recurrent step that knows no training and no layer with two outputs."""
+    """What a target leaves out of a recurrent node that knows no training and no layer with two outputs."""
     spec, note = trained(recurrent(part))
     notes = [note] if note else []
     if spec.dropout:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xframe.adapters.keras import KERAS, handed_over
-from xframe.chain.base import Chain
 from xframe.errors import MissingFrameworkError, UnsupportedError
 from xframe.escaping import in_source
+from xframe.graph.graph import Graph, Input
 from xframe.packing import checked
 from xframe.spec import Dense
 from xframe.writers._keras_recurrent import Made, common, function, layer_text, recurrent_layers
@@ -20,6 +20,7 @@ from xframe.writers.base import (
     PARAMETERS,
     Part,
     Plan,
+    Runner,
     Target,
     Written,
     arrays,
@@ -44,26 +45,29 @@ keras.saving.load_model("model.keras") gives the same model."""
 _LAYERS = {"relu": "ReLU", "leaky_relu": "LeakyReLU", "elu": "ELU"}
 
 
-def write(chain: Chain, folder: Path) -> Written:
+def write(graph: Graph, folder: Path) -> Written:
     """See `Target.write`. Keras builds the model by the model.py that was just written, and saves it.
 
     Raises:
         MissingFrameworkError: Keras 3 is not installed.
     """
-    whole = plan(chain)
-    made = [_LAYERS_OF[part.step.kind](part, whole) for part in whole.parts]
-    source = save(folder / "model.py", assembled(_DOCUMENTATION, _body(whole, made), "keras_parts"))
-    notes = tuple(f"{part.name}: {note}." for part, one in zip(whole.parts, made, strict=True) for note in one.notes)
+    whole = plan(graph)
+    made = [_LAYERS_OF[part.node.kind](part, whole) for part in whole.parts]
+    body = _sequential(whole, made) if graph.chain else _functional(whole, made)
+    source = save(folder / "model.py", assembled(_DOCUMENTATION, body, "keras_parts"))
+    own = [(part, one) for part, one in zip(whole.parts, made, strict=True) if not part.again]
+    notes = tuple(f"{part.name}: {note}." for part, one in own for note in one.notes)
     model = _built(folder)
-    rest, fates = list(model.layers), dict[str, str]()
-    for part, one in zip(whole.parts, made, strict=True):
-        mine, rest = rest[: len(one.layers)], rest[len(one.layers) :]
+    fates = dict[str, str]()
+    for part, one in own:
+        # No name of a layer has two underscores, which part it from what numbers the layers of a stack.
+        mine = [layer for layer in model.layers if layer.name.split("__")[0] == part.name]
         names = []
         for variable, array in one.fill(mine, whole.dtype) if one.fill else ():
             variable.assign(handed_over(checked(array, tuple(variable.shape), variable.path)))
             names.append(variable.path.removeprefix(f"{model.name}/"))
             del array  # freed before the next one is made
-        fates.update(dict.fromkeys(part.step.sources, ", ".join(names)))
+        fates.update(dict.fromkeys(part.node.sources, ", ".join(names)))
     model.save(folder / "model.keras")
     return Written((folder / "model.keras", source), notes, fates)
 
@@ -78,12 +82,19 @@ def _built(folder: Path) -> Any:
         raise UnsupportedError(f"Keras cannot build this model: {why}; convert it to torch.") from None
 
 
-def opened(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
+def opened(folder: Path) -> Runner:
     """See `Target.opened`."""
     import keras
 
     model = _module(folder)["load"](folder)
-    return lambda x: np.asarray(keras.ops.convert_to_numpy(model(x, training=False)))
+
+    def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        found = model(arrays[0] if isinstance(model, keras.Sequential) else list(arrays), training=False)
+        if isinstance(found, dict):
+            found = [found[name] for name in model.output]
+        return [np.asarray(keras.ops.convert_to_numpy(y)) for y in (found if isinstance(found, list) else [found])]
+
+    return run
 
 
 TARGET = Target("keras", "Keras", write, opened)
@@ -105,25 +116,61 @@ def _module(folder: Path) -> dict[str, Any]:
         known.update(before)
 
 
-def _body(whole: Plan, made: list[Made]) -> str:
-    """The functions that build the model and load its weights."""
+def _sequential(whole: Plan, made: list[Made]) -> str:
+    """The functions that build a chain and load its weights."""
     lines = []
     for part, one in zip(whole.parts, made, strict=True):
-        if part.name != part.step.name:
-            lines.append(f"# {in_source(part.step.name)}")
+        lines += _comment(part)
         lines += [line for layer in one.layers for line in f"{layer},".split("\n")]
+    body = [
+        "    return keras.Sequential(",
+        "        [",
+        f"            {_input(whole, whole.graph.inputs[0])},",
+        *(f"            {line}" for line in lines),
+        "        ]",
+        "    )",
+    ]
+    return _functions("keras.Sequential", body)
+
+
+def _functional(whole: Plan, made: list[Made]) -> str:
+    """The functions that build any other graph and load its weights."""
+    lines = [
+        f"{variable} = {_input(whole, one, variable)}"
+        for one, variable in zip(whole.graph.inputs, whole.arguments, strict=True)
+    ]
+    shared = {part.name for part in whole.parts if part.again}
+    for part, one in zip(whole.parts, made, strict=True):
+        if not part.again:
+            lines += _comment(part)
+        for k, layer in enumerate(one.layers):
+            first, last = k == 0, k + 1 == len(one.layers)
+            given = one.given[k] if one.given else ""
+            read = f"[{', '.join(part.given)}]" if one.merges else part.x if first else part.y
+            results = [part.y, *(one.states[k] if one.states else [])]
+            if part.name in shared:
+                layer_name = f"{part.name}_layer" if last and first else f"{part.name}_layer_{k}"
+                lines += [] if part.again else f"{layer_name} = {layer}".split("\n")
+                layer = layer_name
+            lines += f"{', '.join(results)} = {layer}({read}{given})".split("\n")
+    results, names = whole.results, [in_source(one.name) for one in whole.graph.outputs]
+    outputs = {
+        "one": results[0],
+        "list": f"[{', '.join(results)}]",
+        "dict": f"{{{', '.join(f'{name}: {value}' for name, value in zip(names, results, strict=True))}}}",
+    }[whole.graph.form]
+    body = [*(f"    {line}" for line in lines), f"    return keras.Model([{', '.join(whole.arguments)}], {outputs})"]
+    return _functions("keras.Model", body)
+
+
+def _functions(type_: str, body: list[str]) -> str:
     return "\n".join(
         [
-            "def build() -> keras.Sequential:",
-            "    return keras.Sequential(",
-            "        [",
-            f"            {_input(whole)},",
-            *(f"            {line}" for line in lines),
-            "        ]",
-            "    )",
+            f"def build() -> {type_}:",
+            *body,
             "",
             "",
-            "def load(folder: str | Path = Path(__file__).parent) -> keras.Sequential:",
+            f"def load(folder: str | Path = Path(__file__).parent) -> {type_}:",
             '    """The model with its weights."""',
             "    model = build()",
             '    model.load_weights(Path(folder) / "model.keras")',
@@ -132,23 +179,28 @@ def _body(whole: Plan, made: list[Made]) -> str:
     )
 
 
-def _input(whole: Plan) -> str:
-    sizes = {recurrent(p).batch_size for p in whole.parts if p.step.kind == "recurrent"} - {None}
+def _comment(part: Part) -> list[str]:
+    """Which layer of the source this is, where its name had to be changed."""
+    return [] if part.name == part.node.name else [f"# {in_source(part.node.name)}"]
+
+
+def _input(whole: Plan, given: Input, name: str = "") -> str:
+    sizes = {recurrent(p).batch_size for p in whole.parts if p.node.kind == "recurrent"} - {None}
     if len(sizes) > 1:
         raise UnsupportedError(f"Stateful layers of one model keep states for batches of {sizes}; use one batch size.")
-    kind = "int32" if whole.whole_numbers else whole.dtype
-    shape = whole.shapes[0]
+    named = f', name="{name}"' if name else ""
+    kind = whole.type_of(given, "int32")
     if sizes:
-        return f'keras.Input(batch_shape={(sizes.pop(), *shape)}, dtype="{kind}")'
-    return f'keras.Input(shape={shape}, dtype="{kind}")'
+        return f'keras.Input(batch_shape={(sizes.pop(), *given.shape)}, dtype="{kind}"{named})'
+    return f'keras.Input(shape={given.shape}, dtype="{kind}"{named})'
 
 
 def _dense(part: Part, whole: Plan) -> Made:
-    spec = part.step.spec
+    spec = part.node.spec
     assert isinstance(spec, Dense)
 
     def fill(built: list[Any], dtype: str) -> Iterator[tuple[Any, np.ndarray]]:
-        for name, array in packed(KERAS, spec, part.step.params(), dtype):
+        for name, array in packed(KERAS, spec, part.node.params(), dtype):
             yield getattr(built[0], name.rsplit("/", 1)[-1]), array
 
     given = [str(spec.units), *([] if spec.bias else ["use_bias=False"])]
@@ -174,13 +226,13 @@ def _embedding(part: Part, whole: Plan) -> Made:
 
 
 def _activation(part: Part, whole: Plan) -> Made:
-    options, name = part.step.options, str(part.step.options["name"])
+    options, name = part.node.options, str(part.node.options["name"])
     if len(options) == 1:
         return Made([layer_text(whole, part.name, "Activation", function(name))])
     given = [f"{one}={number(part, one)}" for one in PARAMETERS if options.get(one) is not None]
     if name in ("relu", "leaky_relu") and any(options[one] < 0 for one in PARAMETERS if options.get(one) is not None):
         raise UnsupportedError(
-            f"Keras has no {_LAYERS[name]} with negative numbers, which the step {in_source(part.step.name)} has; convert it to "
+            f"Keras has no {_LAYERS[name]} with negative numbers, which the layer {in_source(part.node.name)} has; convert it to "
             "torch."
         )
     return Made([layer_text(whole, part.name, _LAYERS[name], *given)])
@@ -198,7 +250,7 @@ def _batch_norm(part: Part, whole: Plan) -> Made:
 
 def _conv1d(part: Part, whole: Plan) -> Made:
     size, _, filters = part.shapes["kernel"]
-    options = part.step.options
+    options = part.node.options
     given = [str(filters), str(size)]
     for option, name in (("stride", "strides"), ("dilation", "dilation_rate"), ("groups", "groups")):
         if options[option] != 1:
@@ -208,8 +260,8 @@ def _conv1d(part: Part, whole: Plan) -> Made:
 
 
 def _pool(part: Part, whole: Plan) -> Made:
-    kind = "GlobalMaxPooling1D" if part.step.options["mode"] == "max" else "GlobalAveragePooling1D"
-    return Made([layer_text(whole, part.name, kind, *(["keepdims=True"] if part.step.options["keepdims"] else []))])
+    kind = "GlobalMaxPooling1D" if part.node.options["mode"] == "max" else "GlobalAveragePooling1D"
+    return Made([layer_text(whole, part.name, kind, *(["keepdims=True"] if part.node.options["keepdims"] else []))])
 
 
 def _last(part: Part, whole: Plan) -> Made:
@@ -220,7 +272,7 @@ def _plain(kind: str, option: str = "") -> Callable[[Part, Plan], Made]:
     """A layer without weights, of one option at most: a number, or some whole numbers."""
 
     def made(part: Part, whole: Plan) -> Made:
-        value = part.step.options[option] if option else None
+        value = part.node.options[option] if option else None
         several = isinstance(value, list | tuple)
         given = repr(tuple(int(one) for one in value)) if several else number(part, option) if option else ""  # type: ignore[union-attr]
         return Made([layer_text(whole, part.name, kind, *([given] if given else []))])
@@ -228,9 +280,21 @@ def _plain(kind: str, option: str = "") -> Callable[[Part, Plan], Made]:
     return made
 
 
+def _merge(part: Part, whole: Plan) -> Made:
+    kind = str(part.node.options["operation"]).capitalize()
+    return Made([layer_text(whole, part.name, kind)], merges=True)
+
+
+def _concatenate(part: Part, whole: Plan) -> Made:
+    axis = int(part.node.options["axis"])
+    given = [] if axis == -1 else [f"axis={axis}"]
+    return Made([layer_text(whole, part.name, "Concatenate", *given)], merges=True)
+
+
 _LAYERS_OF: dict[str, Callable[[Part, Plan], Made]] = {
     "activation": _activation,
     "batch_norm": _batch_norm,
+    "concatenate": _concatenate,
     "conv1d": _conv1d,
     "dense": _dense,
     "dropout": _plain("Dropout", "rate"),
@@ -239,6 +303,7 @@ _LAYERS_OF: dict[str, Callable[[Part, Plan], Made]] = {
     "last": _last,
     "layer_norm": _layer_norm,
     "masking": _plain("Masking", "value"),
+    "merge": _merge,
     "permute": _plain("Permute", "dims"),
     "pool": _pool,
     "recurrent": recurrent_layers,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from xframe.chain.base import Chain
 from xframe.errors import UnsupportedError
 from xframe.escaping import in_source
+from xframe.graph.graph import Graph
 from xframe.layout import Key, keys
 from xframe.packing import checked
 from xframe.spec import Dense, Recurrent
@@ -20,6 +19,7 @@ from xframe.writers._told import telling
 from xframe.writers.base import (
     Part,
     Plan,
+    Runner,
     Target,
     Written,
     bias_notes,
@@ -40,36 +40,45 @@ _FUNCTIONS = {"tanh": "np.tanh", "exponential": "np.exp", "celu": "elu"}
 _DOCUMENTATION = """A model in NumPy, with its weights in weights.npz beside this file.
 
     weights = load("the folder of this file")
-    y = forward(weights, x)
+    {result} = forward(weights, {given})
 
 The names of the weights are: layer of the model, layer of a stack, direction, role and gate. Needs numpy."""
 
 
-def write(chain: Chain, folder: Path) -> Written:
+def write(graph: Graph, folder: Path) -> Written:
     """See `Target.write`."""
-    whole = plan(chain)
-    lines, notes, fates, tensors = [], [], {}, []
+    whole = plan(graph)
+    lines, notes, fates, tensors, saved = [], [], {}, [], dict[str, list[str]]()
     weights = folder / "weights.npz"
     with zipfile.ZipFile(weights, "w", zipfile.ZIP_STORED) as archive:
         for part in whole.parts:
-            names = _save(archive, part, whole.dtype)
-            tensors.append({name.removeprefix(f"{part.name}/"): name for name in names})
-            fates.update(dict.fromkeys(part.step.sources, ", ".join(names)))
-            if part.name != part.step.name:
-                lines.append(f"# {in_source(part.step.name)}")
-            lines += _LINES[part.step.kind](part, whole)
-            notes += [f"{part.name}: {note}." for note in _notes(part)]
-        said = telling(chain, "canonical", tensors).encode("ascii")
+            if not part.again:
+                saved[part.name] = names = _save(archive, part, whole.dtype)
+                fates.update(dict.fromkeys(part.node.sources, ", ".join(names)))
+                notes += [f"{part.name}: {note}." for note in _notes(part)]
+            if part.name != part.node.name:
+                lines.append(f"# {in_source(part.node.name)}")
+            lines += _LINES[part.node.kind](part, whole)
+            tensors.append({name.removeprefix(f"{part.name}/"): name for name in saved[part.name]})
+        said = telling(graph, "canonical", tensors).encode("ascii")
         # A zip holds no longer comment; the file is then read by its tensors alone.
         archive.comment = said if len(said) <= zipfile.ZIP_MAX_COMMENT else b""
-    source = save(folder / "model.py", assembled(_DOCUMENTATION, _body(whole, lines), "numpy_parts"))
+    given = "x" if graph.single else ", ".join(whole.arguments)
+    said_of = _DOCUMENTATION.format(result="y" if graph.form == "one" else "outputs", given=given)
+    source = save(folder / "model.py", assembled(said_of, _body(whole, lines), "numpy_parts"))
     return Written((weights, source), tuple(notes), fates)
 
 
-def opened(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
+def opened(folder: Path) -> Runner:
     """See `Target.opened`."""
     module = module_of(folder)
-    return partial(module["forward"], module["load"](folder))
+    weights = module["load"](folder)
+
+    def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        found = module["forward"](weights, *arrays)
+        return list(found.values()) if isinstance(found, dict) else [found]
+
+    return run
 
 
 TARGET = Target("npz", "NumPy", write, opened)
@@ -77,10 +86,10 @@ TARGET = Target("npz", "NumPy", write, opened)
 
 def _save(archive: zipfile.ZipFile, part: Part, dtype: str) -> list[str]:
     """Write the numbers of one step, an array at a time; gives their names."""
-    params, names = part.step.params(), []
-    for key in list(params) if part.step.spec is None else keys(part.step.spec):
+    params, names = part.node.params(), []
+    for key in list(params) if part.node.spec is None else keys(part.node.spec):
         name = (
-            f"{part.name}/{_canonical(key) if isinstance(key, Key) and part.step.kind == 'recurrent' else _plain(key)}"
+            f"{part.name}/{_canonical(key) if isinstance(key, Key) and part.node.kind == 'recurrent' else _plain(key)}"
         )
         array = np.asarray(params[key]).astype(dtype, copy=False)
         with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
@@ -100,19 +109,27 @@ def _plain(key: Key | str) -> str:
 
 
 def _notes(part: Part) -> list[str]:
-    if part.step.kind == "dropout":
+    if part.node.kind == "dropout":
         return ["it acts in training only and was left out"]
-    return [*left_out(part), *bias_notes(part.step.params())] if part.step.kind == "recurrent" else []
+    return [*left_out(part), *bias_notes(part.node.params())] if part.node.kind == "recurrent" else []
 
 
 def _body(whole: Plan, lines: list[str]) -> str:
-    kind = "np.int64" if whole.whole_numbers else f"np.{whole.dtype}"
+    given, casts = [], []
+    for one, name in zip(whole.graph.inputs, whole.arguments, strict=True):
+        given.append(f"{name}: np.ndarray")
+        casts.append(f"    {name} = np.asarray({name}, np.{whole.type_of(one, 'int64')})")
+    type_, returned = "np.ndarray", whole.results[0]
+    if whole.graph.form != "one":
+        pairs = zip(whole.graph.outputs, whole.results, strict=True)
+        type_ = "dict[str, np.ndarray]"
+        returned = f"{{{', '.join(f'{in_source(one.name)}: {value}' for one, value in pairs)}}}"
     return "\n".join(
         [
-            "def forward(weights: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:",
-            f"    x = np.asarray(x, {kind})",
+            f"def forward(weights: Mapping[str, np.ndarray], {', '.join(given)}) -> {type_}:",
+            *casts,
             *(f"    {line}" for line in lines),
-            "    return x",
+            f"    return {returned}",
             "",
             "",
             "def load(folder: str | Path = Path(__file__).parent) -> dict[str, np.ndarray]:",
@@ -127,21 +144,25 @@ def _recurrent(part: Part, whole: Plan) -> list[str]:
     spec = recurrent(part)
     if spec.stateful:
         raise UnsupportedError(
-            f"The NumPy function for {in_source(part.step.name)} keeps no states between calls, and this layer is stateful; "
+            f"The NumPy function for {in_source(part.node.name)} keeps no states between calls, and this layer is stateful; "
             "convert it to torch or keras, or load it with stateful=False."
         )
     first, *lines = nested(spec, lambda one, layer, direction: _cell(part.name, one, layer, direction))
     options = []
     if part.masked:
-        options.append("mask")
+        options.append(part.mask)
     if spec.merge_mode not in ("concat", None):
         options.append(f'merge="{spec.merge_mode}"')
     if spec.go_backwards:
         options.append("go_backwards=True")
     if part.masked and spec.masked_output == "zero":
         options.append('masked_output="zero"')
-    found = "x, _" if part.step.options["sequence"] else "_, x"
-    return [f"layers = {first}", *lines, f"{found} = recurrent({', '.join(['layers', 'x', *options])})"]
+    if len(part.given) > 1:
+        options.append(f"states=[{', '.join(part.given[1:])}]")
+    found = f"{part.y}, _" if part.node.options["sequence"] else f"_, {part.y}"
+    ran = f"{found} = recurrent({', '.join(['layers', part.x, *options])})"
+    ended = [f"{', '.join(part.made[1:])}{',' if len(part.made) == 2 else ''} = final_states(layers)"]
+    return [f"layers = {first}", *lines, ran, *(ended if len(part.made) > 1 else [])]
 
 
 def _cell(name: str, part: Recurrent, layer: int, direction: int) -> str:
@@ -160,75 +181,104 @@ def _weights(part: Part, *names: str) -> str:
 
 
 def _dense(part: Part, whole: Plan) -> list[str]:
-    assert isinstance(part.step.spec, Dense)
-    bias = f" + {_weights(part, 'bias')}" if part.step.spec.bias else ""
-    return [f"x = x @ {_weights(part, 'kernel')}{bias}"]
+    assert isinstance(part.node.spec, Dense)
+    bias = f" + {_weights(part, 'bias')}" if part.node.spec.bias else ""
+    return [f"{part.y} = {part.x} @ {_weights(part, 'kernel')}{bias}"]
 
 
 def _embedding(part: Part, whole: Plan) -> list[str]:
-    mask = ["mask = x != 0"] if part.makes_mask and whole.mask_used(part) else []
-    return [*mask, f"x = {_weights(part, 'embeddings')}[x]"]
+    mask = [f"{part.mask_made} = {part.x} != 0"] if part.mask_made else []
+    return [*mask, f"{part.y} = {_weights(part, 'embeddings')}[{part.x}]"]
 
 
 def _activation(part: Part, whole: Plan) -> list[str]:
-    name, plain = str(part.step.options["name"]), len(part.step.options) == 1
-    return [f"x = {call(part, _function(name) if plain else name, 'x')}"]
+    name, plain = str(part.node.options["name"]), len(part.node.options) == 1
+    return [f"{part.y} = {call(part, _function(name) if plain else name, part.x)}"]
 
 
 def _masking(part: Part, whole: Plan) -> list[str]:
     value = number(part, "value")
-    if not whole.mask_used(part):
-        return [f"x = x * (x != {value}).any(-1, keepdims=True)"]
-    return [f"mask = (x != {value}).any(-1)", "x = x * mask[..., None]"]
+    x, y, mask = part.x, part.y, part.mask_made
+    if not mask:
+        return [f"{y} = {x} * ({x} != {value}).any(-1, keepdims=True)"]
+    return [f"{mask} = ({x} != {value}).any(-1)", f"{y} = {x} * {mask}[..., None]"]
 
 
 def _layer_norm(part: Part, whole: Plan) -> list[str]:
-    return [f"x = layer_norm(x, {_weights(part, 'gamma', 'beta')}, {number(part, 'epsilon')})"]
+    return [f"{part.y} = layer_norm({part.x}, {_weights(part, 'gamma', 'beta')}, {number(part, 'epsilon')})"]
 
 
 def _batch_norm(part: Part, whole: Plan) -> list[str]:
     weights = _weights(part, "gamma", "beta", "mean", "variance").split(", ")
-    return ["x = batch_norm(", *(f"    {one}," for one in ["x", *weights, number(part, "epsilon")]), ")"]
+    return [f"{part.y} = batch_norm(", *(f"    {one}," for one in [part.x, *weights, number(part, "epsilon")]), ")"]
 
 
 def _conv1d(part: Part, whole: Plan) -> list[str]:
-    options = {name: int(part.step.options[name]) for name in ("stride", "dilation", "groups")}
+    options = {name: int(part.node.options[name]) for name in ("stride", "dilation", "groups")}
     given = [_weights(part, "kernel"), _weights(part, "bias")]
-    given += [f'padding="{padding}"' for padding in ("same", "causal") if part.step.options["padding"] == padding]
+    given += [f'padding="{padding}"' for padding in ("same", "causal") if part.node.options["padding"] == padding]
     given += [f"{name}={value}" for name, value in options.items() if value != 1]
-    return ["x = conv1d(", *(f"    {one}," for one in ["x", *given]), ")"]
+    return [f"{part.y} = conv1d(", *(f"    {one}," for one in [part.x, *given]), ")"]
 
 
 def _pool(part: Part, whole: Plan) -> list[str]:
-    keep = ", keepdims=True" if part.step.options["keepdims"] else ""
-    if part.step.options["mode"] == "max":
-        return [f"x = x.max(1{keep})"]
-    return [f"x = mean_of_valid(x, mask{keep})" if part.uses_mask else f"x = x.mean(1{keep})"]
+    keep = ", keepdims=True" if part.node.options["keepdims"] else ""
+    if part.node.options["mode"] == "max":
+        return [f"{part.y} = {part.x}.max(1{keep})"]
+    return [
+        f"{part.y} = mean_of_valid({part.x}, {part.mask}{keep})"
+        if part.masked
+        else f"{part.y} = {part.x}.mean(1{keep})"
+    ]
 
 
 def _permute(part: Part, whole: Plan) -> list[str]:
-    return [f"x = x.transpose(0, {', '.join(str(int(axis)) for axis in part.step.options['dims'])})"]
+    return [f"{part.y} = {part.x}.transpose(0, {', '.join(str(int(axis)) for axis in part.node.options['dims'])})"]
 
 
 def _reshape(part: Part, whole: Plan) -> list[str]:
-    return [f"x = x.reshape(len(x), {', '.join(str(int(axis)) for axis in part.step.options['shape'])})"]
+    return [
+        f"{part.y} = {part.x}.reshape(len({part.x}), {', '.join(str(int(axis)) for axis in part.node.options['shape'])})"
+    ]
 
 
 def _repeat(part: Part, whole: Plan) -> list[str]:
-    return [f"x = np.repeat(x[:, None], {int(part.step.options['times'])}, axis=1)"]
+    return [f"{part.y} = np.repeat({part.x}[:, None], {int(part.node.options['times'])}, axis=1)"]
+
+
+def _merge(part: Part, whole: Plan) -> list[str]:
+    operation = str(part.node.options["operation"])
+    mask = [f"{part.mask_made} = {' | '.join(part.masks)}"] if part.mask_made else []
+    if operation in ("maximum", "minimum"):
+        value = part.given[0]
+        for other in part.given[1:]:
+            value = f"np.{operation}({value}, {other})"
+        return [*mask, f"{part.y} = {value}"]
+    value = {"add": " + ", "average": " + ", "subtract": " - ", "multiply": " * "}[operation].join(part.given)
+    return [*mask, f"{part.y} = ({value}) / {len(part.given)}" if operation == "average" else f"{part.y} = {value}"]
+
+
+def _concatenate(part: Part, whole: Plan) -> list[str]:
+    axis, mask = int(part.node.options["axis"]), []
+    if part.mask_made:
+        pairs = ", ".join(f"({x}, {m or None})" for x, m in zip(part.given, part.masks, strict=True))
+        mask = [f"{part.mask_made} = mask_of_all([{pairs}], {axis})"]
+    return [*mask, f"{part.y} = np.concatenate([{', '.join(part.given)}], axis={axis})"]
 
 
 _LINES: dict[str, Callable[[Part, Plan], list[str]]] = {
     "activation": _activation,
     "batch_norm": _batch_norm,
+    "concatenate": _concatenate,
     "conv1d": _conv1d,
     "dense": _dense,
-    "dropout": lambda part, whole: [],
+    "dropout": lambda part, whole: [] if part.x == part.y else [f"{part.y} = {part.x}"],
     "embedding": _embedding,
-    "flatten": lambda part, whole: ["x = x.reshape(len(x), -1)"],
-    "last": lambda part, whole: ["x = x[:, -1]"],
+    "flatten": lambda part, whole: [f"{part.y} = {part.x}.reshape(len({part.x}), -1)"],
+    "last": lambda part, whole: [f"{part.y} = {part.x}[:, -1]"],
     "layer_norm": _layer_norm,
     "masking": _masking,
+    "merge": _merge,
     "permute": _permute,
     "pool": _pool,
     "recurrent": _recurrent,

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from xframe.chain.base import Chain
-from xframe.errors import FileError, MissingFrameworkError
+from xframe.errors import FileError, MissingFrameworkError, UnsupportedError
+from xframe.escaping import in_source
+from xframe.graph import graph as graphs
 from xframe.layout import Key
 from xframe.spec import Dense
 from xframe.writers._onnx_functions import activation_node
 from xframe.writers._onnx_graph import Graph
 from xframe.writers._onnx_recurrent import recurrent_nodes, recurrent_notes
 from xframe.writers._source import assembled
-from xframe.writers.base import Part, Target, Written, arrays, module_of, number, plan, save
+from xframe.writers.base import Part, Runner, Target, Written, arrays, distinct, module_of, number, plan, save
 
 __all__ = ["TARGET"]
 
 _DOCUMENTATION = """Runs model.onnx, which lies beside this file, in ONNX Runtime.
 
     session = load("the folder of this file")
-    y = run(session, x)
+    {result} = run(session, {given})
 
 Needs onnxruntime and numpy."""
 _BODY = '''
@@ -33,39 +33,69 @@ def load(folder: str | Path = Path(__file__).parent) -> onnxruntime.InferenceSes
     return onnxruntime.InferenceSession(str(Path(folder) / "model.onnx"), providers=["CPUExecutionProvider"])
 
 
-def run(session: onnxruntime.InferenceSession, x: np.ndarray) -> np.ndarray:
-    """The output for an input, the batch first."""
-    return session.run(None, {{"input": np.asarray(x, np.{dtype})}})[0]
+{run}
 '''
+_ONE = '''def run(session: onnxruntime.InferenceSession, x: np.ndarray) -> np.ndarray:
+    """The output for an input, the batch first."""
+    return session.run(None, {{"input": np.asarray(x, np.{dtype})}})[0]'''
+_SEVERAL_OF_THEM = '''def run(session: onnxruntime.InferenceSession, {arguments}) -> dict[str, np.ndarray]:
+    """The outputs by name for the inputs, the batch first."""
+    given = {{{given}}}
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, given)))'''
 _BOOL, _FLOAT = 9, 1  # of onnx.TensorProto
 
 
-def write(chain: Chain, folder: Path) -> Written:
+def write(model: graphs.Graph, folder: Path) -> Written:
     """See `Target.write`. The numbers are float32, the one type that ONNX Runtime's recurrent operators have on a CPU.
 
     Raises:
         MissingFrameworkError: the `onnx` package is not installed.
     """
-    whole, graph = plan(chain), Graph()
-    x, mask, notes, fates = "input", "", list[str](), dict[str, str]()
+    whole, graph = plan(model), Graph()
+    notes, fates = list[str](), dict[str, str]()
     if whole.dtype != "float32":
         notes.append(
             f"The numbers are float32 instead of {whole.dtype}, which ONNX Runtime has no recurrent layers for."
         )
+    alone = model.single
+    inputs = {one.name: "input" if alone else name for one, name in zip(model.inputs, whole.arguments, strict=True)}
+    values: dict[str, Values] = {value: (name, "") for value, name in inputs.items()}
     for part in whole.parts:
-        graph.step, before = part.name, len(graph.names)
-        x, mask = _NODES[part.step.kind](graph, part, x, mask)
-        fates.update(dict.fromkeys(part.step.sources, ", ".join(graph.names[before:])))
-        notes += [f"{part.name}: {note}." for note in _notes(part)]
-    shape = ["batch", *(size or ("time" if i == 0 else f"axis {i}") for i, size in enumerate(whole.shapes[0]))]
-    kind = "INT64" if whole.whole_numbers else "FLOAT"
-    files = graph.write(folder / "model.onnx", ("input", kind, shape), (x, ["batch", *whole.shapes[-1]]))
-    body = _BODY.format(dtype="int64" if whole.whole_numbers else "float32")
-    source = save(folder / "model.py", assembled(_DOCUMENTATION, body))
+        graph.step = part.name
+        read = [values[value] for value in part.node.reads]
+        # Weights of a layer that is called again are there already.
+        with graph.layer(part.name) as names:
+            if part.node.kind in _SEVERAL:
+                made = _SEVERAL[part.node.kind](graph, part, read)
+            else:
+                made = [_NODES[part.node.kind](graph, part, *read[0])]
+        values.update(zip(part.node.writes, made, strict=True))
+        if not part.again:
+            fates.update(dict.fromkeys(part.node.sources, ", ".join(names)))
+            notes += [f"{part.name}: {note}." for note in _notes(part)]
+    given = []
+    for one in model.inputs:
+        shape = ["batch", *(size or ("time" if i == 0 else f"axis {i}") for i, size in enumerate(one.shape))]
+        given.append((inputs[one.name], "INT64" if one.name in model.words else "FLOAT", shape))
+    outputs = ["output"] if alone else distinct([one.name for one in model.outputs], inputs.values())
+    results = [
+        (name, values[one.value][0], ["batch", *model.shapes[one.value]])
+        for name, one in zip(outputs, model.outputs, strict=True)
+    ]
+    files = graph.write(folder / "model.onnx", given, results)
+    types = {name: "int64" if kind == "INT64" else "float32" for name, kind, _ in given}
+    if alone:
+        run = _ONE.format(dtype=types["input"])
+    else:
+        listed = ", ".join(f'"{name}": np.asarray({name}, np.{dtype})' for name, dtype in types.items())
+        run = _SEVERAL_OF_THEM.format(arguments=", ".join(f"{name}: np.ndarray" for name in types), given=listed)
+    said = _DOCUMENTATION.format(result="y" if alone else "outputs", given="x" if alone else ", ".join(types))
+    source = save(folder / "model.py", assembled(said, _BODY.format(run=run)))
     return Written((*files, source), tuple(notes), fates)
 
 
-def opened(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
+def opened(folder: Path) -> Runner:
     """See `Target.opened`. The model is first checked with onnx.checker.
 
     Raises:
@@ -85,7 +115,13 @@ def opened(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise FileError(f"{folder / 'model.onnx'} is no valid model: {error}.") from None
     module = module_of(folder)
-    return partial(module["run"], module["load"](folder))
+    session = module["load"](folder)
+
+    def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        found = module["run"](session, *arrays)
+        return list(found.values()) if isinstance(found, dict) else [found]
+
+    return run
 
 
 TARGET = Target("onnx", "ONNX", write, opened)
@@ -94,20 +130,58 @@ Values = tuple[str, str]  # the names of x and of the mask, which is empty if th
 
 
 def _notes(part: Part) -> list[str]:
-    notes = recurrent_notes(part) if part.step.kind == "recurrent" else []
-    if part.step.kind == "batch_norm":
+    notes = recurrent_notes(part) if part.node.kind == "recurrent" else []
+    if part.node.kind == "batch_norm":
         notes.append("its four arrays became a scale and a shift")
-    if part.step.kind == "dropout":
+    if part.node.kind == "dropout":
         notes.append("it acts in training only and was left out")
     return notes
 
 
-def _recurrent(graph: Graph, part: Part, x: str, mask: str) -> Values:
-    return recurrent_nodes(graph, part, x, mask), mask
+def _recurrent(graph: Graph, part: Part, read: list[Values]) -> list[Values]:
+    (x, mask), *states = read
+    y, *final = recurrent_nodes(graph, part, x, mask if part.masked else "", [state for state, _ in states])
+    return [(y, mask if part.node.options["sequence"] else ""), *((state, "") for state in final)]
+
+
+def _merge(graph: Graph, part: Part, read: list[Values]) -> list[Values]:
+    operation, values = str(part.node.options["operation"]), [x for x, _ in read]
+    kinds = {"add": "Sum", "average": "Mean", "maximum": "Max", "minimum": "Min", "subtract": "Sub"}
+    y = values[0]
+    if operation in kinds:
+        y = graph.node(kinds[operation], *values)
+    else:
+        for value in values[1:]:
+            y = graph.node("Mul", y, value)
+    mask = ""
+    if part.mask_made:
+        mask = read[0][1]
+        for _, other in read[1:]:
+            mask = graph.node("Or", mask, other)
+    return [(y, mask)]
+
+
+def _concatenate(graph: Graph, part: Part, read: list[Values]) -> list[Values]:
+    axis = int(part.node.options["axis"])
+    y = graph.node("Concat", *(x for x, _ in read), axis=axis)
+    if not part.mask_made:
+        return [(y, "")]
+    if axis == -1:
+        # Any of what are masks of the same steps; a value without one counts everywhere.
+        if not all(mask for _, mask in read):
+            return [(y, "")]
+        mask = read[0][1]
+        for _, other in read[1:]:
+            mask = graph.node("Or", mask, other)
+        return [(y, mask)]
+    raise UnsupportedError(
+        f"xframe does not write the mask of values that are put behind each other in time, which {in_source(part.node.name)} "
+        "makes; convert it to torch."
+    )
 
 
 def _own(graph: Graph, part: Part, *names: str) -> list[str]:
-    """Arrays of a step as weights."""
+    """Arrays of a node as weights."""
 
     def read(dtype: str) -> Iterator[np.ndarray]:
         found = arrays(part, dtype)
@@ -117,12 +191,12 @@ def _own(graph: Graph, part: Part, *names: str) -> list[str]:
 
 
 def _dense(graph: Graph, part: Part, x: str, mask: str) -> Values:
-    spec = part.step.spec
+    spec = part.node.spec
     assert isinstance(spec, Dense)
     shapes = {"kernel": (spec.input_size, spec.units), **({"bias": (spec.units,)} if spec.bias else {})}
 
     def read(dtype: str) -> Iterator[np.ndarray]:
-        params = part.step.params()
+        params = part.node.params()
         yield from (params[Key(0, 0, name, "")] for name in shapes)
 
     kernel, *bias = graph.weights(list(shapes.items()), read)
@@ -164,14 +238,14 @@ def _batch_norm(graph: Graph, part: Part, x: str, mask: str) -> Values:
 
 def _conv1d(graph: Graph, part: Part, x: str, mask: str) -> Values:
     size, features, filters = part.shapes["kernel"]
-    stride, dilation, groups = (int(part.step.options[name]) for name in ("stride", "dilation", "groups"))
+    stride, dilation, groups = (int(part.node.options[name]) for name in ("stride", "dilation", "groups"))
 
     def read(dtype: str) -> Iterator[np.ndarray]:
         found = arrays(part, dtype)
         yield from (found["kernel"].transpose(2, 1, 0), found["bias"])
 
     weights = graph.weights([("kernel", (filters, features, size)), ("bias", (filters,))], read)
-    reach, padding = (size - 1) * dilation, part.step.options["padding"]
+    reach, padding = (size - 1) * dilation, part.node.options["padding"]
     pads = {"valid": [0, 0], "causal": [reach, 0], "same": [reach // 2, reach - reach // 2]}[padding]
     # How much "same" pads depends on the length where steps are skipped, and ONNX can be told so.
     where = {"auto_pad": "SAME_UPPER"} if padding == "same" and stride > 1 else {"pads": pads}
@@ -183,10 +257,10 @@ def _conv1d(graph: Graph, part: Part, x: str, mask: str) -> Values:
 
 
 def _pool(graph: Graph, part: Part, x: str, mask: str) -> Values:
-    keep = int(bool(part.step.options["keepdims"]))
-    if part.step.options["mode"] == "max":
+    keep = int(bool(part.node.options["keepdims"]))
+    if part.node.options["mode"] == "max":
         return graph.node("ReduceMax", x, axes=[1], keepdims=keep), ""
-    if not part.masked:
+    if not mask:
         return graph.node("ReduceMean", x, axes=[1], keepdims=keep), ""
     weights = graph.node("Unsqueeze", graph.node("Cast", mask, to=_FLOAT), graph.constant([2]))
     total = graph.node("ReduceSum", graph.node("Mul", x, weights), graph.constant([1]), keepdims=keep)
@@ -194,7 +268,7 @@ def _pool(graph: Graph, part: Part, x: str, mask: str) -> Values:
 
 
 def _permute(graph: Graph, part: Part, x: str, mask: str) -> Values:
-    return graph.node("Transpose", x, perm=[0, *(int(axis) for axis in part.step.options["dims"])]), ""
+    return graph.node("Transpose", x, perm=[0, *(int(axis) for axis in part.node.options["dims"])]), ""
 
 
 def _reshaped(graph: Graph, x: str, shape: list[int]) -> Values:
@@ -202,14 +276,19 @@ def _reshaped(graph: Graph, x: str, shape: list[int]) -> Values:
 
 
 def _reshape(graph: Graph, part: Part, x: str, mask: str) -> Values:
-    return _reshaped(graph, x, [int(axis) for axis in part.step.options["shape"]])
+    return _reshaped(graph, x, [int(axis) for axis in part.node.options["shape"]])
 
 
 def _repeat(graph: Graph, part: Part, x: str, mask: str) -> Values:
     row = graph.node("Unsqueeze", x, graph.constant([1]))
-    return graph.node("Tile", row, graph.constant([1, int(part.step.options["times"]), 1])), ""
+    return graph.node("Tile", row, graph.constant([1, int(part.node.options["times"]), 1])), ""
 
 
+_SEVERAL: dict[str, Callable[[Graph, Part, list[Values]], list[Values]]] = {
+    "concatenate": _concatenate,
+    "merge": _merge,
+    "recurrent": _recurrent,
+}
 _NODES: dict[str, Callable[[Graph, Part, str, str], Values]] = {
     "activation": lambda graph, part, x, mask: (activation_node(graph, part, x), mask),
     "batch_norm": _batch_norm,
@@ -223,7 +302,6 @@ _NODES: dict[str, Callable[[Graph, Part, str, str], Values]] = {
     "masking": _masking,
     "permute": _permute,
     "pool": _pool,
-    "recurrent": _recurrent,
     "repeat": _repeat,
     "reshape": _reshape,
 }

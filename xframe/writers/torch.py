@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from xframe.adapters.torch import TORCH
-from xframe.chain.base import Chain
 from xframe.escaping import in_source
 from xframe.files.told import NAME
+from xframe.graph.graph import Graph
 from xframe.spec import Dense
 from xframe.writers._safetensors import Entry, write_safetensors
 from xframe.writers._source import assembled
@@ -19,10 +20,12 @@ from xframe.writers._torch_recurrent import Lines, function, native, recurrent_l
 from xframe.writers.base import (
     Part,
     Plan,
+    Runner,
     Target,
     Written,
     arrays,
     call,
+    distinct,
     module_of,
     number,
     plan,
@@ -52,44 +55,50 @@ Needs torch and safetensors."""
 _NORMS = {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"}
 
 
-def write(chain: Chain, folder: Path) -> Written:
+def write(graph: Graph, folder: Path) -> Written:
     """See `Target.write`."""
-    whole = plan(chain, RESERVED)
+    whole = plan(graph, RESERVED)
     layers, steps, notes = list[str](), list[str](), list[str]()
     entries, fates, tensors = list[Entry](), dict[str, str](), list[dict[str, str]]()
     for part in whole.parts:
-        written = _WRITERS[part.step.kind](part, whole)
+        written = _WRITERS[part.node.kind](part, whole)
+        steps += written.steps
+        tensors.append(dict(zip(_stored(part), (entry.name for entry in written.entries), strict=True)))
+        if part.again:
+            continue
         if written.layer:
             layers += [*_comment(part), f"self.{part.name} = {written.layer}"]
-        steps += written.steps
         notes += [f"{part.name}: {note}." for note in written.notes]
         entries += written.entries
-        tensors.append(dict(zip(_stored(part), (entry.name for entry in written.entries), strict=True)))
-        fates.update(dict.fromkeys(part.step.sources, ", ".join(entry.name for entry in written.entries)))
+        fates.update(dict.fromkeys(part.node.sources, ", ".join(entry.name for entry in written.entries)))
     weights = folder / "weights.safetensors"
-    write_safetensors(weights, whole.dtype, entries, {NAME: telling(chain, TORCH.name, tensors)})
+    write_safetensors(weights, whole.dtype, entries, {NAME: telling(graph, TORCH.name, tensors)})
     source = save(folder / "model.py", assembled(_DOCUMENTATION, _body(whole, layers, steps), "torch_parts"))
     return Written((weights, source), tuple(notes), fates)
 
 
 def _stored(part: Part) -> list[str]:
-    """What PyTorch's packing, or the kind of step, calls the arrays of a step."""
-    return [*part.shapes] if part.step.spec is None else [native.name for native in TORCH.natives(part.step.spec)]
+    """What PyTorch's packing, or the kind of node, calls the arrays of a node."""
+    return [*part.shapes] if part.node.spec is None else [native.name for native in TORCH.natives(part.node.spec)]
 
 
-def opened(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
+def opened(folder: Path) -> Runner:
     """See `Target.opened`."""
     import torch
 
     model = module_of(folder)["load"](folder)
     parameter = next(model.parameters(), None)
 
-    def run(x: np.ndarray) -> np.ndarray:
+    def taken(x: np.ndarray) -> Any:
         given = torch.as_tensor(np.ascontiguousarray(x))
-        if given.is_floating_point() and parameter is not None:
-            given = given.to(parameter.dtype)
+        return given.to(parameter.dtype) if given.is_floating_point() and parameter is not None else given
+
+    def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         with torch.inference_mode():
-            return model(given).numpy()
+            found = model(*map(taken, arrays))
+        if isinstance(found, torch.Tensor):
+            return [found.numpy()]
+        return [y.numpy() for y in (found.values() if isinstance(found, dict) else found)]
 
     return run
 
@@ -99,23 +108,35 @@ TARGET = Target("torch", "PyTorch", write, opened)
 
 def _comment(part: Part) -> list[str]:
     """Which layer of the source this is, where its name had to be changed."""
-    return [] if part.name == part.step.name else [f"# {in_source(part.step.name)}"]
+    return [] if part.name == part.node.name else [f"# {in_source(part.node.name)}"]
 
 
 def _body(whole: Plan, layers: list[str], steps: list[str]) -> str:
     """The module and the function that loads it."""
     made = [line for layer in layers for line in layer.split("\n")]
     kind = "" if whole.dtype == "float32" else f".to(torch.{whole.dtype})"
+    given = "".join(f", {name}: Tensor" for name in whole.arguments)
+    results, form = whole.results, whole.graph.form
+    before, type_, returned = [], "Tensor", results[0]
+    if form == "dict":
+        type_ = "dict[str, Tensor]"
+        names = [in_source(one.name) for one in whole.graph.outputs]
+        returned = f"{{{', '.join(f'{name}: {value}' for name, value in zip(names, results, strict=True))}}}"
+    elif form == "list":
+        fields = distinct([one.name for one in whole.graph.outputs])
+        before = ["class Outputs(NamedTuple):", *(f"    {name}: Tensor" for name in fields), "", ""]
+        type_, returned = "Outputs", f"Outputs({', '.join(results)})"
     return "\n".join(
         [
+            *before,
             "class Model(nn.Module):",
             "    def __init__(self) -> None:",
             "        super().__init__()",
             *(f"        {line}" for line in made),
             "",
-            "    def forward(self, x: Tensor) -> Tensor:",
+            f"    def forward(self{given}) -> {type_}:",
             *(f"        {line}" for line in steps),
-            "        return x",
+            f"        return {returned}",
             "",
             "",
             "def load(folder: str | Path = Path(__file__).parent) -> Model:",
@@ -128,7 +149,7 @@ def _body(whole: Plan, layers: list[str], steps: list[str]) -> str:
 
 
 def _own(part: Part, names: Mapping[str, str], turned: Callable[[np.ndarray], np.ndarray] | None = None) -> list[Entry]:
-    """The tensors of a step that is neither recurrent nor dense; ``turned`` is done to its kernel."""
+    """The tensors of a node that is neither recurrent nor dense; ``turned`` is done to its kernel."""
     shapes = {n: shape for n, shape in part.shapes.items() if n in names}
 
     def read(dtype: str) -> Iterator[np.ndarray]:
@@ -142,98 +163,124 @@ def _own(part: Part, names: Mapping[str, str], turned: Callable[[np.ndarray], np
 
 
 def _dense(part: Part, whole: Plan) -> Lines:
-    spec = part.step.spec
+    spec = part.node.spec
     assert isinstance(spec, Dense)
     bias = "" if spec.bias else ", bias=False"
     layer = f"nn.Linear({spec.input_size}, {spec.units}{bias})"
-    return Lines(layer, [f"x = self.{part.name}(x)"], native(part, spec, lambda one: one.name))
+    return Lines(layer, [f"{part.y} = self.{part.name}({part.x})"], native(part, spec, lambda one: one.name))
 
 
 def _embedding(part: Part, whole: Plan) -> Lines:
     words, size = part.shapes["embeddings"]
-    mask = ["mask = x != 0"] if part.makes_mask and whole.mask_used(part) else []
-    steps = ["x = x.long()", *mask, f"x = self.{part.name}(x)"]
+    mask = [f"{part.mask_made} = {part.x} != 0"] if part.mask_made else []
+    steps = [f"{part.x} = {part.x}.long()", *mask, f"{part.y} = self.{part.name}({part.x})"]
     return Lines(f"nn.Embedding({words}, {size})", steps, _own(part, {"embeddings": "weight"}))
 
 
 def _activation(part: Part, whole: Plan) -> Lines:
-    name, plain = str(part.step.options["name"]), len(part.step.options) == 1
-    return Lines("", [f"x = {call(part, function(name) if plain else name, 'x')}"])
+    name, plain = str(part.node.options["name"]), len(part.node.options) == 1
+    return Lines("", [f"{part.y} = {call(part, function(name) if plain else name, part.x)}"])
 
 
 def _dropout(part: Part, whole: Plan) -> Lines:
-    return Lines(f"nn.Dropout({number(part, 'rate')})", [f"x = self.{part.name}(x)"])
+    return Lines(f"nn.Dropout({number(part, 'rate')})", [f"{part.y} = self.{part.name}({part.x})"])
 
 
 def _masking(part: Part, whole: Plan) -> Lines:
     value = number(part, "value")
-    if not whole.mask_used(part):
-        return Lines("", [f"x = x * (x != {value}).any(-1, keepdim=True)"])
-    return Lines("", [f"mask = (x != {value}).any(-1)", "x = x * mask.unsqueeze(-1)"])
+    x, y, mask = part.x, part.y, part.mask_made
+    if not mask:
+        return Lines("", [f"{y} = {x} * ({x} != {value}).any(-1, keepdim=True)"])
+    return Lines("", [f"{mask} = ({x} != {value}).any(-1)", f"{y} = {x} * {mask}.unsqueeze(-1)"])
 
 
 def _layer_norm(part: Part, whole: Plan) -> Lines:
     layer = f"nn.LayerNorm({part.shapes['gamma'][0]}, eps={number(part, 'epsilon')})"
-    return Lines(layer, [f"x = self.{part.name}(x)"], _own(part, _NORMS))
+    return Lines(layer, [f"{part.y} = self.{part.name}({part.x})"], _own(part, _NORMS))
 
 
 def _batch_norm(part: Part, whole: Plan) -> Lines:
     layer = f"nn.BatchNorm1d({part.shapes['gamma'][0]}, eps={number(part, 'epsilon')})"
-    if len(part.reads) == 1:
-        return Lines(layer, [f"x = self.{part.name}(x)"], _own(part, _NORMS))
+    if len(part.reads[0]) == 1:
+        return Lines(layer, [f"{part.y} = self.{part.name}({part.x})"], _own(part, _NORMS))
     # PyTorch normalises the second axis of two or three.
-    step = f"x = self.{part.name}(x.flatten(0, -2)).unflatten(0, x.shape[:-1])"
+    step = f"{part.y} = self.{part.name}({part.x}.flatten(0, -2)).unflatten(0, {part.x}.shape[:-1])"
     return Lines(layer, [step], _own(part, _NORMS))
 
 
 def _conv1d(part: Part, whole: Plan) -> Lines:
-    size, features, filters = part.shapes["kernel"]
-    options = {name: int(part.step.options[name]) for name in ("stride", "dilation", "groups")}
+    (size, features, filters), y = part.shapes["kernel"], part.y
+    options = {name: int(part.node.options[name]) for name in ("stride", "dilation", "groups")}
     given = "".join(f", {name}={value}" for name, value in options.items() if value != 1)
     layer = f"nn.Conv1d({features * options['groups']}, {filters}, {size}{given})"
     pad = {
         "valid": [],
-        "causal": [f"x = functional.pad(x, ({(size - 1) * options['dilation']}, 0))"],
-        "same": [f"x = padded_as_keras(x, {size}, {options['stride']}, {options['dilation']})"],
-    }[part.step.options["padding"]]
-    steps = ["x = x.transpose(1, 2)", *pad, f"x = self.{part.name}(x).transpose(1, 2)"]
+        "causal": [f"{y} = functional.pad({y}, ({(size - 1) * options['dilation']}, 0))"],
+        "same": [f"{y} = padded_as_keras({y}, {size}, {options['stride']}, {options['dilation']})"],
+    }[part.node.options["padding"]]
+    steps = [f"{y} = {part.x}.transpose(1, 2)", *pad, f"{y} = self.{part.name}({y}).transpose(1, 2)"]
     return Lines(layer, steps, _own(part, {"kernel": "weight", "bias": "bias"}, np.transpose))
 
 
 def _pool(part: Part, whole: Plan) -> Lines:
-    keep = ", keepdim=True" if part.step.options["keepdims"] else ""
-    if part.step.options["mode"] == "max":
-        return Lines("", [f"x = x.amax(1{keep})"])
-    if part.uses_mask:
-        return Lines("", [f"x = mean_of_valid(x, mask{keep.replace('keepdim', 'keepdims')})"])
-    return Lines("", [f"x = x.mean(1{keep})"])
+    keep = ", keepdim=True" if part.node.options["keepdims"] else ""
+    if part.node.options["mode"] == "max":
+        return Lines("", [f"{part.y} = {part.x}.amax(1{keep})"])
+    if part.masked:
+        return Lines("", [f"{part.y} = mean_of_valid({part.x}, {part.mask}{keep.replace('keepdim', 'keepdims')})"])
+    return Lines("", [f"{part.y} = {part.x}.mean(1{keep})"])
 
 
 def _permute(part: Part, whole: Plan) -> Lines:
-    dims = ", ".join(str(int(axis)) for axis in part.step.options["dims"])
-    return Lines("", [f"x = x.permute(0, {dims})"])
+    dims = ", ".join(str(int(axis)) for axis in part.node.options["dims"])
+    return Lines("", [f"{part.y} = {part.x}.permute(0, {dims})"])
 
 
 def _reshape(part: Part, whole: Plan) -> Lines:
-    shape = ", ".join(str(int(axis)) for axis in part.step.options["shape"])
-    return Lines("", [f"x = x.reshape(len(x), {shape})"])
+    shape = ", ".join(str(int(axis)) for axis in part.node.options["shape"])
+    return Lines("", [f"{part.y} = {part.x}.reshape(len({part.x}), {shape})"])
 
 
 def _flatten(part: Part, whole: Plan) -> Lines:
-    return Lines("", ["x = x.flatten(1)"])
+    return Lines("", [f"{part.y} = {part.x}.flatten(1)"])
 
 
 def _repeat(part: Part, whole: Plan) -> Lines:
-    return Lines("", [f"x = x.unsqueeze(1).expand(-1, {int(part.step.options['times'])}, -1)"])
+    return Lines("", [f"{part.y} = {part.x}.unsqueeze(1).expand(-1, {int(part.node.options['times'])}, -1)"])
 
 
 def _last(part: Part, whole: Plan) -> Lines:
-    return Lines("", ["x = x[:, -1]"])
+    return Lines("", [f"{part.y} = {part.x}[:, -1]"])
+
+
+def _merge(part: Part, whole: Plan) -> Lines:
+    operation = str(part.node.options["operation"])
+    mask = [f"{part.mask_made} = {' | '.join(part.masks)}"] if part.mask_made else []
+    if operation in ("maximum", "minimum"):
+        value = part.given[0]
+        for other in part.given[1:]:
+            value = f"torch.{operation}({value}, {other})"
+        return Lines("", [*mask, f"{part.y} = {value}"])
+    sign = {"add": " + ", "average": " + ", "subtract": " - ", "multiply": " * "}[operation]
+    value = sign.join(part.given)
+    return Lines(
+        "", [*mask, f"{part.y} = ({value}) / {len(part.given)}" if operation == "average" else f"{part.y} = {value}"]
+    )
+
+
+def _concatenate(part: Part, whole: Plan) -> Lines:
+    axis = int(part.node.options["axis"])
+    mask = []
+    if part.mask_made:
+        pairs = ", ".join(f"({x}, {m or None})" for x, m in zip(part.given, part.masks, strict=True))
+        mask = [f"{part.mask_made} = mask_of_all([{pairs}], {axis})"]
+    return Lines("", [*mask, f"{part.y} = torch.cat([{', '.join(part.given)}], dim={axis})"])
 
 
 _WRITERS: dict[str, Callable[[Part, Plan], Lines]] = {
     "activation": _activation,
     "batch_norm": _batch_norm,
+    "concatenate": _concatenate,
     "conv1d": _conv1d,
     "dense": _dense,
     "dropout": _dropout,
@@ -242,6 +289,7 @@ _WRITERS: dict[str, Callable[[Part, Plan], Lines]] = {
     "last": _last,
     "layer_norm": _layer_norm,
     "masking": _masking,
+    "merge": _merge,
     "permute": _permute,
     "pool": _pool,
     "recurrent": recurrent_lines,

@@ -137,6 +137,8 @@ class Cell:
     ) -> None:
         self.weights = {name[len(place) + 1 :]: a for name, a in weights.items() if name.startswith(f"{place}/")}
         self.activation, self.gate = activation, gate
+        self.begun: list[np.ndarray] = []
+        self.ended: list[np.ndarray] = []
 
     def first(self, x: np.ndarray) -> list[np.ndarray]:
         """The states with which a sequence begins: h, and c, which has as many numbers as a gate."""
@@ -202,6 +204,7 @@ def recurrent(
     merge: str = "concat",
     go_backwards: bool = False,
     masked_output: str = "repeat",
+    states: Sequence[np.ndarray] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """The output at every time step (batch, time, features), and the last one (batch, features).
 
@@ -212,8 +215,11 @@ def recurrent(
         merge: how two directions become one output: concat, sum, mul or ave.
         go_backwards: read from the last time step to the first, and leave the output in that order.
         masked_output: what is put out at a masked step: repeat (the output before it) or zero.
+        states: those with which it begins: of each direction and layer h, and c; zeros if there are none.
     """
-    last = x
+    last, rest = x, list(states)
+    for cell in in_directions(layers) if rest else ():
+        cell.begun, rest = rest[: cell.states], rest[cell.states :]
     for directions in layers:
         sequences, lasts = [], []
         for d, cells in enumerate(directions):
@@ -233,7 +239,7 @@ def in_order(
     """One direction: its outputs in the order in which they are made, and the last state h."""
     h = x
     for cell in cells:
-        states, out = cell.first(x), []
+        states, out = cell.begun or cell.first(x), []
         output = np.zeros_like(states[0])
         for t in range(x.shape[1]):
             new = cell.step(x[:, t], *states)
@@ -241,8 +247,18 @@ def in_order(
             output = np.where(valid, new[0], output if masked_output == "repeat" else 0)
             states = [np.where(valid, a, b) for a, b in zip(new, states, strict=True)]
             out.append(output)
-        x, h = np.stack(out, axis=1), states[0]
+        x, h, cell.ended = np.stack(out, axis=1), states[0], states
     return x, h
+
+
+def in_directions(layers: Sequence[Sequence[Sequence[Cell]]]) -> list[Cell]:
+    """The cells of the forward direction, from below, then those of the backward one."""
+    return [cell for d in range(len(layers[0])) for directions in layers for cell in directions[d]]
+
+
+def final_states(layers: Sequence[Sequence[Sequence[Cell]]]) -> list[np.ndarray]:
+    """The states in which a layer has ended: of each direction and layer h, and c."""
+    return [state for cell in in_directions(layers) for state in cell.ended]
 
 
 def merged(halves: Sequence[np.ndarray], merge: str) -> np.ndarray:
@@ -291,3 +307,9 @@ def mean_of_valid(x: np.ndarray, mask: np.ndarray, keepdims: bool = False) -> np
     """The mean over the time steps that count."""
     weights = mask[..., None].astype(x.dtype)
     return (x * weights).sum(1, keepdims=keepdims) / weights.sum(1, keepdims=keepdims)
+
+
+def mask_of_all(values: Sequence[tuple[np.ndarray, np.ndarray | None]], axis: int) -> np.ndarray:
+    """The mask of values that are put behind each other, each with its own or none: any of them along the last axis."""
+    wide = [np.broadcast_to(True if mask is None else mask[..., None], x.shape) for x, mask in values]
+    return np.any(np.concatenate(wide, axis=axis), axis=-1)

@@ -178,24 +178,39 @@ class Recurrent(nn.Module):  # type: ignore[misc]
 
         The mask is (batch, time), True where a step counts. Other steps change no state.
         """
-        last = x
+        x, last, _ = self.run(x, mask, {})
+        return x, last
+
+    def run(
+        self, x: Tensor, mask: Tensor | None, given: dict[Cell, list[Tensor]]
+    ) -> tuple[Tensor, Tensor, dict[Cell, list[Tensor]]]:
+        """The same from given states, with the final ones: for each cell h, and c where it has one."""
+        last, final = x, dict[Cell, list[Tensor]]()
         for directions in self.layers:
             sequences, lasts = [], []
             for d, cells in enumerate(directions):
-                sequence, last = self.in_order(cells, x, mask, self.go_backwards != bool(d))
+                sequence, last = self.in_order(cells, x, mask, self.go_backwards != bool(d), given, final)
                 # Only the backward half is put back into the order of time.
                 sequences.append(sequence.flip(1) if d else sequence)
                 lasts.append(last)
             x, last = self.merged(sequences), self.merged(lasts)
-        return x, last
+        return x, last, final
 
-    def in_order(self, cells: Sequence[Cell], x: Tensor, mask: Tensor | None, backwards: bool) -> tuple[Tensor, Tensor]:
+    def in_order(
+        self,
+        cells: Sequence[Cell],
+        x: Tensor,
+        mask: Tensor | None,
+        backwards: bool,
+        given: dict[Cell, list[Tensor]],
+        final: dict[Cell, list[Tensor]],
+    ) -> tuple[Tensor, Tensor]:
         """One direction: its outputs in the order in which they are made, and the last state h."""
         if backwards:
             x, mask = x.flip(1), None if mask is None else mask.flip(1)
         h = x
         for cell in cells:
-            states, inputs, out = self.first(cell, x), cell.inputs(x), []
+            states, inputs, out = given.get(cell) or self.first(cell, x), cell.inputs(x), []
             output = torch.zeros_like(states[0])
             for t in range(x.shape[1]):
                 new = cell(inputs[:, t], *states)
@@ -208,6 +223,7 @@ class Recurrent(nn.Module):  # type: ignore[misc]
                     states = [torch.where(valid, a, b) for a, b in zip(new, states, strict=True)]
                 out.append(output)
             self.keep(cell, states)
+            final[cell] = states
             x, h = torch.stack(out, dim=1), states[0]
         return x, h
 
@@ -242,6 +258,20 @@ class StatefulRecurrent(Recurrent):
         self.kept[cell] = [state.detach() for state in states]
 
 
+class RecurrentFromStates(Recurrent):
+    """Takes the states with which it begins, and hands on those in which it ends: of each direction and layer h, and c."""
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, mask: Tensor | None = None, states: Sequence[Tensor] = ()
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        cells = [cell for d in range(len(self.layers[0])) for directions in self.layers for cell in directions[d]]
+        given, rest = dict[Cell, list[Tensor]](), list(states)
+        for cell in cells:
+            given[cell], rest = rest[: len(cell.sizes)], rest[len(cell.sizes) :]
+        x, last, final = self.run(x, mask, given)
+        return x, last, [state for cell in cells for state in final[cell]]
+
+
 def padded_as_keras(x: Tensor, size: int, stride: int, dilation: int) -> Tensor:
     """x (batch, channels, time) with the zeros that Keras's padding="same" puts on both sides."""
     steps = x.shape[-1]
@@ -253,3 +283,11 @@ def mean_of_valid(x: Tensor, mask: Tensor, keepdims: bool = False) -> Tensor:
     """The mean over the time steps that count."""
     weights = mask.unsqueeze(-1).to(x.dtype)
     return (x * weights).sum(1, keepdim=keepdims) / weights.sum(1, keepdim=keepdims)
+
+
+def mask_of_all(values: Sequence[tuple[Tensor, Tensor | None]], axis: int) -> Tensor:
+    """The mask of values that are put behind each other, each with its own or none: any of them along the last axis."""
+    wide = [
+        torch.ones_like(x, dtype=torch.bool) if mask is None else mask.unsqueeze(-1).expand_as(x) for x, mask in values
+    ]
+    return torch.cat(wide, dim=axis).any(-1)

@@ -1,13 +1,12 @@
-"""Keras layers without weights as steps."""
+"""Keras layers without weights as nodes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from xframe.chain._keras_options import check_options, choice, flag, function, last_axis, number, refused, whole
-from xframe.chain._keras_path import Place
-from xframe.chain.base import Step
-from xframe.chain.kind import Shape
+from xframe.graph.keras._entries import Place
+from xframe.graph.keras._options import check_options, choice, flag, function, last_axis, number, refused, whole
+from xframe.graph.node import Node, Shape
 
 __all__ = ["PLAIN", "activation_step"]
 
@@ -16,82 +15,82 @@ Reached = tuple[Shape, bool, str]
 _LAST_STEP = [{"start": None, "stop": None, "step": None}, -1]
 
 
-def activation_step(name: str, given: str) -> list[Step]:
+def activation_step(name: str, given: str) -> list[Node]:
     """The step of an activation function; none for the one that does nothing."""
-    return [] if given == "linear" else [Step(name, "activation", {"name": given})]
+    return [] if given == "linear" else [Node(name, "activation", {"name": given})]
 
 
-def _activation(place: Place, reached: Reached) -> list[Step]:
+def _activation(place: Place, reached: Reached) -> list[Node]:
     check_options(place, ["activation"])
-    return [Step(place.name, "activation", {"name": function(place, place.options.get("activation"), reached[2])})]
+    return [Node(place.name, "activation", {"name": function(place, place.options.get("activation"), reached[2])})]
 
 
-def _nothing(place: Place, reached: Reached) -> list[Step]:
+def _nothing(place: Place, reached: Reached) -> list[Node]:
     check_options(place, ["rate", "p", "stddev", "sigma", "l1", "l2", "noise_shape"])
     rate = number(place, "rate", "p") if place.kind == "Dropout" else 0.0
-    return [Step(place.name, "dropout", {"rate": rate})]
+    return [Node(place.name, "dropout", {"rate": rate})]
 
 
-def _identity(place: Place, reached: Reached) -> list[Step]:
+def _identity(place: Place, reached: Reached) -> list[Node]:
     check_options(place, [])
-    return [Step(place.name, "activation", {"name": "linear"})]
+    return [Node(place.name, "activation", {"name": "linear"})]
 
 
-def _relu(place: Place, reached: Reached) -> list[Step]:
+def _relu(place: Place, reached: Reached) -> list[Node]:
     check_options(place, ["max_value", "negative_slope", "threshold"])
     top = None if place.options.get("max_value") is None else number(place, "max_value")
     slope, threshold = (
         0.0 if place.options.get(name, 0) is None else number(place, name) for name in ("negative_slope", "threshold")
     )
     if threshold == 0 and slope == 0 and top in (None, 6):
-        return [Step(place.name, "activation", {"name": "relu" if top is None else "relu6"})]
+        return [Node(place.name, "activation", {"name": "relu" if top is None else "relu6"})]
     if threshold == 0 and top is None:
-        return [Step(place.name, "activation", {"name": "leaky_relu", "negative_slope": slope})]
+        return [Node(place.name, "activation", {"name": "leaky_relu", "negative_slope": slope})]
     options = {"name": "relu", "threshold": threshold, "max_value": top, "negative_slope": slope}
-    return [Step(place.name, "activation", options)]
+    return [Node(place.name, "activation", options)]
 
 
-def _leaky_relu(place: Place, reached: Reached) -> list[Step]:
+def _leaky_relu(place: Place, reached: Reached) -> list[Node]:
     check_options(place, ["negative_slope", "alpha"])
     options = {"name": "leaky_relu", "negative_slope": number(place, "negative_slope", "alpha")}
-    return [Step(place.name, "activation", options)]
+    return [Node(place.name, "activation", options)]
 
 
-def _elu(place: Place, reached: Reached) -> list[Step]:
+def _elu(place: Place, reached: Reached) -> list[Node]:
     check_options(place, ["alpha"])
-    return [Step(place.name, "activation", {"name": "elu", "alpha": number(place, "alpha")})]
+    return [Node(place.name, "activation", {"name": "elu", "alpha": number(place, "alpha")})]
 
 
-def _thresholded_relu(place: Place, reached: Reached) -> list[Step]:
+def _thresholded_relu(place: Place, reached: Reached) -> list[Node]:
     check_options(place, ["theta"])
     options = {"name": "relu", "threshold": number(place, "theta"), "max_value": None, "negative_slope": 0.0}
-    return [Step(place.name, "activation", options)]
+    return [Node(place.name, "activation", options)]
 
 
-def _softmax(place: Place, reached: Reached) -> list[Step]:
+def _softmax(place: Place, reached: Reached) -> list[Node]:
     check_options(place, ["axis"])
     last_axis(place, "axis", -1, len(reached[0]) + 1)
     if reached[1]:
         raise refused(place, "is reached by a mask, with which it leaves numbers out; use Activation('softmax')")
-    return [Step(place.name, "activation", {"name": "softmax"})]
+    return [Node(place.name, "activation", {"name": "softmax"})]
 
 
-def _masking(place: Place, reached: Reached) -> list[Step]:
+def _masking(place: Place, reached: Reached) -> list[Node]:
     check_options(place, ["mask_value"])
-    return [Step(place.name, "masking", {"value": number(place, "mask_value")})]
+    return [Node(place.name, "masking", {"value": number(place, "mask_value")})]
 
 
-def _flatten(place: Place, reached: Reached) -> list[Step]:
+def _flatten(place: Place, reached: Reached) -> list[Node]:
     check_options(place, ["data_format"])
     _channels_last(place)
-    return [Step(place.name, "flatten")]
+    return [Node(place.name, "flatten")]
 
 
-def _pool(mode: str) -> Callable[[Place, Reached], list[Step]]:
-    def pool(place: Place, reached: Reached) -> list[Step]:
+def _pool(mode: str) -> Callable[[Place, Reached], list[Node]]:
+    def pool(place: Place, reached: Reached) -> list[Node]:
         check_options(place, ["data_format", "keepdims"])
         _channels_last(place)
-        return [Step(place.name, "pool", {"mode": mode, "keepdims": flag(place, "keepdims", False)})]
+        return [Node(place.name, "pool", {"mode": mode, "keepdims": flag(place, "keepdims", False)})]
 
     return pool
 
@@ -109,22 +108,22 @@ def _axes(place: Place, name: str) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _permute(place: Place, reached: Reached) -> list[Step]:
+def _permute(place: Place, reached: Reached) -> list[Node]:
     check_options(place, ["dims"])
-    return [Step(place.name, "permute", {"dims": _axes(place, "dims")})]
+    return [Node(place.name, "permute", {"dims": _axes(place, "dims")})]
 
 
-def _reshape(place: Place, reached: Reached) -> list[Step]:
+def _reshape(place: Place, reached: Reached) -> list[Node]:
     check_options(place, ["target_shape"])
-    return [Step(place.name, "reshape", {"shape": _axes(place, "target_shape")})]
+    return [Node(place.name, "reshape", {"shape": _axes(place, "target_shape")})]
 
 
-def _repeat(place: Place, reached: Reached) -> list[Step]:
+def _repeat(place: Place, reached: Reached) -> list[Node]:
     check_options(place, ["n"])
-    return [Step(place.name, "repeat", {"times": whole(place, "n")})]
+    return [Node(place.name, "repeat", {"times": whole(place, "n")})]
 
 
-def _item(place: Place, reached: Reached) -> list[Step]:
+def _item(place: Place, reached: Reached) -> list[Node]:
     """``x[:, -1]``, which Keras 3 and TensorFlow write as an operation."""
     check_options(place, ["function"])
     key = place.arguments[0] if len(place.arguments) == 1 else None
@@ -132,16 +131,16 @@ def _item(place: Place, reached: Reached) -> list[Step]:
         key = [part["config"] if isinstance(part, Mapping) and "config" in part else part for part in key]
     if key not in (_LAST_STEP, [*_LAST_STEP, _LAST_STEP[0]]):
         raise refused(place, "selects something else than the last time step, x[:, -1]")
-    return [Step(place.name, "last")]
+    return [Node(place.name, "last")]
 
 
-def _last_step(place: Place, reached: Reached) -> list[Step]:
+def _last_step(place: Place, reached: Reached) -> list[Node]:
     """The same as a layer, which xframe writes."""
     check_options(place, [])
-    return [Step(place.name, "last")]
+    return [Node(place.name, "last")]
 
 
-PLAIN: dict[str, Callable[[Place, Reached], list[Step]]] = {
+PLAIN: dict[str, Callable[[Place, Reached], list[Node]]] = {
     "Activation": _activation,
     **dict.fromkeys(
         "Dropout SpatialDropout1D GaussianDropout GaussianNoise AlphaDropout ActivityRegularization".split(), _nothing

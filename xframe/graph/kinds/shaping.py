@@ -1,22 +1,20 @@
-"""The kinds of steps without weights: activations, masks, and what changes the shape."""
+"""The kinds of nodes without weights: activations, masks, and what changes the shape."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from xframe.activations import ACTIVATIONS
-from xframe.chain.arithmetic import Operations
-from xframe.chain.base import Step
-from xframe.chain.kind import Kind, Masked, Shape, known, refuse
-
-Params = Mapping[Any, np.ndarray]
+from xframe.graph.arithmetic import Operations
+from xframe.graph.kinds.base import Masked, Params, Shape, Single, known, refuse
+from xframe.graph.node import Node
 
 
-class Activation(Kind):
+class Activation(Single):
     """A function of each number, or of the numbers along the last axis."""
 
     options: ClassVar[Mapping[str, str]] = {
@@ -28,13 +26,13 @@ class Activation(Kind):
         "max_value": "relu: see threshold",
     }
 
-    def output_shape(self, step: Step, shape: Shape) -> Shape:
-        if ACTIVATIONS[step.options["name"]].coupled:
-            known(step, shape)
+    def output_shape(self, node: Node, shape: Shape) -> Shape:
+        if ACTIVATIONS[node.options["name"]].coupled:
+            known(node, shape)
         return shape
 
-    def compute(self, step: Step, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
-        name, given = step.options["name"], {k: v for k, v in step.options.items() if k != "name"}
+    def compute(self, node: Node, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
+        name, given = node.options["name"], {k: v for k, v in node.options.items() if k != "name"}
         if given:
             return _FUNCTIONS[name](x, ops, **given)
         columns = np.array(x.reshape(-1, x.shape[-1]).T, order="C")  # a copy, which is changed in place
@@ -63,49 +61,51 @@ def _relu(
 _FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {"leaky_relu": _leaky_relu, "elu": _elu, "relu": _relu}
 
 
-class Dropout(Kind):
+class Dropout(Single):
     """Nothing, at inference."""
 
+    passes = True
     options: ClassVar[Mapping[str, str]] = {
         "rate": "at which numbers are dropped in training, each by itself; 0 for layers that do something else there"
     }
 
-    def compute(self, step: Step, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
+    def compute(self, node: Node, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
         return x
 
 
-class Masking(Kind):
+class Masking(Single):
     """Masks the time steps whose features all equal a value, and makes them zero."""
 
     options: ClassVar[Mapping[str, str]] = {"value": "the value"}
 
-    def masks(self, step: Step, reaches: bool) -> bool:
+    def masked(self, node: Node, reaches: bool) -> bool:
         return True
 
-    def output_shape(self, step: Step, shape: Shape) -> Shape:
+    def output_shape(self, node: Node, shape: Shape) -> Shape:
         if len(shape) != 2:
-            raise refuse(step, f"cannot read samples of the shape {shape}; they must be (time, features)")
+            raise refuse(node, f"cannot read samples of the shape {shape}; they must be (time, features)")
         return shape
 
-    def run(self, step: Step, params: Params, x: np.ndarray, mask: np.ndarray | None, ops: Operations) -> Masked:
-        made = np.any(x != x.dtype.type(step.options["value"]), axis=-1)
+    def run_one(self, node: Node, params: Params, x: np.ndarray, mask: np.ndarray | None, ops: Operations) -> Masked:
+        made = np.any(x != x.dtype.type(node.options["value"]), axis=-1)
         return np.where(made[..., None], x, x.dtype.type(0)), made
 
 
-class Flatten(Kind):
+class Flatten(Single):
     """All axes of a sample as one."""
 
+    passes = True
     mask = "drops"
 
-    def output_shape(self, step: Step, shape: Shape) -> Shape:
+    def output_shape(self, node: Node, shape: Shape) -> Shape:
         sizes = [axis for axis in shape if axis is not None]
         return (prod(sizes) if len(sizes) == len(shape) else None,)
 
-    def compute(self, step: Step, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
+    def compute(self, node: Node, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
         return x.reshape(len(x), -1)
 
 
-class Pool(Kind):
+class Pool(Single):
     """One number for each feature: the largest over time, or the average over the valid time steps."""
 
     mask = "drops"
@@ -114,13 +114,16 @@ class Pool(Kind):
         "keepdims": "whether time stays, as an axis of length 1",
     }
 
-    def output_shape(self, step: Step, shape: Shape) -> Shape:
-        features = known(step, shape, 2)
-        return (1, features) if step.options["keepdims"] else (features,)
+    def uses_mask(self, node: Node) -> bool:
+        return bool(node.options["mode"] == "average")
 
-    def run(self, step: Step, params: Params, x: np.ndarray, mask: np.ndarray | None, ops: Operations) -> Masked:
-        keep = bool(step.options["keepdims"])
-        if step.options["mode"] == "max":
+    def output_shape(self, node: Node, shape: Shape) -> Shape:
+        features = known(node, shape, 2)
+        return (1, features) if node.options["keepdims"] else (features,)
+
+    def run_one(self, node: Node, params: Params, x: np.ndarray, mask: np.ndarray | None, ops: Operations) -> Masked:
+        keep = bool(node.options["keepdims"])
+        if node.options["mode"] == "max":
             return x.max(axis=1, keepdims=keep), None
         valid = np.ones(x.shape[:2], bool) if mask is None else mask
         taken = np.where(valid[..., None], x, x.dtype.type(0))
@@ -131,72 +134,76 @@ class Pool(Kind):
         return ops.summed(y, lambda: norm, x.shape[1]), None
 
 
-class Permute(Kind):
+class Permute(Single):
     """The axes of a sample in another order."""
 
+    passes = True
     mask = "drops"
     options: ClassVar[Mapping[str, str]] = {
         "dims": "for each axis of the output, which one of the input it is; the first after the batch is 1"
     }
 
-    def output_shape(self, step: Step, shape: Shape) -> Shape:
-        dims = step.options["dims"]
+    def output_shape(self, node: Node, shape: Shape) -> Shape:
+        dims = node.options["dims"]
         if sorted(dims) != list(range(1, len(shape) + 1)):
-            raise refuse(step, f"has dims={tuple(dims)}, which is no order of the axes of {shape}")
+            raise refuse(node, f"has dims={tuple(dims)}, which is no order of the axes of {shape}")
         return tuple(shape[axis - 1] for axis in dims)
 
-    def compute(self, step: Step, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
-        return np.ascontiguousarray(x.transpose(0, *step.options["dims"]))
+    def compute(self, node: Node, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
+        return np.ascontiguousarray(x.transpose(0, *node.options["dims"]))
 
 
-class Reshape(Kind):
+class Reshape(Single):
     """The numbers of a sample, in order, in another shape."""
 
+    passes = True
     mask = "drops"
     options: ClassVar[Mapping[str, str]] = {"shape": "of one sample; -1 for the one axis that takes what is left"}
 
-    def output_shape(self, step: Step, shape: Shape) -> Shape:
-        wanted = tuple(step.options["shape"])
+    def output_shape(self, node: Node, shape: Shape) -> Shape:
+        wanted = tuple(node.options["shape"])
         rest = prod(axis for axis in wanted if axis != -1)
         if wanted.count(-1) > 1 or any(axis < 1 and axis != -1 for axis in wanted):
-            raise refuse(step, f"has shape={wanted}, which is no shape")
+            raise refuse(node, f"has shape={wanted}, which is no shape")
         sizes = [axis for axis in shape if axis is not None]
         if len(sizes) < len(shape):
             return tuple(None if axis == -1 else axis for axis in wanted)
         left, over = divmod(prod(sizes), rest)
         if over or (-1 not in wanted and left != 1):
-            raise refuse(step, f"cannot make {wanted} of samples of the shape {shape}")
+            raise refuse(node, f"cannot make {wanted} of samples of the shape {shape}")
         return tuple(left if axis == -1 else axis for axis in wanted)
 
-    def compute(self, step: Step, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
+    def compute(self, node: Node, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
         try:
-            return x.reshape(len(x), *step.options["shape"])
+            return x.reshape(len(x), *node.options["shape"])
         except ValueError:
-            raise refuse(step, f"cannot make {tuple(step.options['shape'])} of samples of {x.shape[1:]}") from None
+            raise refuse(node, f"cannot make {tuple(node.options['shape'])} of samples of {x.shape[1:]}") from None
 
 
-class Repeat(Kind):
-    """A vector at every time step."""
+class Repeat(Single):
+    """A vector at every time node."""
 
+    passes = True
     mask = "drops"
     options: ClassVar[Mapping[str, str]] = {"times": "number of time steps"}
 
-    def output_shape(self, step: Step, shape: Shape) -> Shape:
-        return (step.options["times"], known(step, shape, 1))
+    def output_shape(self, node: Node, shape: Shape) -> Shape:
+        return (node.options["times"], known(node, shape, 1))
 
-    def compute(self, step: Step, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
-        return np.repeat(x[:, None], step.options["times"], axis=1)
+    def compute(self, node: Node, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
+        return np.repeat(x[:, None], node.options["times"], axis=1)
 
 
-class Last(Kind):
-    """The last time step, masked or not."""
+class Last(Single):
+    """The last time node, masked or not."""
 
+    passes = True
     mask = "drops"
 
-    def output_shape(self, step: Step, shape: Shape) -> Shape:
+    def output_shape(self, node: Node, shape: Shape) -> Shape:
         if len(shape) < 2:
-            raise refuse(step, f"cannot read samples of the shape {shape}, which have no time")
+            raise refuse(node, f"cannot read samples of the shape {shape}, which have no time")
         return shape[1:]
 
-    def compute(self, step: Step, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
+    def compute(self, node: Node, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
         return np.ascontiguousarray(x[:, -1])

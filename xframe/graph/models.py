@@ -1,4 +1,4 @@
-"""From a live model or layer to a chain, without saving it."""
+"""From a live model or layer to a graph, without saving it."""
 
 from __future__ import annotations
 
@@ -8,30 +8,33 @@ from typing import TYPE_CHECKING, Any
 
 from xframe.adapters import adapter_of
 from xframe.adapters.base import Adapter
-from xframe.chain.base import Chain, Step
-from xframe.chain.keras import chain_of
 from xframe.errors import ObstaclesError, SpecError, UnsupportedError
 from xframe.files.base import ModelFile, StoredLayer, StoredTensor
+from xframe.graph.graph import Graph, chained
+from xframe.graph.keras import graph_of
+from xframe.graph.node import Node
 from xframe.recognition import recognise
 from xframe.spec import Recurrent
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["chain_of_model", "run_model"]
+    from xframe.graph.running import Arrays
+
+__all__ = ["graph_of_model", "run_model"]
 
 _SEQUENTIAL = ("torch.nn.modules.container", "Sequential")
 
 
-def chain_of_model(model: Any) -> Chain:
-    """The chain that a model or a layer is; its arrays are read when they are asked for.
+def graph_of_model(model: Any) -> Graph:
+    """The graph that a model or a layer is; its arrays are read when they are asked for.
 
     Args:
         model: a Keras 3 model or layer; a torch.nn.Sequential; or one recurrent or dense layer of any framework, which hands
             on its whole sequence.
 
     Raises:
-        UnsupportedError: it is no chain, or a layer or an option of one is not modelled; the sentence names all that stands in
+        UnsupportedError: a layer or an option of one is not modelled; the sentence names all that stands in
             the way.
         SpecError: a layer is not built yet.
     """
@@ -39,47 +42,55 @@ def chain_of_model(model: Any) -> Chain:
     if adapter.name == "keras" and hasattr(model, "get_config") and not isinstance(model, list | tuple):
         return _keras(model)
     if (type(model).__module__, type(model).__name__) == _SEQUENTIAL:
-        from xframe.chain.torch import chain_of_sequential  # which needs the framework
+        from xframe.graph.torch import graph_of_sequential  # which needs the framework
 
-        return chain_of_sequential(adapter, model)
+        return graph_of_sequential(adapter, model)
     return _single(adapter, model)
 
 
-def run_model(model: Any, x: np.ndarray) -> np.ndarray:
-    """What a model or layer that `chain_of_model` understands puts out itself, at inference.
+def run_model(model: Any, given: Arrays) -> list[np.ndarray]:
+    """What a model or layer that `graph_of_model` understands puts out itself, at inference, in the order of its graph.
 
     Args:
-        model: see `chain_of_model`; not a stateful one, whose states would change.
-        x: (batch, ...), of the model's type, or whole numbers.
+        model: see `graph_of_model`; not a stateful one, whose states would change.
+        given: (batch, ...) for each input in the order of the graph, of the model's type, or whole numbers.
     """
-    adapter = adapter_of(model)
+    adapter, arrays = adapter_of(model), list(given.values())
     if adapter.name == "keras" and hasattr(model, "get_config") and not isinstance(model, list | tuple):
         import keras
 
-        found: np.ndarray = keras.ops.convert_to_numpy(model(keras.ops.convert_to_tensor(x), training=False))
-        return found
+        tensors = [keras.ops.convert_to_tensor(x) for x in arrays]
+        found = model(_as_taken(keras, model, tensors), training=False)
+        return [keras.ops.convert_to_numpy(y) for y in keras.tree.flatten(found)]
     if (type(model).__module__, type(model).__name__) == _SEQUENTIAL:
-        from xframe.chain.torch import run_sequential
+        from xframe.graph.torch import run_sequential
 
-        return run_sequential(model, x)
-    return adapter.run(model, x).sequence
+        return [run_sequential(model, arrays[0])]
+    return [adapter.run(model, arrays[0]).sequence]
 
 
-def _single(adapter: Adapter, layer: Any) -> Chain:
+def _as_taken(keras: Any, model: Any, tensors: list[Any]) -> Any:
+    """Tensors as a Keras model takes its inputs: one, a list of them, or by name."""
+    if len(tensors) == 1 and not isinstance(getattr(model, "input", None), list | tuple | dict):
+        return tensors[0]
+    return keras.tree.pack_sequence_as(model.input, tensors)
+
+
+def _single(adapter: Adapter, layer: Any) -> Graph:
     if adapter.is_model(layer) and [name for name, _ in adapter.layers(layer)] != [""]:
         raise UnsupportedError(f"{type(layer).__name__} is code of its author's own, which is not read yet.")
     spec = adapter.spec(layer)
     if isinstance(spec, Recurrent):
         if spec.form == "cell":
-            raise UnsupportedError("A bare cell computes one time step and is no chain; give it a layer that runs it.")
+            raise UnsupportedError("A bare cell computes one time step and is no model; give it a layer that runs it.")
         options = {"sequence": True}
-        step = Step("layer", "recurrent", options, spec, lambda: adapter.parameters(layer), dtype=adapter.dtype(layer))
-        return Chain((step,), (None, spec.input_size))
-    step = Step("layer", "dense", {}, spec, lambda: adapter.parameters(layer), dtype=adapter.dtype(layer))
-    return Chain((step,), (spec.input_size,))
+        node = Node("layer", "recurrent", options, spec, lambda: adapter.parameters(layer), dtype=adapter.dtype(layer))
+        return chained([node], (None, spec.input_size))
+    node = Node("layer", "dense", {}, spec, lambda: adapter.parameters(layer), dtype=adapter.dtype(layer))
+    return chained([node], (spec.input_size,))
 
 
-def _keras(model: Any) -> Chain:
+def _keras(model: Any) -> Graph:
     """A Keras model by the configuration and the tensors that a file of it would have."""
     import keras
 
@@ -105,12 +116,12 @@ def _keras(model: Any) -> Chain:
     metadata = {"keras_version": keras.__version__, "backend": keras.backend.backend()}
     file = ModelFile(Path(model.name), "keras", tensors, tuple(layers), metadata, _plain(config))
     try:
-        chain = chain_of(recognise(file))
+        graph = graph_of(recognise(file))
     except ObstaclesError as error:
         raise ObstaclesError([*reasons, *error.reasons]) from None
     if reasons:
         raise ObstaclesError(reasons)
-    return chain
+    return graph
 
 
 def _own_functions(keras: Any, name: str, layer: Any) -> Iterator[str]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from xframe.chain._keras_options import refused
-from xframe.chain._keras_path import Place
 from xframe.errors import UnsupportedError
 from xframe.files.base import ModelFile, StoredLayer
+from xframe.graph.keras._entries import Place
+from xframe.graph.keras._options import refused
 from xframe.recognition import Findings, Reading
 
 if TYPE_CHECKING:

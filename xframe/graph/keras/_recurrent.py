@@ -1,4 +1,4 @@
-"""Recurrent Keras layers as steps."""
+"""Recurrent Keras layers as nodes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from xframe.chain._keras_graph import kind_of
-from xframe.chain._keras_options import check_options, flag, function, inner, refused
-from xframe.chain._keras_path import Place
-from xframe.chain._keras_plain import Reached
-from xframe.chain._keras_weights import Weights
-from xframe.chain.base import Step
+from xframe.graph.keras._called import Called, Made, Read, reads_in
+from xframe.graph.keras._entries import Place, kind_of
+from xframe.graph.keras._options import check_options, flag, function, inner, refused
+from xframe.graph.keras._weights import Weights
+from xframe.graph.kinds.recurrent import slots
+from xframe.graph.node import Node
 from xframe.spec import Recurrent
 
 __all__ = ["RECURRENT", "recurrent"]
@@ -22,19 +22,24 @@ _CELL = (
     "units output_dim activation recurrent_activation inner_activation use_bias unit_forget_bias dropout recurrent_dropout "
     "dropout_W dropout_U implementation consume_less reset_after proj_size cells"
 ).split()
-_LOOP = "return_sequences go_backwards stateful unroll zero_output_for_mask cell".split()
+_LOOP = "return_sequences return_state go_backwards stateful unroll zero_output_for_mask cell".split()
 _WRAPPER = "layer backward_layer merge_mode".split()
 RECURRENT = ("LSTM", "GRU", "SimpleRNN", "LSTMV2", "GRUV2", "CuDNNLSTM", "CuDNNGRU", "RNN")
 
 
-def recurrent(place: Place, reached: Reached, weights: Weights) -> list[Step]:
-    """The steps of a recurrent layer, of which a mask may make two."""
+def recurrent(called: Called, weights: Weights) -> Made:
+    """The nodes of a recurrent layer, of which a mask may make two."""
+    place, x = called.place, called.reads[0]
     loops = list(_loops(place))
     for options in (place.options, *loops):
         check_options(place, [*_CELL, *_LOOP, *_WRAPPER], options)
-    loop, both, masked = loops[0], place.kind == "Bidirectional", reached[1]
+    loop, both = loops[0], place.kind == "Bidirectional"
     if both and place.options.get("merge_mode") is None:
-        raise refused(place, "has merge_mode=None and two outputs, and the model is no chain")
+        raise refused(place, "has merge_mode=None and two outputs, which is not modelled")
+    states = _initial(called)
+    # Since Keras 3 a layer that is given initial states does not look at the mask that comes with what it reads.
+    unmasked = x.masked and bool(states) and not re.match(r"[12]\.", weights.version)
+    masked = x.masked and not unmasked
     sequence = flag(replace(place, options=loop), "return_sequences", False)
     zeros = sequence and not _repeats(weights.version) if both else bool(loop.get("zero_output_for_mask"))
     if masked:
@@ -43,20 +48,48 @@ def recurrent(place: Place, reached: Reached, weights: Weights) -> list[Step]:
     spec = reading.spec
     if loop.get("stateful") and not (isinstance(spec, Recurrent) and spec.stateful):
         raise refused(place, "keeps its states between calls, for a batch of a size that the file does not tell")
+    if states and loop.get("stateful"):
+        raise refused(place, "is stateful and given initial states, which is not modelled")
     if masked and isinstance(spec, Recurrent):
         # What a layer of two directions puts out at masked steps does not matter where only its last output is handed on.
         spec = replace(spec, mask="any", masked_output="zero" if zeros or (both and not sequence) else "repeat")
     # One way with zeros at masked steps, the last output is zero too where the last step is masked.
     cut = masked and zeros and not both and not sequence
-    step = Step(
+    y = called.fresh(place.name)
+    writes = [called.fresh(f"{place.name}/sequence") if cut else y]
+    if isinstance(spec, Recurrent) and flag(replace(place, options=loop), "return_state", False):
+        halves = ("forward ", "backward ") if both else ("", "")
+        several = len(spec.column(0)) > 1
+        for slot in slots(spec):
+            number = f" {slot.layer}" if several else ""
+            writes.append(called.fresh(f"{place.name}/{halves[slot.direction]}{slot.cell_name}{number}"))
+    node = Node(
         place.name,
         "recurrent",
-        {"sequence": sequence or cut},
+        {"sequence": sequence or cut, **({"unmasked": True} if unmasked else {})},
         spec,
         partial(reading.blocks, weights.file),
         tensors,
+        reads=(x.name, *(state.name for state in states)),
+        writes=tuple(writes),
     )
-    return [step, Step(f"{place.name}/last", "last")] if cut else [step]
+    if not cut:
+        return Made([node], writes)
+    last = Node(f"{place.name}/last", "last", reads=(writes[0],), writes=(y,))
+    return Made([node, last], [y, *writes[1:]])
+
+
+def _initial(called: Called) -> list[Read]:
+    """The initial states that a layer is given: behind the input, in a list with it, or by name."""
+    options = dict(called.options)
+    given = [
+        *called.reads[1:],
+        *(read for one in called.arguments[1:] for read in reads_in(one)),
+        *reads_in(options.pop("initial_state", [])),
+    ]
+    if options:
+        raise refused(called.place, f"is called with {' and '.join(options)}, which is not modelled")
+    return given
 
 
 def _loops(place: Place) -> Iterator[Mapping[str, Any]]:

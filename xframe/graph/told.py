@@ -1,4 +1,4 @@
-"""From what xframe says in a file that it wrote to the chain. It is a stranger's word: every option is checked."""
+"""From what xframe says in a file that it wrote to the graph. It is a stranger's word: every option is checked."""
 
 from __future__ import annotations
 
@@ -9,54 +9,67 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from xframe.activations import ACTIVATIONS
-from xframe.chain.base import Chain, Step
-from xframe.chain.kinds import KINDS, shapes
 from xframe.errors import SpecError, UnsupportedError
 from xframe.files.base import ModelFile
+from xframe.graph.graph import Graph, Input, Output, chained
+from xframe.graph.kinds import KINDS
+from xframe.graph.kinds.merging import OPERATIONS
+from xframe.graph.node import Node, Shape
 from xframe.recognition import Findings, told
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["chain_told"]
+__all__ = ["graph_told"]
 
-# No sample that a chain reads has more axes.
+# No sample that a model reads has more axes.
 _MAX_RANK = 8
 
 
-def chain_told(findings: Findings) -> Chain:
-    """The chain that the file says that it is.
+def graph_told(findings: Findings) -> Graph:
+    """The graph that the file says that it is.
 
     Raises:
-        UnsupportedError: what it says cannot be; the sentence names the step.
+        UnsupportedError: what it says cannot be; the sentence names the node.
         FileError: it contradicts the tensors.
     """
     file = findings.file
     config = file.config or {}
-    steps = tuple(_step(file, step) for step in told.steps_of(file))
-    shape, name = config.get("input_shape"), config.get("name")
+    name = config.get("name")
+    name = name if isinstance(name, str) and name else "model"
+    nodes = [_node(file, step) for step in told.steps_of(file)]
+    try:
+        if "inputs" not in config:
+            return chained(nodes, _shape(config.get("input_shape")), name)
+        inputs = tuple(Input(one["name"], _shape(one["shape"])) for one in told.listed(file, "inputs"))
+        outputs = tuple(Output(one["name"], one["value"]) for one in told.listed(file, "outputs"))
+        form = config.get("form")
+        if form not in ("one", "list", "dict") or (form == "one") != (len(outputs) == 1 and form != "dict"):
+            raise UnsupportedError(f"The file says that its outputs come as {form!r}; convert it again.")
+        return Graph(tuple(nodes), inputs, outputs, name, form)
+    except SpecError as error:
+        raise UnsupportedError(f"The file says what cannot be: {error}") from None
+
+
+def _shape(shape: Any) -> Shape:
     if not isinstance(shape, list) or len(shape) > _MAX_RANK or not all(axis is None or _count(axis) for axis in shape):
         raise UnsupportedError(
             f"The file says that its input has the shape {shape!r}, which is none; convert it again."
         )
-    chain = Chain(steps, tuple(shape), name if isinstance(name, str) and name else "model")
-    try:
-        shapes(chain)
-    except SpecError as error:
-        raise UnsupportedError(f"The file says what cannot be: {error}") from None
-    return chain
+    return tuple(shape)
 
 
-def _step(file: ModelFile, given: Mapping[str, Any]) -> Step:
+def _node(file: ModelFile, given: Mapping[str, Any]) -> Node:
     name, kind, tensors = given["name"], given["kind"], given["tensors"]
     options = _options(name, kind, given["options"])
+    wires: Any = {what: tuple(given.get(what, ())) for what in ("reads", "writes", "masks")}
     if kind in ("recurrent", "dense"):
         reading = told.reading(file, given)
-        return Step(name, kind, options, reading.spec, partial(reading.blocks, file), tuple(tensors.values()))
+        return Node(name, kind, options, reading.spec, partial(reading.blocks, file), tuple(tensors.values()), **wires)
     if tensors.keys() != KINDS[kind].params.keys():
         raise _wrong(name, f"has the tensors {', '.join(tensors) or 'none'}, as no {kind} has")
     arrays = _Arrays(file, tensors, kind == "conv1d" and given.get("packing") == "torch")
-    return Step(name, kind, options, None, arrays, tuple(tensors.values()), arrays.shapes)
+    return Node(name, kind, options, None, arrays, tuple(tensors.values()), arrays.shapes, **wires)
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,7 @@ def _options(name: str, kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
         raise _wrong(name, f"is of the kind {kind!r}, which is not known")
     known = KINDS[kind].options
     # An activation has those parameters that are not the function's own.
-    needed = {"name"} if kind == "activation" else set(known)
+    needed = {"name"} if kind == "activation" else set(known) - {"unmasked"}
     if not needed <= set(given) <= set(known):
         raise _wrong(name, f"has the options {', '.join(given) or 'none'}, as no {kind} has")
     for option, value in given.items():
@@ -130,7 +143,7 @@ def _whole(value: Any) -> bool:
 
 
 _CHECKS: Mapping[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("sequence", "mask_zero", "keepdims"), _flag),
+    **dict.fromkeys(("sequence", "mask_zero", "keepdims", "unmasked"), _flag),
     **dict.fromkeys(("stride", "dilation", "groups", "times"), _count),
     **dict.fromkeys(("negative_slope", "alpha", "threshold", "value"), _number),
     **dict.fromkeys(("shape", "dims"), _whole),
@@ -140,6 +153,8 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "rate": lambda value: _number(value) and 0 <= value < 1,
     "padding": lambda value: value in ("valid", "same", "causal"),
     "mode": lambda value: value in ("max", "average"),
+    "operation": lambda value: value in OPERATIONS,
+    "axis": lambda value: isinstance(value, int) and not isinstance(value, bool) and -_MAX_RANK <= value < 0,
 }
 
 

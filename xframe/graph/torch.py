@@ -1,4 +1,4 @@
-"""From a live torch.nn.Sequential to a chain."""
+"""From a live torch.nn.Sequential to a graph."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from xframe.adapters.base import Adapter
-from xframe.chain.base import Chain, Step
-from xframe.chain.kind import Shape
-from xframe.chain.kinds import KINDS
 from xframe.errors import ObstaclesError, SpecError, UnsupportedError
+from xframe.graph.graph import Graph, chained
+from xframe.graph.kinds import KINDS
+from xframe.graph.node import Node, Shape
 from xframe.spec import Dense
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["chain_of_sequential", "run_sequential"]
+__all__ = ["graph_of_sequential", "run_sequential"]
 
 # The modules that are functions of the numbers, by what they are called here, with the attributes that must have these values.
 _FUNCTIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -36,8 +36,8 @@ _FUNCTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def chain_of_sequential(adapter: Adapter, model: Any) -> Chain:
-    """The chain that a torch.nn.Sequential is, nested ones included.
+def graph_of_sequential(adapter: Adapter, model: Any) -> Graph:
+    """The graph that a torch.nn.Sequential is, nested ones included.
 
     Args:
         adapter: PyTorch's.
@@ -58,22 +58,22 @@ def chain_of_sequential(adapter: Adapter, model: Any) -> Chain:
             "This torch.nn.Sequential has no Linear and no Embedding and does not tell what it reads."
         )
     # Behind the first module that is not modelled nobody knows what shape reaches the next one.
-    shape, steps, reasons, dtype = start, list[Step](), list[str](), adapter.model_dtype(model)
+    shape, steps, reasons, dtype = start, list[Node](), list[str](), adapter.model_dtype(model)
     for name, module in modules:
         try:
             step = _step(adapter, name, module, shape) if not reasons else _step_anyhow(adapter, name, module)
-            shape = shape if reasons else KINDS[step.kind].output_shape(step, shape)
+            shape = shape if reasons else KINDS[step.kind].output_shapes(step, [shape])[0]
             steps.append(replace(step, dtype=dtype))
         except (SpecError, UnsupportedError) as error:
             reasons.append(
-                f"The model is no chain that is modelled: {error}" if isinstance(error, SpecError) else str(error)
+                f"The model is none that is modelled: {error}" if isinstance(error, SpecError) else str(error)
             )
     if reasons:
         raise ObstaclesError(reasons)
-    return Chain(tuple(steps), start)
+    return chained(steps, start)
 
 
-def _step_anyhow(adapter: Adapter, name: str, module: Any) -> Step:
+def _step_anyhow(adapter: Adapter, name: str, module: Any) -> Node:
     """The step of a module that is modelled for some shape."""
     wrong: list[UnsupportedError] = []
     for shape in ((1,), (None, 1), (None, None, 1)):
@@ -89,7 +89,7 @@ def _input_shape(module: Any) -> Shape | None:
     return (None,) if kind == "Embedding" else (module.in_features,) if kind == "Linear" else None
 
 
-def _step(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
+def _step(adapter: Adapter, name: str, module: Any, shape: Shape) -> Node:
     kind = type(module).__name__
     if not type(module).__module__.startswith("torch.nn.modules."):
         raise _refused(name, module, "is of a class of somebody's own, which is not")
@@ -98,47 +98,47 @@ def _step(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
         for option, value in wanted.items():
             if (given := getattr(module, option)) != value and not (option == "dim" and given == len(shape)):
                 raise _refused(name, module, f"has {option}={given!r}, which is not")
-        return Step(name, "activation", {"name": function})
+        return Node(name, "activation", {"name": function})
     if kind not in _MODULES:
         raise _refused(name, module, "is of a class that is not")
     return _MODULES[kind](adapter, name, module, shape)
 
 
 def _refused(name: str, module: Any, why: str) -> UnsupportedError:
-    return UnsupportedError(f"The module {name!r} (torch.nn.{type(module).__name__}) {why} modelled in a chain.")
+    return UnsupportedError(f"The module {name!r} (torch.nn.{type(module).__name__}) {why} modelled in a graph.")
 
 
-def _linear(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
+def _linear(adapter: Adapter, name: str, module: Any, shape: Shape) -> Node:
     spec = adapter.spec(module)
     assert isinstance(spec, Dense)
-    return Step(name, "dense", {}, spec, lambda: adapter.parameters(module))
+    return Node(name, "dense", {}, spec, lambda: adapter.parameters(module))
 
 
-def _leaky_relu(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
-    return Step(name, "activation", {"name": "leaky_relu", "negative_slope": float(module.negative_slope)})
+def _leaky_relu(adapter: Adapter, name: str, module: Any, shape: Shape) -> Node:
+    return Node(name, "activation", {"name": "leaky_relu", "negative_slope": float(module.negative_slope)})
 
 
-def _elu(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
-    return Step(name, "activation", {"name": "elu", "alpha": float(module.alpha)})
+def _elu(adapter: Adapter, name: str, module: Any, shape: Shape) -> Node:
+    return Node(name, "activation", {"name": "elu", "alpha": float(module.alpha)})
 
 
-def _dropout(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
-    return Step(name, "dropout", {"rate": float(module.p)})
+def _dropout(adapter: Adapter, name: str, module: Any, shape: Shape) -> Node:
+    return Node(name, "dropout", {"rate": float(module.p)})
 
 
-def _flatten(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
+def _flatten(adapter: Adapter, name: str, module: Any, shape: Shape) -> Node:
     if module.start_dim != 1 or module.end_dim not in (-1, len(shape)):
         raise _refused(name, module, "leaves axes as they are, which is not")
-    return Step(name, "flatten")
+    return Node(name, "flatten")
 
 
-def _embedding(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
+def _embedding(adapter: Adapter, name: str, module: Any, shape: Shape) -> Node:
     if module.max_norm is not None:
         raise _refused(name, module, "has max_norm, which is not")
     return _arrays(name, "embedding", {"mask_zero": False}, {"embeddings": module.weight}, {})
 
 
-def _layer_norm(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
+def _layer_norm(adapter: Adapter, name: str, module: Any, shape: Shape) -> Node:
     if len(module.normalized_shape) != 1:
         raise _refused(
             name, module, f"has normalized_shape={tuple(module.normalized_shape)}, more than one axis, which is not"
@@ -149,7 +149,7 @@ def _layer_norm(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
     )
 
 
-def _batch_norm(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
+def _batch_norm(adapter: Adapter, name: str, module: Any, shape: Shape) -> Node:
     if len(shape) != 1:
         raise _refused(
             name, module, f"reads samples of the shape {shape}, of which it normalises the first axis, which is not"
@@ -166,7 +166,7 @@ def _batch_norm(adapter: Adapter, name: str, module: Any, shape: Shape) -> Step:
 
 def _arrays(
     name: str, kind: str, options: dict[str, Any], tensors: dict[str, Any], absent: dict[str, float], size: int = 0
-) -> Step:
+) -> Node:
     """A step with the tensors of a module; constants of ``size`` numbers stand for those that are None."""
 
     def read() -> dict[str, np.ndarray]:
@@ -178,7 +178,7 @@ def _arrays(
         }
 
     shapes = {key: (size,) if tensor is None else tuple(tensor.shape) for key, tensor in tensors.items()}
-    return Step(name, kind, options, None, read, (), shapes)
+    return Node(name, kind, options, None, read, (), shapes)
 
 
 def _numpy(tensor: Any) -> np.ndarray:
@@ -186,7 +186,7 @@ def _numpy(tensor: Any) -> np.ndarray:
     return (tensor.float() if tensor.element_size() < 4 else tensor).numpy()
 
 
-_MODULES: dict[str, Callable[[Adapter, str, Any, Shape], Step]] = {
+_MODULES: dict[str, Callable[[Adapter, str, Any, Shape], Node]] = {
     "Linear": _linear,
     "LeakyReLU": _leaky_relu,
     "ELU": _elu,

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from xframe.activations import check_activation
-from xframe.chain._keras_graph import config_of, kind_of
-from xframe.chain._keras_path import Place, package_of
 from xframe.errors import UnsupportedError
+from xframe.graph.keras._entries import Place, config_of, kind_of, package_of
 from xframe.recognition import policy
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Keras layers with weights as steps: their options from the configuration, their arrays from the file."""
+"""Keras layers with weights as nodes: their options from the configuration, their arrays from the file."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from xframe.chain._keras_graph import kind_of
-from xframe.chain._keras_options import (
+from xframe.graph.keras._entries import Place, kind_of
+from xframe.graph.keras._options import (
     activation,
     check_options,
     choice,
@@ -18,11 +18,9 @@ from xframe.chain._keras_options import (
     refused,
     whole,
 )
-from xframe.chain._keras_path import Place
-from xframe.chain._keras_plain import PLAIN, Reached, activation_step
-from xframe.chain._keras_recurrent import RECURRENT, recurrent
-from xframe.chain._keras_weights import Arrays, Weights
-from xframe.chain.base import Step
+from xframe.graph.keras._plain import PLAIN, Reached, activation_step
+from xframe.graph.keras._weights import Arrays, Weights
+from xframe.graph.node import Node
 from xframe.recognition import Reading
 from xframe.recognition.tables import KERAS1
 from xframe.spec import Dense
@@ -33,12 +31,12 @@ __all__ = ["WEIGHTED"]
 _TIMELESS = "Activation Dropout GaussianDropout GaussianNoise AlphaDropout ReLU LeakyReLU ELU ThresholdedReLU".split()
 
 
-def _step(place: Place, kind: str, options: Mapping[str, Any], arrays: Arrays) -> Step:
+def _step(place: Place, kind: str, options: Mapping[str, Any], arrays: Arrays) -> Node:
     sources = tuple(arrays.tensors.values())
-    return Step(place.name, kind, options, None, arrays, sources, arrays.shapes)
+    return Node(place.name, kind, options, None, arrays, sources, arrays.shapes)
 
 
-def _activated(place: Place, reached: Reached) -> list[Step]:
+def _activated(place: Place, reached: Reached) -> list[Node]:
     """The step of the activation of a layer."""
     given = activation(place, place.options.get("activation"), reached[2])
     name = f"{place.name}/activation"
@@ -49,14 +47,14 @@ def _activated(place: Place, reached: Reached) -> list[Step]:
     return [replace(step, name=name) for step in PLAIN[given.kind](given, reached)]
 
 
-def _dense(place: Place, reached: Reached, weights: Weights) -> list[Step]:
+def _dense(place: Place, reached: Reached, weights: Weights) -> list[Node]:
     check_options(place, ["units", "output_dim", "use_bias", "bias", "activation"])
     reading, tensors = weights.reading(place)
-    step = Step(place.name, "dense", {}, reading.spec, lambda: reading.parameters(weights.file), tensors)
+    step = Node(place.name, "dense", {}, reading.spec, lambda: reading.parameters(weights.file), tensors)
     return [step, *_activated(place, reached)]
 
 
-def _time_distributed_dense(place: Place, reached: Reached, weights: Weights) -> list[Step]:
+def _time_distributed_dense(place: Place, reached: Reached, weights: Weights) -> list[Node]:
     """The class that Keras 1 had for it, whose tensors are those of its Dense."""
     check_options(place, ["output_dim", "bias", "activation"])
     file, bias = weights.file, flag(place, "bias", True)
@@ -67,11 +65,11 @@ def _time_distributed_dense(place: Place, reached: Reached, weights: Weights) ->
     if len(shape) != 2:
         raise refused(place, f"has a kernel of the shape {shape}; save the model again")
     reading = Reading(KERAS1, Dense(*shape), {"W": named["kernel"], "b": named["bias"]})
-    step = Step(place.name, "dense", {}, reading.spec, lambda: reading.parameters(file), tuple(named.values()))
+    step = Node(place.name, "dense", {}, reading.spec, lambda: reading.parameters(file), tuple(named.values()))
     return [step, *_activated(place, reached)]
 
 
-def _time_distributed(place: Place, reached: Reached, weights: Weights) -> list[Step]:
+def _time_distributed(place: Place, reached: Reached, weights: Weights) -> list[Node]:
     check_options(place, ["layer"])
     given = place.options.get("layer")
     held = replace(place, kind=kind_of(given) if isinstance(given, Mapping) else "", options=inner(place, given))
@@ -82,7 +80,7 @@ def _time_distributed(place: Place, reached: Reached, weights: Weights) -> list[
     return PLAIN[held.kind](held, reached)
 
 
-def _embedding(place: Place, reached: Reached, weights: Weights) -> list[Step]:
+def _embedding(place: Place, reached: Reached, weights: Weights) -> list[Node]:
     check_options(place, ["output_dim", "mask_zero", "dropout", "sparse"])
     named = weights.named(place, ["embeddings"])
     shapes = {"embeddings": weights.file.tensors[named["embeddings"]].shape}
@@ -93,19 +91,19 @@ def _embedding(place: Place, reached: Reached, weights: Weights) -> list[Step]:
     return [_step(place, "embedding", options, Arrays(weights.file, named, shapes, {}))]
 
 
-def _layer_norm(place: Place, reached: Reached, weights: Weights) -> list[Step]:
+def _layer_norm(place: Place, reached: Reached, weights: Weights) -> list[Node]:
     check_options(place, ["axis", "epsilon", "center", "scale"])
     return [_norm(place, "layer_norm", reached, weights, [])]
 
 
-def _batch_norm(place: Place, reached: Reached, weights: Weights) -> list[Step]:
+def _batch_norm(place: Place, reached: Reached, weights: Weights) -> list[Node]:
     check_options(place, ["axis", "epsilon", "center", "scale", "mode"])
     if place.options.get("mode"):  # of Keras 1: how statistics are made, and used at inference
         raise refused(place, f"has mode={place.options['mode']!r}, which is not modelled; mode=0 is")
     return [_norm(place, "batch_norm", reached, weights, ["mean", "variance"])]
 
 
-def _norm(place: Place, kind: str, reached: Reached, weights: Weights, more: list[str]) -> Step:
+def _norm(place: Place, kind: str, reached: Reached, weights: Weights, more: list[str]) -> Node:
     shape = reached[0]
     last_axis(place, "axis", -1, len(shape) + 1)
     if (epsilon := number(place, "epsilon")) < 0:
@@ -129,7 +127,7 @@ def _norm(place: Place, kind: str, reached: Reached, weights: Weights, more: lis
     return _step(place, kind, {"epsilon": epsilon}, Arrays(weights.file, named, shapes, absent))
 
 
-def _conv1d(place: Place, reached: Reached, weights: Weights) -> list[Step]:
+def _conv1d(place: Place, reached: Reached, weights: Weights) -> list[Node]:
     known = (
         "filters nb_filter kernel_size filter_length strides subsample_length padding border_mode dilation_rate groups"
     )
@@ -161,8 +159,7 @@ def _conv1d(place: Place, reached: Reached, weights: Weights) -> list[Step]:
     return [_step(place, "conv1d", options, arrays), *_activated(place, reached)]
 
 
-WEIGHTED: dict[str, Callable[[Place, Reached, Weights], list[Step]]] = {
-    **dict.fromkeys((*RECURRENT, "Bidirectional"), recurrent),
+WEIGHTED: dict[str, Callable[[Place, Reached, Weights], list[Node]]] = {
     "Dense": _dense,
     "TimeDistributedDense": _time_distributed_dense,
     "TimeDistributed": _time_distributed,

@@ -1,0 +1,77 @@
+"""Keras layers that read or put out several values, and the functions of keras.ops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xframe.graph.keras._called import Called, Made
+from xframe.graph.keras._options import check_options, refused
+from xframe.graph.keras._plain import PLAIN
+from xframe.graph.keras._recurrent import RECURRENT, recurrent
+from xframe.graph.keras._weights import Weights
+from xframe.graph.node import Node, in_a_row
+
+__all__ = ["OPERATIONS", "SEVERAL"]
+
+Builder = Callable[[Called, Weights], Made]
+
+
+def _merge(operation: str) -> Builder:
+    def merge(called: Called, weights: Weights) -> Made:
+        check_options(called.place, [])
+        return _merged(called, operation)
+
+    return merge
+
+
+def _merged(called: Called, operation: str) -> Made:
+    if len(called.reads) < 2 or len(called.arguments) != 1 or called.options:
+        raise refused(called.place, "is called with something else than a list of values, which is not modelled")
+    name = called.place.name
+    node = Node(
+        name,
+        "merge",
+        {"operation": operation},
+        reads=tuple(read.name for read in called.reads),
+        writes=(called.fresh(name),),
+    )
+    return Made([node], list(node.writes))
+
+
+def _concatenate(called: Called, weights: Weights) -> Made:
+    check_options(called.place, ["axis"])
+    axis = called.place.options.get("axis", -1)
+    if not isinstance(axis, int) or isinstance(axis, bool) or not called.reads:
+        raise refused(called.place, f"has axis={axis!r}, which is no axis")
+    rank = len(called.reads[0].shape) + 1
+    if axis == 0 or not -rank < axis < rank:
+        raise refused(called.place, f"has axis={axis!r}, which is not modelled; those behind the batch are")
+    name = called.place.name
+    node = Node(
+        name,
+        "concatenate",
+        {"axis": axis - rank if axis > 0 else axis},
+        reads=tuple(read.name for read in called.reads),
+        writes=(called.fresh(name),),
+    )
+    return Made([node], list(node.writes))
+
+
+def _item(called: Called, weights: Weights) -> Made:
+    place, x = called.place, called.reads[0]
+    nodes = PLAIN["GetItem"](place, (x.shape, x.masked, called.version))
+    row = list(in_a_row(nodes, x.name, called.fresh(place.name), called.fresh))
+    return Made(row, [row[-1].writes[0]])
+
+
+SEVERAL: dict[str, Builder] = {
+    **dict.fromkeys((*RECURRENT, "Bidirectional"), recurrent),
+    "Add": _merge("add"),
+    "Subtract": _merge("subtract"),
+    "Multiply": _merge("multiply"),
+    "Average": _merge("average"),
+    "Maximum": _merge("maximum"),
+    "Minimum": _merge("minimum"),
+    "Concatenate": _concatenate,
+}
+OPERATIONS: dict[str, Builder] = {"GetItem": _item}

@@ -1,0 +1,28 @@
+"""All kinds of nodes by name."""
+
+from __future__ import annotations
+
+from xframe.graph.kinds import merging, recurrent, shaping, weighted
+from xframe.graph.kinds.base import Kind
+
+__all__ = ["KINDS"]
+
+KINDS: dict[str, Kind] = {
+    "recurrent": recurrent.RecurrentKind(),
+    "dense": weighted.DenseKind(),
+    "embedding": weighted.Embedding(),
+    "layer_norm": weighted.LayerNorm(),
+    "batch_norm": weighted.BatchNorm(),
+    "conv1d": weighted.Conv1D(),
+    "activation": shaping.Activation(),
+    "dropout": shaping.Dropout(),
+    "masking": shaping.Masking(),
+    "flatten": shaping.Flatten(),
+    "pool": shaping.Pool(),
+    "permute": shaping.Permute(),
+    "reshape": shaping.Reshape(),
+    "repeat": shaping.Repeat(),
+    "last": shaping.Last(),
+    "merge": merging.Merge(),
+    "concatenate": merging.Concatenate(),
+}
