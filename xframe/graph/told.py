@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -68,35 +68,44 @@ def _node(file: ModelFile, given: Mapping[str, Any]) -> Node:
         return Node(name, kind, options, reading.spec, partial(reading.blocks, file), tuple(tensors.values()), **wires)
     if tensors.keys() != KINDS[kind].params.keys():
         raise _wrong(name, f"has the tensors {', '.join(tensors) or 'none'}, as no {kind} has")
-    arrays = _Arrays(file, tensors, kind == "conv1d" and given.get("packing") == "torch")
+    arrays = _Arrays(file, tensors, kind, options, given.get("packing") == "torch")
+    try:
+        arrays.shapes  # noqa: B018 - computed, which shows whether it can be
+    except ValueError:
+        raise _wrong(name, "has tensors of shapes that cannot be") from None
     return Node(name, kind, options, None, arrays, tuple(tensors.values()), arrays.shapes, **wires)
 
 
 @dataclass(frozen=True)
 class _Arrays:
-    """The arrays of a step that is neither recurrent nor dense; the kernel of a convolution of PyTorch's is turned round."""
+    """The arrays of a node that is neither recurrent nor dense; the file has them in PyTorch's packing, or in the kind's."""
 
     file: ModelFile
     tensors: Mapping[str, str]
-    turned: bool
+    kind: str
+    options: Mapping[str, Any]
+    torch: bool
 
     def __call__(self) -> dict[str, np.ndarray]:
         from xframe.packing import checked
 
         found = {}
         for name, tensor in self.tensors.items():
-            array = self.file.tensors[tensor].read()
-            found[name] = checked(array.T if self._turns(name) else array, self.shapes[name], tensor)
+            array = self._of(name, self.file.tensors[tensor].read())
+            found[name] = checked(array, array.shape, tensor)
         return found
 
-    @property
+    @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the arrays, as the kind has them."""
-        stored = {name: self.file.tensors[tensor].shape for name, tensor in self.tensors.items()}
-        return {name: shape[::-1] if self._turns(name) else shape for name, shape in stored.items()}
+        import numpy as np
 
-    def _turns(self, name: str) -> bool:
-        return self.turned and name == "kernel"
+        nothing = np.float32(0)
+        stored = {name: self.file.tensors[tensor].shape for name, tensor in self.tensors.items()}
+        return {name: self._of(name, np.broadcast_to(nothing, shape)).shape for name, shape in stored.items()}
+
+    def _of(self, name: str, array: np.ndarray) -> np.ndarray:
+        return KINDS[self.kind].from_torch(self.options, name, array) if self.torch else array
 
 
 # ---- The options, each as its kind has it.
@@ -107,11 +116,11 @@ def _options(name: str, kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
         raise _wrong(name, f"is of the kind {kind!r}, which is not known")
     known = KINDS[kind].options
     # An activation has those parameters that are not the function's own.
-    needed = {"name"} if kind == "activation" else set(known) - {"unmasked"}
+    needed = {"name"} if kind == "activation" else set(known) - KINDS[kind].optional
     if not needed <= set(given) <= set(known):
         raise _wrong(name, f"has the options {', '.join(given) or 'none'}, as no {kind} has")
     for option, value in given.items():
-        if not _CHECKS[option](value):
+        if not KINDS[kind].allowed.get(option, _CHECKS.get(option, _nothing))(value):
             raise _wrong(name, f"has {option}={value!r}, which makes no sense")
     if given.keys() not in _PARAMETERS.get(given.get("name", ""), ({"name"},)) and kind == "activation":
         raise _wrong(name, f"has parameters that {given['name']} does not have")
@@ -124,6 +133,10 @@ _PARAMETERS: Mapping[str, tuple[set[str], ...]] = {
     "elu": ({"name"}, {"name", "alpha"}),
     "relu": ({"name"}, {"name", "threshold", "max_value", "negative_slope"}),
 }
+
+
+def _nothing(value: Any) -> bool:
+    return False
 
 
 def _count(value: Any) -> bool:

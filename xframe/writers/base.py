@@ -28,6 +28,7 @@ __all__ = [
     "Plan",
     "Runner",
     "Target",
+    "Values",
     "Written",
     "arrays",
     "bias_notes",
@@ -50,6 +51,8 @@ __all__ = [
 _LONGEST = 40
 # From arrays (batch, ...), one for each input, to one for each output, both in the order of the graph.
 Runner = Callable[[Sequence[np.ndarray]], "list[np.ndarray]"]
+# In ONNX: the names of a value and of the mask that comes with it, which is empty if there is none.
+Values = tuple[str, str]
 # What an activation may be given besides its name.
 PARAMETERS = ("alpha", "max_value", "negative_slope", "threshold")
 

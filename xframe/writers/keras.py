@@ -31,6 +31,7 @@ from xframe.writers.base import (
     recurrent,
     save,
 )
+from xframe.writers.kinds import FAMILIES
 
 __all__ = ["TARGET"]
 
@@ -309,4 +310,5 @@ _LAYERS_OF: dict[str, Callable[[Part, Plan], Made]] = {
     "recurrent": recurrent_layers,
     "repeat": _plain("RepeatVector", "times"),
     "reshape": _plain("Reshape", "shape"),
+    **{kind: write for family in FAMILIES for kind, write in family.KERAS.items()},
 }

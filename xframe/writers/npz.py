@@ -32,6 +32,7 @@ from xframe.writers.base import (
     recurrent,
     save,
 )
+from xframe.writers.kinds import FAMILIES
 
 __all__ = ["TARGET"]
 
@@ -284,4 +285,5 @@ _LINES: dict[str, Callable[[Part, Plan], list[str]]] = {
     "recurrent": _recurrent,
     "repeat": _repeat,
     "reshape": _reshape,
+    **{kind: write for family in FAMILIES for kind, write in family.NUMPY.items()},
 }

@@ -17,7 +17,8 @@ from xframe.writers._onnx_functions import activation_node
 from xframe.writers._onnx_graph import Graph
 from xframe.writers._onnx_recurrent import recurrent_nodes, recurrent_notes
 from xframe.writers._source import assembled
-from xframe.writers.base import Part, Runner, Target, Written, arrays, distinct, module_of, number, plan, save
+from xframe.writers.base import Part, Runner, Target, Values, Written, arrays, distinct, module_of, number, plan, save
+from xframe.writers.kinds import FAMILIES
 
 __all__ = ["TARGET"]
 
@@ -125,8 +126,6 @@ def opened(folder: Path) -> Runner:
 
 
 TARGET = Target("onnx", "ONNX", write, opened)
-
-Values = tuple[str, str]  # the names of x and of the mask, which is empty if there is none
 
 
 def _notes(part: Part) -> list[str]:
@@ -288,6 +287,7 @@ _SEVERAL: dict[str, Callable[[Graph, Part, list[Values]], list[Values]]] = {
     "concatenate": _concatenate,
     "merge": _merge,
     "recurrent": _recurrent,
+    **{kind: write for family in FAMILIES for kind, write in family.ONNX.items()},
 }
 _NODES: dict[str, Callable[[Graph, Part, str, str], Values]] = {
     "activation": lambda graph, part, x, mask: (activation_node(graph, part, x), mask),

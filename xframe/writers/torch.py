@@ -31,6 +31,7 @@ from xframe.writers.base import (
     plan,
     save,
 )
+from xframe.writers.kinds import FAMILIES
 
 __all__ = ["TARGET"]
 
@@ -295,4 +296,5 @@ _WRITERS: dict[str, Callable[[Part, Plan], Lines]] = {
     "recurrent": recurrent_lines,
     "repeat": _repeat,
     "reshape": _reshape,
+    **{kind: write for family in FAMILIES for kind, write in family.TORCH.items()},
 }

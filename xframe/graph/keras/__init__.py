@@ -13,6 +13,7 @@ from xframe.files.told import is_told
 from xframe.graph.graph import Graph, Input, Output
 from xframe.graph.keras._called import Called, Made, Read
 from xframe.graph.keras._calls import MOST, Call, Calls, Tensor, found_in, replaced
+from xframe.graph.keras._convolutions import POOLING
 from xframe.graph.keras._entries import (
     Entry,
     Place,
@@ -40,6 +41,8 @@ from xframe.spec import Recurrent
 
 __all__ = ["graph_of"]
 
+# The layers without weights that read one value and put out one.
+_PLAIN = {**PLAIN, **POOLING}
 _INPUT_TYPES = (*FLOATS, *WORDS)
 # What a layer may be called with that is looked at elsewhere.
 _SPOKEN_FOR = ("mask", "initial_state")
@@ -244,7 +247,7 @@ class _Walk:
     def _in_a_row(self, called: Called) -> Made:
         """The nodes of a layer that reads one value and puts out one."""
         place = called.place
-        if place.kind not in PLAIN and place.kind not in WEIGHTED:
+        if place.kind not in _PLAIN and place.kind not in WEIGHTED:
             if place.kind == "Lambda":
                 raise refused(place, "holds Python code, which is never run; replace it by a layer of Keras")
             raise refused(place, "is of a class that is not modelled")
@@ -256,8 +259,8 @@ class _Walk:
             raise refused(place, f"is called with {' and '.join(called.options)}, which is not modelled")
         one = called.reads[0]
         reached = (one.shape, one.masked, self._weights.version)
-        plain = place.kind in PLAIN
-        steps = PLAIN[place.kind](place, reached) if plain else WEIGHTED[place.kind](place, reached, self._weights)
+        plain = place.kind in _PLAIN
+        steps = _PLAIN[place.kind](place, reached) if plain else WEIGHTED[place.kind](place, reached, self._weights)
         if not steps:  # what does nothing hands on what it reads
             return Made([], [one.name])
         nodes = list(in_a_row(steps, one.name, self._fresh(place.name), self._fresh))
@@ -318,7 +321,7 @@ class _Walk:
         """Refuse a layer that is not modelled whatever reaches it."""
         count = len(_values(call.arguments[:1]))
         if operation or place.kind in SEVERAL or count != 1 or place.kind == "InputLayer":
-            if place.kind not in (OPERATIONS if operation else {**SEVERAL, **PLAIN, **WEIGHTED}):
+            if place.kind not in (OPERATIONS if operation else {**SEVERAL, **_PLAIN, **WEIGHTED}):
                 self._in_a_row(Called(place, (), (), {}, self._weights.version, self._fresh))
             return
         features = self._weights.features(place)

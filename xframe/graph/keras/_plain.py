@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from xframe.graph.keras._entries import Place
-from xframe.graph.keras._options import check_options, choice, flag, function, last_axis, number, refused, whole
+from xframe.graph.keras._options import (
+    activation,
+    check_options,
+    choice,
+    flag,
+    function,
+    last_axis,
+    number,
+    refused,
+    whole,
+)
 from xframe.graph.node import Node, Shape
 
-__all__ = ["PLAIN", "activation_step"]
+__all__ = ["PLAIN", "activated"]
 
 # What reaches a layer: the shape of one sample, whether there is a mask, and the version of Keras.
 Reached = tuple[Shape, bool, str]
 _LAST_STEP = [{"start": None, "stop": None, "step": None}, -1]
 
 
-def activation_step(name: str, given: str) -> list[Node]:
+def _activation_step(name: str, given: str) -> list[Node]:
     """The step of an activation function; none for the one that does nothing."""
     return [] if given == "linear" else [Node(name, "activation", {"name": given})]
+
+
+def activated(place: Place, reached: Reached) -> list[Node]:
+    """The step of the activation of a layer."""
+    given = activation(place, place.options.get("activation"), reached[2])
+    name = f"{place.name}/activation"
+    if isinstance(given, str):
+        return _activation_step(name, given)
+    if given.package or given.kind not in PLAIN:
+        raise refused(place, f"has an activation of its own ({given.kind}), which is not modelled")
+    return [replace(step, name=name) for step in PLAIN[given.kind](given, reached)]
 
 
 def _activation(place: Place, reached: Reached) -> list[Node]:

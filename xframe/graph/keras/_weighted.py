@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from xframe.graph.keras._convolutions import WINDOWED
 from xframe.graph.keras._entries import Place, kind_of
 from xframe.graph.keras._options import (
-    activation,
     check_options,
     choice,
     flag,
@@ -18,7 +18,7 @@ from xframe.graph.keras._options import (
     refused,
     whole,
 )
-from xframe.graph.keras._plain import PLAIN, Reached, activation_step
+from xframe.graph.keras._plain import PLAIN, Reached, activated
 from xframe.graph.keras._weights import Arrays, Weights
 from xframe.graph.node import Node
 from xframe.recognition import Reading
@@ -36,22 +36,11 @@ def _step(place: Place, kind: str, options: Mapping[str, Any], arrays: Arrays) -
     return Node(place.name, kind, options, None, arrays, sources, arrays.shapes)
 
 
-def _activated(place: Place, reached: Reached) -> list[Node]:
-    """The step of the activation of a layer."""
-    given = activation(place, place.options.get("activation"), reached[2])
-    name = f"{place.name}/activation"
-    if isinstance(given, str):
-        return activation_step(name, given)
-    if given.package or given.kind not in PLAIN:
-        raise refused(place, f"has an activation of its own ({given.kind}), which is not modelled")
-    return [replace(step, name=name) for step in PLAIN[given.kind](given, reached)]
-
-
 def _dense(place: Place, reached: Reached, weights: Weights) -> list[Node]:
     check_options(place, ["units", "output_dim", "use_bias", "bias", "activation"])
     reading, tensors = weights.reading(place)
     step = Node(place.name, "dense", {}, reading.spec, lambda: reading.parameters(weights.file), tensors)
-    return [step, *_activated(place, reached)]
+    return [step, *activated(place, reached)]
 
 
 def _time_distributed_dense(place: Place, reached: Reached, weights: Weights) -> list[Node]:
@@ -66,7 +55,7 @@ def _time_distributed_dense(place: Place, reached: Reached, weights: Weights) ->
         raise refused(place, f"has a kernel of the shape {shape}; save the model again")
     reading = Reading(KERAS1, Dense(*shape), {"W": named["kernel"], "b": named["bias"]})
     step = Node(place.name, "dense", {}, reading.spec, lambda: reading.parameters(file), tuple(named.values()))
-    return [step, *_activated(place, reached)]
+    return [step, *activated(place, reached)]
 
 
 def _time_distributed(place: Place, reached: Reached, weights: Weights) -> list[Node]:
@@ -156,7 +145,7 @@ def _conv1d(place: Place, reached: Reached, weights: Weights) -> list[Node]:
     if bias and file.tensors[named["bias"]].shape != (filters,):
         raise refused(place, f"has a bias of the shape {file.tensors[named['bias']].shape}; save the model again")
     arrays = Arrays(file, named, {"kernel": kernel, "bias": (filters,)}, {} if bias else {"bias": 0.0})
-    return [_step(place, "conv1d", options, arrays), *_activated(place, reached)]
+    return [_step(place, "conv1d", options, arrays), *activated(place, reached)]
 
 
 WEIGHTED: dict[str, Callable[[Place, Reached, Weights], list[Node]]] = {
@@ -167,4 +156,5 @@ WEIGHTED: dict[str, Callable[[Place, Reached, Weights], list[Node]]] = {
     "LayerNormalization": _layer_norm,
     **dict.fromkeys(("BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2"), _batch_norm),
     **dict.fromkeys(("Conv1D", "Convolution1D"), _conv1d),
+    **WINDOWED,
 }

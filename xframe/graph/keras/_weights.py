@@ -20,7 +20,9 @@ __all__ = ["Arrays", "Weights"]
 # What Keras 1 to 3 have called the weights of a layer.
 _NAMES = {
     "embeddings": ("embeddings", "W"),
-    "kernel": ("kernel", "W"),
+    "kernel": ("kernel", "W", "depthwise_kernel"),
+    "depthwise_kernel": ("depthwise_kernel",),
+    "pointwise_kernel": ("pointwise_kernel",),
     "bias": ("bias", "b"),
     "gamma": ("gamma",),
     "beta": ("beta",),

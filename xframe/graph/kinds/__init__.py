@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xframe.graph.kinds import merging, recurrent, shaping, weighted
+from xframe.graph.kinds import convolution, merging, recurrent, shaping, weighted
 from xframe.graph.kinds.base import Kind
 
 __all__ = ["KINDS"]
@@ -23,6 +23,11 @@ KINDS: dict[str, Kind] = {
     "reshape": shaping.Reshape(),
     "repeat": shaping.Repeat(),
     "last": shaping.Last(),
+    "conv": convolution.Conv(),
+    "depthwise_conv": convolution.DepthwiseConv(),
+    "transposed_conv": convolution.TransposedConv(),
+    "window_pool": convolution.WindowPool(),
+    "global_pool": convolution.GlobalPool(),
     "merge": merging.Merge(),
     "concatenate": merging.Concatenate(),
 }

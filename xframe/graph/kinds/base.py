@@ -9,7 +9,7 @@ Source: keras/src/layers of Keras 3.15, and of tf_keras 2.21 (``supports_masking
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,12 +31,24 @@ class Kind:
     Attributes:
         options: what each of `Node.options` means.
         params: the arrays of `Node.params` by name, with their shapes and meanings. Empty for those of a layer's spec.
+        allowed: for options whether a value makes sense; a file that says what it is may say anything.
+        optional: the options that may be absent.
         passes: whether what it puts out are numbers that it reads, as they are.
     """
 
     options: ClassVar[Mapping[str, str]] = {}
     params: ClassVar[Mapping[str, str]] = {}
+    allowed: ClassVar[Mapping[str, Callable[[Any], bool]]] = {}
+    optional: ClassVar[frozenset[str]] = frozenset()
     passes: ClassVar[bool] = False
+
+    def from_torch(self, options: Mapping[str, Any], name: str, array: np.ndarray) -> np.ndarray:
+        """One of its arrays, of one that PyTorch holds.
+
+        Raises:
+            ValueError: it is none.
+        """
+        return array
 
     def words(self, node: Node) -> Sequence[int]:
         """The places among what it reads at which it reads whole numbers."""

@@ -58,6 +58,8 @@ class RecurrentKind(Kind):
         "unmasked": "whether it does not look at a mask that comes with the sequence, and hands it on; may be absent",
     }
 
+    optional = frozenset({"unmasked"})
+
     def uses_mask(self, node: Node) -> bool:
         return not node.options.get("unmasked")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -140,6 +140,9 @@ class Conv1D(Single):
         "kernel": "(size, d/groups, filters)",
         "bias": "(filters,), zeros where the source has none",
     }
+
+    def from_torch(self, options: Mapping[str, Any], name: str, array: np.ndarray) -> np.ndarray:
+        return array.T if name == "kernel" else array
 
     def output_shape(self, node: Node, shape: Shape) -> Shape:
         features, groups = known(node, shape, 2), node.options["groups"]

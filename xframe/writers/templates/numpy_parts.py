@@ -313,3 +313,75 @@ def mask_of_all(values: Sequence[tuple[np.ndarray, np.ndarray | None]], axis: in
     """The mask of values that are put behind each other, each with its own or none: any of them along the last axis."""
     wide = [np.broadcast_to(True if mask is None else mask[..., None], x.shape) for x, mask in values]
     return np.any(np.concatenate(wide, axis=axis), axis=-1)
+
+
+def windows(
+    x: np.ndarray, size: Sequence[int], stride: Sequence[int], dilation: Sequence[int], padding: str, fill: float = 0.0
+) -> np.ndarray:
+    """The windows of x (batch, *axes, features), padded as in Keras: (batch, *places, *size, features)."""
+    pads = []
+    for n, window, step, gap in zip(x.shape[1:-1], size, stride, dilation, strict=True):
+        total = max((-(-n // step) - 1) * step + (window - 1) * gap + 1 - n, 0) if padding == "same" else 0
+        pads.append((total // 2, total - total // 2))
+    x = np.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill)
+    extents = tuple((n - 1) * gap + 1 for n, gap in zip(size, dilation, strict=True))
+    found = np.lib.stride_tricks.sliding_window_view(x, extents, axis=tuple(range(1, 1 + len(extents))))
+    steps = tuple(slice(None, None, step) for step in (1, *stride, 1, *dilation))
+    return np.moveaxis(found[steps], 1 + len(extents), -1)
+
+
+def convolution(
+    x: np.ndarray,
+    kernel: np.ndarray,
+    bias: np.ndarray,
+    padding: str,
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    groups: int = 1,
+) -> np.ndarray:
+    """x (batch, *axes, features) and a kernel (*size, features / groups, filters)."""
+    size, axes = kernel.shape[:-2], kernel.ndim - 1
+    read = np.split(windows(x, size, stride, dilation, padding), groups, axis=-1)
+    filters = np.split(kernel, groups, axis=-1)
+    return np.concatenate([np.tensordot(a, w, axes) for a, w in zip(read, filters, strict=True)], axis=-1) + bias
+
+
+def depthwise_convolution(
+    x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, padding: str, stride: Sequence[int], dilation: Sequence[int]
+) -> np.ndarray:
+    """x (batch, *axes, features) and a kernel (*size, features, m), each feature by itself."""
+    size = kernel.shape[:-2]
+    read, axes = windows(x, size, stride, dilation, padding), tuple(range(-1 - len(size), -1))
+    parts = [(read * kernel[..., m]).sum(axes) for m in range(kernel.shape[-1])]
+    return np.stack(parts, axis=-1).reshape(*parts[0].shape[:-1], -1) + bias
+
+
+def transposed_convolution(
+    x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, stride: Sequence[int], padding: str
+) -> np.ndarray:
+    """x (batch, *axes, features) and a kernel (*size, filters, features): each number puts its kernel into the output."""
+    axes, size = x.shape[1:-1], kernel.shape[:-2]
+    full = [(n - 1) * step + max(window, step) for n, step, window in zip(axes, stride, size, strict=True)]
+    y = np.zeros((len(x), *full, kernel.shape[-2]), x.dtype)
+    for at in np.ndindex(*size):
+        places = [slice(a, a + (n - 1) * step + 1, step) for a, n, step in zip(at, axes, stride, strict=True)]
+        to = (slice(None), *places)
+        y[to] += x @ kernel[at].T
+    if padding == "same":
+        cuts = [max(window - step, 0) // 2 for window, step in zip(size, stride, strict=True)]
+        kept = (slice(None), *(slice(c, c + n * step) for c, n, step in zip(cuts, axes, stride, strict=True)))
+        y = y[kept]
+    return y + bias
+
+
+def max_pool(x: np.ndarray, size: Sequence[int], stride: Sequence[int], padding: str) -> np.ndarray:
+    """The largest number of each window of x (batch, *axes, features)."""
+    axes = tuple(range(-1 - len(size), -1))
+    return windows(x, size, stride, [1] * len(size), padding, -np.inf).max(axes)
+
+
+def average_pool(x: np.ndarray, size: Sequence[int], stride: Sequence[int], padding: str) -> np.ndarray:
+    """The average of each window of x (batch, *axes, features); what pads is not counted."""
+    axes, once = tuple(range(-1 - len(size), -1)), [1] * len(size)
+    count = windows(np.ones((1, *x.shape[1:-1], 1), x.dtype), size, stride, once, padding).sum(axes)
+    return windows(x, size, stride, once, padding).sum(axes) / count

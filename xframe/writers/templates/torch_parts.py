@@ -291,3 +291,22 @@ def mask_of_all(values: Sequence[tuple[Tensor, Tensor | None]], axis: int) -> Te
         torch.ones_like(x, dtype=torch.bool) if mask is None else mask.unsqueeze(-1).expand_as(x) for x, mask in values
     ]
     return torch.cat(wide, dim=axis).any(-1)
+
+
+def padded_same(
+    x: Tensor, size: Sequence[int], stride: Sequence[int], dilation: Sequence[int], value: float = 0.0
+) -> Tensor:
+    """x (batch, channels, *axes) with what Keras's padding="same" puts on both sides of each axis, the more behind."""
+    pads: list[int] = []
+    for n, window, step, gap in zip(x.shape[2:], size, stride, dilation, strict=True):
+        total = max((-(-n // step) - 1) * step + (window - 1) * gap + 1 - n, 0)
+        pads = [total // 2, total - total // 2, *pads]
+    return functional.pad(x, pads, value=value)
+
+
+def average_same(x: Tensor, size: Sequence[int], stride: Sequence[int]) -> Tensor:
+    """The average of each window of x (batch, channels, *axes), padded as Keras does it; what pads is not counted."""
+    function = [functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d][len(size) - 1]
+    once = [1] * len(size)
+    total = function(padded_same(x, size, stride, once), tuple(size), tuple(stride))
+    return total / function(padded_same(torch.ones_like(x), size, stride, once), tuple(size), tuple(stride))

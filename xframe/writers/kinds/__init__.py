@@ -1,0 +1,9 @@
+"""How kinds of nodes are written to each target: a file for a family of kinds, with a table a target."""
+
+from __future__ import annotations
+
+from xframe.writers.kinds import convolution
+
+__all__ = ["FAMILIES"]
+
+FAMILIES = (convolution,)
