@@ -285,7 +285,11 @@ def _text(mapping: Mapping[str, Any], name: str) -> str:
     return text if isinstance(text, str) else ""
 
 
+# Classes that are called otherwise where they are imported from.
+_RENAMED = {"GroupQueryAttention": "GroupedQueryAttention"}
+
+
 def _snake(kind: str) -> str:
     """``SimpleRNN`` -> ``simple_rnn``: what Keras 3 calls a layer's group, for its class and not for its name."""
-    kind = re.sub(r"\W+", "", kind)
+    kind = re.sub(r"\W+", "", _RENAMED.get(kind, kind))
     return re.sub("(?<=[a-z])(?=[A-Z])|(?<=.)(?=[A-Z][a-z])", "_", kind).lower()

@@ -66,7 +66,7 @@ def _node(file: ModelFile, given: Mapping[str, Any]) -> Node:
     if kind in ("recurrent", "dense"):
         reading = told.reading(file, given)
         return Node(name, kind, options, reading.spec, partial(reading.blocks, file), tuple(tensors.values()), **wires)
-    if tensors.keys() != KINDS[kind].params.keys():
+    if not KINDS[kind].params.keys() - KINDS[kind].optional <= tensors.keys() <= KINDS[kind].params.keys():
         raise _wrong(name, f"has the tensors {', '.join(tensors) or 'none'}, as no {kind} has")
     arrays = _Arrays(file, tensors, kind, options, given.get("packing") == "torch")
     try:

@@ -35,6 +35,7 @@ class Made:
         given: for each layer, what it is called with behind what it reads, as source code; empty for nothing.
         states: for each layer the variables of the states that it puts out behind its output; empty for none.
         merges: whether it reads its values as a list.
+        reads: what it is called with, as source code, where that is neither a list nor the first value.
     """
 
     layers: list[str]
@@ -43,6 +44,7 @@ class Made:
     given: tuple[str, ...] = ()
     states: tuple[list[str], ...] = ()
     merges: bool = False
+    reads: str = ""
 
 
 def _called(function: str, given: list[str]) -> str:

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
-__all__ = ["assembled"]
+__all__ = ["assembled", "names_in"]
 
 # Where an import stands in the file.
 _FIRST = ("__future__",)
@@ -51,6 +51,12 @@ def assembled(documentation: str, body: str, template: str = "") -> str:
     # Two empty lines above a function or a class, one between the imports and anything else.
     gap = "\n\n\n" if parts[0].startswith(("class", "def", "@")) else "\n\n"
     return f'"""{documentation}"""\n\n{imports}{gap}' + "\n\n\n".join(parts) + "\n"
+
+
+def names_in(template: str) -> set[str]:
+    """What a template defines and imports, and what generated code imports besides; of none these alone."""
+    known = _template(template) if template else _Template({}, {}, {})
+    return {*known.definitions, *known.imports, *_OTHERS}
 
 
 @cache

@@ -22,6 +22,7 @@ from xframe.layout import Key, Native, Packing
 from xframe.noise import ROUNDOFF
 from xframe.packing import copy, pack
 from xframe.spec import Recurrent
+from xframe.writers._source import names_in
 
 __all__ = [
     "Part",
@@ -171,12 +172,13 @@ class Plan:
         return [self.variables[one.value] for one in self.graph.outputs]
 
 
-def plan(graph: Graph, reserved: Collection[str] = ()) -> Plan:
+def plan(graph: Graph, reserved: Collection[str] = (), template: str = "") -> Plan:
     """Look at every node once: names, shapes, float types, and where masks go. No numbers are kept.
 
     Args:
         graph: the graph.
         reserved: identifiers that mean something else where the names of layers go.
+        template: the module of `xframe.writers.templates` whose names mean something else where the variables go.
 
     Raises:
         UnsupportedError: a node is none of a graph, or computes in a narrower float type than that of all numbers.
@@ -184,7 +186,8 @@ def plan(graph: Graph, reserved: Collection[str] = ()) -> Plan:
     if not graph.nodes:
         raise UnsupportedError(f"The model {in_source(graph.name)} has no layers; give one that computes something.")
     names, parts = dict[str, str](), list[Part]()
-    variables, masks = _variables(graph), _Masks(graph)
+    variables = _variables(graph, {*_TAKEN, *names_in(template)})
+    masks = _Masks(graph, variables)
     for node in graph.nodes:
         _check(node)
         again = node.name in names
@@ -222,7 +225,7 @@ _TAKEN = frozenset(
 )
 
 
-def _variables(graph: Graph) -> dict[str, str]:
+def _variables(graph: Graph, reserved: Collection[str]) -> dict[str, str]:
     """What each value is called in source code: after its layer, or in a chain x."""
     values = [*(one.name for one in graph.inputs), *(value for node in graph.nodes for value in node.writes)]
     if graph.chain:
@@ -231,7 +234,7 @@ def _variables(graph: Graph) -> dict[str, str]:
     # Last first, because a value within a layer goes by the name of what the layer puts out.
     inner = {node.reads[0]: node.writes[0] for node in graph.nodes if _within(graph, node)}
     for value in (one for one in values if one not in inner):
-        taken = {*_TAKEN.difference({"x"} if value == "x" else ()), *found.values()}
+        taken = {*set(reserved).difference({"x"} if value == "x" else ()), *found.values()}
         found[value] = identifier(value, taken)
     for value in reversed([one for one in values if one in inner]):
         found[value] = found[inner[value]]
@@ -249,9 +252,7 @@ def _within(graph: Graph, node: Node) -> bool:
 class _Masks:
     """Which mask is handed on with which value, as a variable; and which of them are used."""
 
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
-        variables = _variables(graph)
+    def __init__(self, graph: Graph, variables: Mapping[str, str]) -> None:
         self._comes: dict[str, str] = {}
         self._new: dict[str, str] = {}
         for node in graph.nodes:

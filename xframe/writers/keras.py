@@ -52,7 +52,7 @@ def write(graph: Graph, folder: Path) -> Written:
     Raises:
         MissingFrameworkError: Keras 3 is not installed.
     """
-    whole = plan(graph)
+    whole = plan(graph, template="keras_parts")
     made = [_LAYERS_OF[part.node.kind](part, whole) for part in whole.parts]
     body = _sequential(whole, made) if graph.chain else _functional(whole, made)
     source = save(folder / "model.py", assembled(_DOCUMENTATION, body, "keras_parts"))
@@ -147,7 +147,7 @@ def _functional(whole: Plan, made: list[Made]) -> str:
         for k, layer in enumerate(one.layers):
             first, last = k == 0, k + 1 == len(one.layers)
             given = one.given[k] if one.given else ""
-            read = f"[{', '.join(part.given)}]" if one.merges else part.x if first else part.y
+            read = f"[{', '.join(part.given)}]" if one.merges else one.reads or (part.x if first else part.y)
             results = [part.y, *(one.states[k] if one.states else [])]
             if part.name in shared:
                 layer_name = f"{part.name}_layer" if last and first else f"{part.name}_layer_{k}"

@@ -48,7 +48,7 @@ The names of the weights are: layer of the model, layer of a stack, direction, r
 
 def write(graph: Graph, folder: Path) -> Written:
     """See `Target.write`."""
-    whole = plan(graph)
+    whole = plan(graph, template="numpy_parts")
     lines, notes, fates, tensors, saved = [], [], {}, [], dict[str, list[str]]()
     weights = folder / "weights.npz"
     with zipfile.ZipFile(weights, "w", zipfile.ZIP_STORED) as archive:

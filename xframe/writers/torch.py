@@ -58,7 +58,7 @@ _NORMS = {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance":
 
 def write(graph: Graph, folder: Path) -> Written:
     """See `Target.write`."""
-    whole = plan(graph, RESERVED)
+    whole = plan(graph, RESERVED, "torch_parts")
     layers, steps, notes = list[str](), list[str](), list[str]()
     entries, fates, tensors = list[Entry](), dict[str, str](), list[dict[str, str]]()
     for part in whole.parts:

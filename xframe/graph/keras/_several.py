@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from xframe.graph.keras._attention import additive_attention, attention, multi_head_attention
 from xframe.graph.keras._called import Called, Made
 from xframe.graph.keras._options import check_options, refused
 from xframe.graph.keras._plain import PLAIN
@@ -73,5 +74,8 @@ SEVERAL: dict[str, Builder] = {
     "Maximum": _merge("maximum"),
     "Minimum": _merge("minimum"),
     "Concatenate": _concatenate,
+    "Attention": attention,
+    "AdditiveAttention": additive_attention,
+    **dict.fromkeys(("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"), multi_head_attention),
 }
 OPERATIONS: dict[str, Builder] = {"GetItem": _item}

@@ -90,6 +90,32 @@ class Weights:
             )
         return found
 
+    def parted(self, place: Place, names: list[str]) -> dict[str, str]:
+        """The same for a layer that holds layers, whose weights are in this order where they are only numbered.
+
+        Args:
+            place: the layer.
+            names: ``part_kernel`` and ``part_bias``, part by part.
+        """
+        layer = self.stored(place)
+        if all(key.split("/")[-2:-1] == ["vars"] and key.count("/") == 1 for key in layer.tensors):
+            found = dict(zip(names, sorted(layer.tensors, key=lambda key: int(key.split("/")[-1])), strict=False))
+        else:
+            found = {name: key for name in names for key in layer.tensors if _is_part(key, *name.rsplit("_", 1))}
+        if len(found) != len(names) or len(set(found.values())) != len(layer.tensors):
+            raise refused(
+                place,
+                f"must have {', '.join(names)}, and has {', '.join(layer.tensors) or 'none'}; save the model again",
+            )
+        return {name: layer.tensors[key] for name, key in found.items()}
+
+
+def _is_part(key: str, part: str, what: str) -> bool:
+    """Whether a weight is that of a part of a layer: Keras 3 calls it ``query_dense/vars/0``, Keras 2 ``query/kernel``."""
+    *_, holder, last = ("", *key.replace("/vars/", "/").split("/"))
+    holders = (part, f"{part}_dense", f"_{part}_dense", f"attention_{part}")
+    return holder in holders and last in (what, {"kernel": "0", "bias": "1"}[what])
+
 
 def _unmarked(value: Any) -> Any:
     """A configuration without the marks by which Keras tells which of its objects are one."""

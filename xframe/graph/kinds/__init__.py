@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xframe.graph.kinds import convolution, merging, recurrent, shaping, weighted
+from xframe.graph.kinds import attention, convolution, merging, recurrent, shaping, weighted
 from xframe.graph.kinds.base import Kind
 
 __all__ = ["KINDS"]
@@ -28,6 +28,8 @@ KINDS: dict[str, Kind] = {
     "transposed_conv": convolution.TransposedConv(),
     "window_pool": convolution.WindowPool(),
     "global_pool": convolution.GlobalPool(),
+    "attention": attention.Attention(),
+    "multi_head_attention": attention.MultiHeadAttention(),
     "merge": merging.Merge(),
     "concatenate": merging.Concatenate(),
 }

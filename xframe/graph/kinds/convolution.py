@@ -12,6 +12,7 @@ import numpy as np
 from xframe.graph.arithmetic import Operations
 from xframe.graph.kinds.allowed import count, counts, flag, one_of
 from xframe.graph.kinds.base import Params, Shape, Single, known, refuse
+from xframe.graph.kinds.products import linear
 from xframe.graph.node import Node
 
 __all__ = ["MODES", "Conv", "DepthwiseConv", "GlobalPool", "TransposedConv", "WindowPool", "padding_of", "windows"]
@@ -144,15 +145,8 @@ def _check_fits(kind: Single, node: Node, x: np.ndarray) -> None:
 
 def _product(read: np.ndarray, kernel: np.ndarray, bias: np.ndarray, ops: Operations) -> np.ndarray:
     """Windows (batch, *places, *size, d) with a kernel (*size, d, filters), and the bias: (batch, *places, filters)."""
-    at = read.shape[: read.ndim - kernel.ndim + 1]
-    rows, length = prod(at), kernel[..., 0].size
-    columns = np.ones((length + 1, rows), kernel.dtype)
-    columns[:-1] = read.reshape(rows, length).T
-    w = np.column_stack([kernel.reshape(length, -1).T, bias])
-    arithmetic = ops.columns(rows // len(read))
-    weight = arithmetic.weight(w, [length], rows)
-    y = arithmetic.matmul(weight, columns, out=np.empty((len(w), rows), kernel.dtype))
-    return np.ascontiguousarray(y.T).reshape(*at, -1)
+    at, length = read.shape[: read.ndim - kernel.ndim + 1], kernel[..., 0].size
+    return linear(read.reshape(*at, length), kernel.reshape(length, -1), bias, ops)
 
 
 class DepthwiseConv(_Windowed):

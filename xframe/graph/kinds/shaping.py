@@ -11,6 +11,7 @@ import numpy as np
 from xframe.activations import ACTIVATIONS
 from xframe.graph.arithmetic import Operations
 from xframe.graph.kinds.base import Masked, Params, Shape, Single, known, refuse
+from xframe.graph.kinds.products import activated
 from xframe.graph.node import Node
 
 
@@ -35,9 +36,7 @@ class Activation(Single):
         name, given = node.options["name"], {k: v for k, v in node.options.items() if k != "name"}
         if given:
             return _FUNCTIONS[name](x, ops, **given)
-        columns = np.array(x.reshape(-1, x.shape[-1]).T, order="C")  # a copy, which is changed in place
-        ops.columns(columns.shape[1] // len(x)).activate(name, columns, out=columns)
-        return np.ascontiguousarray(columns.T).reshape(x.shape)
+        return activated(name, x, ops)
 
 
 def _leaky_relu(x: np.ndarray, ops: Operations, negative_slope: float) -> np.ndarray:

@@ -11,6 +11,7 @@ from xframe import reference
 from xframe.errors import SpecError
 from xframe.graph.arithmetic import Operations
 from xframe.graph.kinds.base import Masked, Params, Shape, Single, known, refuse
+from xframe.graph.kinds.products import linear
 from xframe.graph.node import Node
 from xframe.spec import Dense
 
@@ -187,11 +188,5 @@ class Conv1D(Single):
 
 def _product(windows: np.ndarray, kernel: np.ndarray, bias: np.ndarray, ops: Operations) -> np.ndarray:
     """Windows (batch, time, size, d) with a kernel (size, d, filters), and the bias: (batch, time, filters)."""
-    batch, steps = windows.shape[:2]
-    columns = np.ones((kernel[..., 0].size + 1, batch * steps), kernel.dtype)
-    columns[:-1] = windows.reshape(batch * steps, -1).T
-    w = np.column_stack([kernel.reshape(-1, kernel.shape[2]).T, bias])
-    arithmetic = ops.columns(steps)
-    weight = arithmetic.weight(w, [w.shape[1] - 1], batch * steps)
-    y = arithmetic.matmul(weight, columns, out=np.empty((len(w), batch * steps), kernel.dtype))
-    return np.ascontiguousarray(y.T).reshape(batch, steps, -1)
+    read = windows.reshape(*windows.shape[:2], -1)
+    return linear(read, kernel.reshape(-1, kernel.shape[2]), bias, ops)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from xframe.writers.kinds import convolution
+from xframe.writers.kinds import attention, convolution
 
 __all__ = ["FAMILIES"]
 
-FAMILIES = (convolution,)
+FAMILIES = (attention, convolution)

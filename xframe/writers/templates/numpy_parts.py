@@ -385,3 +385,83 @@ def average_pool(x: np.ndarray, size: Sequence[int], stride: Sequence[int], padd
     axes, once = tuple(range(-1 - len(size), -1)), [1] * len(size)
     count = windows(np.ones((1, *x.shape[1:-1], 1), x.dtype), size, stride, once, padding).sum(axes)
     return windows(x, size, stride, once, padding).sum(axes) / count
+
+
+def attention(
+    query: np.ndarray,
+    value: np.ndarray,
+    key: np.ndarray | None = None,
+    query_mask: np.ndarray | None = None,
+    value_mask: np.ndarray | None = None,
+    causal: bool = False,
+    score: str = "dot",
+    scale: np.ndarray | None = None,
+    weight: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """softmax(scores) value, (batch, T, v), and the weights (batch, T, S), as keras.layers.Attention computes them.
+
+    Args:
+        query, value, key: (batch, T, d), (batch, S, v), (batch, S, d); the key is the value if it is None.
+        query_mask, value_mask: (batch, time), True where a step counts.
+        causal: whether a time step looks at those before it and itself only.
+        score: dot (scale q k), concat (weight sum(tanh(scale (q + k)))) or additive (sum(scale tanh(q + k))).
+        scale, weight: see above; 1 if they are None.
+    """
+    key = value if key is None else key
+    own = np.ones(1, query.dtype) if scale is None else scale
+    if score == "dot":
+        scores = query @ key.swapaxes(1, 2) * own
+    elif score == "additive":
+        scores = (own * np.tanh(query[:, :, None] + key[:, None])).sum(-1)
+    else:
+        scores = np.tanh(own * (query[:, :, None] + key[:, None])).sum(-1) * (1 if weight is None else weight)
+    seen = None if value_mask is None else value_mask[:, None]
+    if causal:
+        before = np.tri(query.shape[1], key.shape[1], dtype=bool)
+        seen = before if seen is None else seen & before
+    found = softmax(scores if seen is None else np.where(seen, scores, scores - 1e9).astype(scores.dtype))
+    y = found @ value
+    return y if query_mask is None else np.where(query_mask[..., None], y, 0).astype(y.dtype), found
+
+
+def multi_head_attention(
+    weights: Mapping[str, np.ndarray],
+    name: str,
+    query: np.ndarray,
+    value: np.ndarray,
+    key: np.ndarray | None = None,
+    query_mask: np.ndarray | None = None,
+    value_mask: np.ndarray | None = None,
+    key_mask: np.ndarray | None = None,
+    causal: bool = False,
+    empty: str = "average",
+) -> tuple[np.ndarray, np.ndarray]:
+    """(batch, T, n), and the weights (batch, heads, T, S), as keras.layers.MultiHeadAttention computes them.
+
+    Args:
+        weights, name: the kernels (features, heads, size) and biases are called name/query_kernel and so on.
+        query, value, key: (batch, T, d), (batch, S, e); the key is the value if it is None.
+        query_mask, value_mask, key_mask: (batch, time), True where a step counts.
+        causal: whether a time step looks at those before it and itself only.
+        empty: what a time step that may look at nothing takes: average (of all) or zero.
+    """
+    key = value if key is None else key
+
+    def headed(part: str, x: np.ndarray) -> np.ndarray:
+        kernel = weights[f"{name}/{part}_kernel"]
+        return np.tensordot(x, kernel, 1) + weights[f"{name}/{part}_bias"]
+
+    q, k, v = headed("query", query), headed("key", key), headed("value", value)
+    k, v = (np.repeat(a, q.shape[2] // a.shape[2], axis=2) for a in (k, v))
+    scores = np.einsum("bthk,bshk->bhts", q * q.dtype.type(q.shape[-1] ** -0.5), k)
+    seen = np.ones((1, query.shape[1], key.shape[1]), bool)
+    if query_mask is not None:
+        seen = seen & query_mask[:, :, None]
+    for mask in (value_mask, key_mask):
+        seen = seen if mask is None else seen & mask[:, None]
+    if causal:
+        seen = seen & np.tri(query.shape[1], key.shape[1], dtype=bool)
+    found = softmax(np.where(seen[:, None], scores, np.finfo(scores.dtype).min))
+    found = np.where(seen[:, None], found, 0).astype(found.dtype) if empty == "zero" else found
+    heads = np.einsum("bhts,bshv->bthv", found, v)
+    return np.tensordot(heads, weights[f"{name}/output_kernel"], 2) + weights[f"{name}/output_bias"], found

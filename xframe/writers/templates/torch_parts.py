@@ -310,3 +310,136 @@ def average_same(x: Tensor, size: Sequence[int], stride: Sequence[int]) -> Tenso
     once = [1] * len(size)
     total = function(padded_same(x, size, stride, once), tuple(size), tuple(stride))
     return total / function(padded_same(torch.ones_like(x), size, stride, once), tuple(size), tuple(stride))
+
+
+def dot_scores(query: Tensor, key: Tensor) -> Tensor:
+    return query @ key.transpose(-2, -1)
+
+
+def additive_scores(query: Tensor, key: Tensor) -> Tensor:
+    return torch.tanh(query.unsqueeze(2) + key.unsqueeze(1)).sum(-1)
+
+
+class ScaledScores(nn.Module):  # type: ignore[misc]
+    """scale q k"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, query: Tensor, key: Tensor) -> Tensor:
+        return dot_scores(query, key) * self.scale
+
+
+class ConcatScores(nn.Module):  # type: ignore[misc]
+    """weight sum(tanh(scale (q + k)))"""
+
+    def __init__(self, scale: bool = True) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1)) if scale else None
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, query: Tensor, key: Tensor) -> Tensor:
+        both = query.unsqueeze(2) + key.unsqueeze(1)
+        return torch.tanh(both if self.scale is None else both * self.scale).sum(-1) * self.weight
+
+
+class AdditiveScores(nn.Module):  # type: ignore[misc]
+    """sum(scale tanh(q + k))"""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(features))
+
+    def forward(self, query: Tensor, key: Tensor) -> Tensor:
+        return (torch.tanh(query.unsqueeze(2) + key.unsqueeze(1)) * self.scale).sum(-1)
+
+
+def causal_mask(query: Tensor, key: Tensor) -> Tensor:
+    """(1, T, S), True where a time step of the query may look: at those before it and itself."""
+    rows, columns = torch.arange(query.shape[1], device=query.device), torch.arange(key.shape[1], device=key.device)
+    return (columns <= rows.unsqueeze(1)).unsqueeze(0)
+
+
+def attention(
+    scores: Callable[[Tensor, Tensor], Tensor],
+    query: Tensor,
+    value: Tensor,
+    key: Tensor | None = None,
+    query_mask: Tensor | None = None,
+    value_mask: Tensor | None = None,
+    causal: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """softmax(scores) value, (batch, T, v), and the weights (batch, T, S), as keras.layers.Attention computes them."""
+    key = value if key is None else key
+    found = scores(query, key)
+    seen = None if value_mask is None else value_mask.unsqueeze(1)
+    if causal:
+        seen = causal_mask(query, key) if seen is None else seen & causal_mask(query, key)
+    if seen is not None:
+        found = torch.where(seen, found, found - 1e9)
+    weights = functional.softmax(found, dim=-1)
+    y = weights @ value
+    return y if query_mask is None else torch.where(query_mask.unsqueeze(-1), y, torch.zeros_like(y)), weights
+
+
+class MultiHeadAttention(nn.Module):  # type: ignore[misc]
+    """What keras.layers.MultiHeadAttention and GroupQueryAttention compute; heads of any size, and fewer of keys and values.
+
+    Args:
+        features: of the query.
+        heads, size: of the query: how many, and of how many numbers each.
+        groups: how many heads of keys and values there are, each for as many of the query.
+        key_features, value_features, value_size, outputs: where they differ from those of the query.
+        empty: what a time step that may look at nothing takes: average (of all) or zero.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        size: int,
+        groups: int | None = None,
+        key_features: int | None = None,
+        value_features: int | None = None,
+        value_size: int | None = None,
+        outputs: int | None = None,
+        empty: str = "average",
+    ) -> None:
+        super().__init__()
+        self.heads, self.groups, self.size, self.empty = heads, groups or heads, size, empty
+        width = value_size or size
+        self.query = nn.Linear(features, heads * size)
+        self.key = nn.Linear(key_features or features, self.groups * size)
+        self.value = nn.Linear(value_features or features, self.groups * width)
+        self.output = nn.Linear(heads * width, outputs or features)
+
+    def headed(self, x: Tensor, heads: int) -> Tensor:
+        """(batch, heads of the query, time, size)"""
+        x = x.unflatten(-1, (heads, -1)).transpose(1, 2)
+        return x if heads == self.heads else x.repeat_interleave(self.heads // heads, dim=1)
+
+    def forward(
+        self,
+        query: Tensor,
+        value: Tensor,
+        key: Tensor | None = None,
+        query_mask: Tensor | None = None,
+        value_mask: Tensor | None = None,
+        key_mask: Tensor | None = None,
+        causal: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """(batch, T, outputs) and the weights (batch, heads, T, S); the masks are (batch, time), True where a step counts."""
+        key = value if key is None else key
+        seen = [mask.unsqueeze(1) for mask in (value_mask, key_mask) if mask is not None]
+        seen += [query_mask.unsqueeze(2)] if query_mask is not None else []
+        seen += [causal_mask(query, key)] if causal else []
+        q = self.headed(self.query(query), self.heads) * self.size**-0.5
+        scores = q @ self.headed(self.key(key), self.groups).transpose(-2, -1)
+        for mask in seen:
+            scores = torch.where(mask.unsqueeze(1), scores, torch.full_like(scores, torch.finfo(scores.dtype).min))
+        weights = functional.softmax(scores, dim=-1)
+        for mask in seen if self.empty == "zero" else []:
+            weights = torch.where(mask.unsqueeze(1), weights, torch.zeros_like(weights))
+        heads = weights @ self.headed(self.value(value), self.groups)
+        return self.output(heads.transpose(1, 2).flatten(2)), weights
