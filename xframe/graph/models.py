@@ -60,7 +60,7 @@ def run_model(model: Any, given: Arrays) -> list[np.ndarray]:
         import keras
 
         tensors = [keras.ops.convert_to_tensor(x) for x in arrays]
-        found = model(_as_taken(keras, model, tensors), training=False)
+        found = model(*_as_taken(keras, model, tensors), training=False)
         return [keras.ops.convert_to_numpy(y) for y in keras.tree.flatten(found)]
     if (type(model).__module__, type(model).__name__) == _SEQUENTIAL:
         from xframe.graph.torch import run_sequential
@@ -69,11 +69,67 @@ def run_model(model: Any, given: Arrays) -> list[np.ndarray]:
     return [adapter.run(model, arrays[0]).sequence]
 
 
-def _as_taken(keras: Any, model: Any, tensors: list[Any]) -> Any:
-    """Tensors as a Keras model takes its inputs: one, a list of them, or by name."""
+def _as_taken(keras: Any, model: Any, tensors: list[Any]) -> list[Any]:
+    """Tensors as a Keras model takes its inputs: one, a list of them, by name, or one argument for each."""
+    if _is_subclassed(keras, model):
+        found: list[Any] = keras.tree.pack_sequence_as(_starts(keras, model, free=True), tensors)
+        return found
     if len(tensors) == 1 and not isinstance(getattr(model, "input", None), list | tuple | dict):
-        return tensors[0]
-    return keras.tree.pack_sequence_as(model.input, tensors)
+        return tensors
+    return [keras.tree.pack_sequence_as(model.input, tensors)]
+
+
+def _is_subclassed(keras: Any, model: Any) -> bool:
+    """Whether it is a model whose call is code of its author's, and that has no configuration of its layers."""
+    return isinstance(model, keras.Model) and not hasattr(model, "operations")
+
+
+def _starts(keras: Any, model: Any, free: bool) -> list[Any]:
+    """Symbolic inputs for each argument of the call of a subclassed model, of the shapes with which it was called first.
+
+    Args:
+        keras: the package.
+        model: the model.
+        free: whether the batch and what stands between it and the last axis may be of any length, or the batch alone. Of an
+            input of one axis behind the batch, which may be words, that one is free.
+    """
+    shapes = model.get_build_config()
+    if not model.built or not isinstance(shapes, Mapping):
+        raise SpecError(f"The Keras model {model.name!r} has no weights yet; call the model on data first.")
+    given = (
+        [shapes["input_shape"]] if set(shapes) == {"input_shape"} else list(shapes.get("shapes_dict", shapes).values())
+    )
+
+    def start(shape: Any) -> Any:
+        if isinstance(shape, Mapping):
+            return {name: start(each) for name, each in shape.items()}
+        if not all(axis is None or isinstance(axis, int) for axis in shape):
+            return [start(each) for each in shape]
+        axes = list(shape[1:])
+        if free and axes:
+            axes = [None] * max(len(axes) - 1, 1) + axes[max(len(axes) - 1, 1) :]
+        return keras.Input(tuple(axes))
+
+    return [start(shape) for shape in given]
+
+
+def _followed(keras: Any, model: Any) -> Any:
+    """A functional model of the same layers, by what the call of a subclassed one makes of symbolic inputs.
+
+    Raises:
+        UnsupportedError: its call does not work on these; the sentence says why.
+    """
+    why = ""
+    for free in (True, False):
+        starts = _starts(keras, model, free)
+        try:
+            return keras.Model(starts, model.call(*starts), name=model.name)
+        except Exception as error:  # what its author's code, or Keras on the way, raises, whatever that is
+            why = why or (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(".")
+    raise UnsupportedError(
+        f"The Keras model {model.name!r} ({type(model).__name__}) is code of its author's own, which does not work on symbolic "
+        f"inputs ({why}); write its call with layers and keras.ops alone, each layer of a name of its own."
+    )
 
 
 def _single(adapter: Adapter, layer: Any) -> Graph:
@@ -94,6 +150,8 @@ def _keras(model: Any) -> Graph:
     """A Keras model by the configuration and the tensors that a file of it would have."""
     import keras
 
+    if _is_subclassed(keras, model):
+        return _keras(_followed(keras, model))
     try:
         config = keras.saving.serialize_keras_object(model)
     except (TypeError, ValueError, NotImplementedError) as error:
