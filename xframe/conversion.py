@@ -332,7 +332,8 @@ def _piece(graph: Graph, folder: Path, name: str, to: str, before: int) -> Piece
         name,
         tuple(_described(node) for node in graph.nodes),
         before,
-        _numbers_in(written),
+        # Of a model without weights the file may be none that holds tensors.
+        _numbers_in(written) if numbers(graph) else 0,
         dtype,
         written.notes,
         written.fates,

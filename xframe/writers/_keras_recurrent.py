@@ -36,6 +36,7 @@ class Made:
         states: for each layer the variables of the states that it puts out behind its output; empty for none.
         merges: whether it reads its values as a list.
         reads: what it is called with, as source code, where that is neither a list nor the first value.
+        expression: what it computes, where that is no layer.
     """
 
     layers: list[str]
@@ -45,6 +46,7 @@ class Made:
     states: tuple[list[str], ...] = ()
     merges: bool = False
     reads: str = ""
+    expression: str = ""
 
 
 def _called(function: str, given: list[str]) -> str:

@@ -54,7 +54,8 @@ def write(graph: Graph, folder: Path) -> Written:
     """
     whole = plan(graph, template="keras_parts")
     made = [_LAYERS_OF[part.node.kind](part, whole) for part in whole.parts]
-    body = _sequential(whole, made) if graph.chain else _functional(whole, made)
+    layers_only = graph.chain and not any(one.expression for one in made)
+    body = _sequential(whole, made) if layers_only else _functional(whole, made)
     source = save(folder / "model.py", assembled(_DOCUMENTATION, body, "keras_parts"))
     own = [(part, one) for part, one in zip(whole.parts, made, strict=True) if not part.again]
     notes = tuple(f"{part.name}: {note}." for part, one in own for note in one.notes)
@@ -140,10 +141,16 @@ def _functional(whole: Plan, made: list[Made]) -> str:
         f"{variable} = {_input(whole, one, variable)}"
         for one, variable in zip(whole.graph.inputs, whole.arguments, strict=True)
     ]
+    given_to_all = ", ".join(whole.arguments)
+    if whole.graph.chain:  # its one variable means something else at the end
+        lines.append(f"inputs = {given_to_all}")
+        given_to_all = "inputs"
     shared = {part.name for part in whole.parts if part.again}
     for part, one in zip(whole.parts, made, strict=True):
         if not part.again:
             lines += _comment(part)
+        if one.expression:
+            lines.append(f"{part.y} = {one.expression}")
         for k, layer in enumerate(one.layers):
             first, last = k == 0, k + 1 == len(one.layers)
             given = one.given[k] if one.given else ""
@@ -160,7 +167,7 @@ def _functional(whole: Plan, made: list[Made]) -> str:
         "list": f"[{', '.join(results)}]",
         "dict": f"{{{', '.join(f'{name}: {value}' for name, value in zip(names, results, strict=True))}}}",
     }[whole.graph.form]
-    body = [*(f"    {line}" for line in lines), f"    return keras.Model([{', '.join(whole.arguments)}], {outputs})"]
+    body = [*(f"    {line}" for line in lines), f"    return keras.Model([{given_to_all}], {outputs})"]
     return _functions("keras.Model", body)
 
 

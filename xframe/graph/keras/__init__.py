@@ -28,9 +28,10 @@ from xframe.graph.keras._entries import (
     place_of,
 )
 from xframe.graph.keras._masks import FIRST, MAKERS, Masks
+from xframe.graph.keras._operations import OPERATIONS, SHAPED
 from xframe.graph.keras._options import WORDS, check_options, refused
 from xframe.graph.keras._plain import PLAIN
-from xframe.graph.keras._several import OPERATIONS, SEVERAL
+from xframe.graph.keras._several import SEVERAL
 from xframe.graph.keras._weighted import WEIGHTED
 from xframe.graph.keras._weights import Weights
 from xframe.graph.kinds import KINDS
@@ -42,7 +43,7 @@ from xframe.spec import Recurrent
 __all__ = ["graph_of"]
 
 # The layers without weights that read one value and put out one.
-_PLAIN = {**PLAIN, **POOLING}
+_PLAIN = {**PLAIN, **POOLING, **SHAPED}
 _INPUT_TYPES = (*FLOATS, *WORDS)
 # What a layer may be called with that is looked at elsewhere.
 _SPOKEN_FOR = ("mask", "initial_state")
@@ -253,7 +254,7 @@ class _Walk:
             raise refused(place, "is of a class that is not modelled")
         if len(called.reads) != 1:
             raise refused(place, f"is called with {len(called.reads)} values, and reads one")
-        if place.arguments and place.kind not in ("GetItem", "SlicingOpLambda"):
+        if place.arguments:
             raise refused(place, f"is called with further arguments ({place.arguments[0]!r}), which are not modelled")
         if called.options:
             raise refused(place, f"is called with {' and '.join(called.options)}, which is not modelled")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from xframe.graph.keras._entries import Place
@@ -23,7 +23,6 @@ __all__ = ["PLAIN", "activated"]
 
 # What reaches a layer: the shape of one sample, whether there is a mask, and the version of Keras.
 Reached = tuple[Shape, bool, str]
-_LAST_STEP = [{"start": None, "stop": None, "step": None}, -1]
 
 
 def _activation_step(name: str, given: str) -> list[Node]:
@@ -145,19 +144,8 @@ def _repeat(place: Place, reached: Reached) -> list[Node]:
     return [Node(place.name, "repeat", {"times": whole(place, "n")})]
 
 
-def _item(place: Place, reached: Reached) -> list[Node]:
-    """``x[:, -1]``, which Keras 3 and TensorFlow write as an operation."""
-    check_options(place, ["function"])
-    key = place.arguments[0] if len(place.arguments) == 1 else None
-    if isinstance(key, list):
-        key = [part["config"] if isinstance(part, Mapping) and "config" in part else part for part in key]
-    if key not in (_LAST_STEP, [*_LAST_STEP, _LAST_STEP[0]]):
-        raise refused(place, "selects something else than the last time step, x[:, -1]")
-    return [Node(place.name, "last")]
-
-
 def _last_step(place: Place, reached: Reached) -> list[Node]:
-    """The same as a layer, which xframe writes."""
+    """``x[:, -1]`` as a layer, which xframe writes."""
     check_options(place, [])
     return [Node(place.name, "last")]
 
@@ -180,7 +168,5 @@ PLAIN: dict[str, Callable[[Place, Reached], list[Node]]] = {
     "Permute": _permute,
     "Reshape": _reshape,
     "RepeatVector": _repeat,
-    "GetItem": _item,
     "LastStep": _last_step,
-    "SlicingOpLambda": _item,
 }

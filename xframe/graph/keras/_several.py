@@ -1,4 +1,4 @@
-"""Keras layers that read or put out several values, and the functions of keras.ops."""
+"""Keras layers that read or put out several values."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from xframe.graph.keras._attention import additive_attention, attention, multi_head_attention
 from xframe.graph.keras._called import Called, Made
+from xframe.graph.keras._operations import item
 from xframe.graph.keras._options import check_options, refused
-from xframe.graph.keras._plain import PLAIN
 from xframe.graph.keras._recurrent import RECURRENT, recurrent
 from xframe.graph.keras._weights import Weights
-from xframe.graph.node import Node, in_a_row
+from xframe.graph.node import Node
 
-__all__ = ["OPERATIONS", "SEVERAL"]
+__all__ = ["SEVERAL"]
 
 Builder = Callable[[Called, Weights], Made]
 
@@ -58,15 +58,9 @@ def _concatenate(called: Called, weights: Weights) -> Made:
     return Made([node], list(node.writes))
 
 
-def _item(called: Called, weights: Weights) -> Made:
-    place, x = called.place, called.reads[0]
-    nodes = PLAIN["GetItem"](place, (x.shape, x.masked, called.version))
-    row = list(in_a_row(nodes, x.name, called.fresh(place.name), called.fresh))
-    return Made(row, [row[-1].writes[0]])
-
-
 SEVERAL: dict[str, Builder] = {
     **dict.fromkeys((*RECURRENT, "Bidirectional"), recurrent),
+    "SlicingOpLambda": item,
     "Add": _merge("add"),
     "Subtract": _merge("subtract"),
     "Multiply": _merge("multiply"),
@@ -78,4 +72,3 @@ SEVERAL: dict[str, Builder] = {
     "AdditiveAttention": additive_attention,
     **dict.fromkeys(("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"), multi_head_attention),
 }
-OPERATIONS: dict[str, Builder] = {"GetItem": _item}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xframe.graph.kinds import attention, convolution, merging, recurrent, shaping, weighted
+from xframe.graph.kinds import attention, convolution, merging, operations, recurrent, shaping, weighted
 from xframe.graph.kinds.base import Kind
 
 __all__ = ["KINDS"]
@@ -32,4 +32,5 @@ KINDS: dict[str, Kind] = {
     "multi_head_attention": attention.MultiHeadAttention(),
     "merge": merging.Merge(),
     "concatenate": merging.Concatenate(),
+    **{name: kind() for name, kind in operations.KINDS.items()},
 }

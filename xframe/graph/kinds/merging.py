@@ -79,11 +79,15 @@ _FUNCTIONS: dict[str, Callable[[np.ndarray, np.ndarray, Operations], np.ndarray]
 class Concatenate(Kind):
     """Values behind each other along an axis."""
 
-    options: ClassVar[Mapping[str, str]] = {"axis": "counted from the last, which is -1"}
+    options: ClassVar[Mapping[str, str]] = {
+        "axis": "counted from the last, which is -1",
+        "unmasked": "whether it hands no mask on; may be absent",
+    }
+    optional = frozenset({"unmasked"})
     passes = True
 
     def masks(self, node: Node, reaches: Sequence[bool]) -> Sequence[bool]:
-        return [any(reaches)]
+        return [any(reaches) and not node.options.get("unmasked")]
 
     def output_shapes(self, node: Node, shapes: Sequence[Shape]) -> Sequence[Shape]:
         axis, rank = int(node.options["axis"]), len(shapes[0])
@@ -117,7 +121,8 @@ class Concatenate(Kind):
     ) -> Sequence[Masked]:
         axis = int(node.options["axis"])
         y = np.concatenate(given, axis=axis)
-        return [(y, self._mask(given, masks, axis) if any(mask is not None for mask in masks) else None)]
+        masked = self.masks(node, [mask is not None for mask in masks])[0]
+        return [(y, self._mask(given, masks, axis) if masked else None)]
 
     @staticmethod
     def _mask(given: Sequence[np.ndarray], masks: Sequence[np.ndarray | None], axis: int) -> np.ndarray:

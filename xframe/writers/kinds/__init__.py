@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from xframe.writers.kinds import attention, convolution
+from xframe.writers.kinds import attention, convolution, operations
 
 __all__ = ["FAMILIES"]
 
-FAMILIES = (attention, convolution)
+FAMILIES = (attention, convolution, operations)
