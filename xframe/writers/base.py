@@ -261,7 +261,7 @@ class _Masks:
             for i, (value, masked) in enumerate(zip(node.writes, handed, strict=True)):
                 if not masked:
                     continue
-                if self._makes(node):
+                if KINDS[node.kind].makes_mask:
                     taken = {*variables.values(), *self._comes.values()}
                     self._comes[value] = "mask" if graph.chain else identifier(f"{variables[value]}_mask", taken)
                     self._new[node.writes[0]] = self._comes[value]
@@ -271,14 +271,9 @@ class _Masks:
         for node in reversed(graph.nodes):
             reads = [self.coming(value, node, i) for i, value in enumerate(node.reads)]
             if KINDS[node.kind].uses_mask(node) or (
-                self._makes(node) and self._new.get(node.writes[0], "") in self._used
+                KINDS[node.kind].makes_mask and self._new.get(node.writes[0], "") in self._used
             ):
                 self._used.update(filter(None, reads))
-
-    @staticmethod
-    def _makes(node: Node) -> bool:
-        """Whether the mask that a node hands on is none of those that it reads."""
-        return node.kind in ("masking", "embedding") or (len(node.reads) > 1 and node.kind != "recurrent")
 
     def coming(self, value: str, node: Node, i: int) -> str:
         """The variable of the mask that comes with what a node reads."""

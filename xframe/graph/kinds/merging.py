@@ -20,6 +20,7 @@ OPERATIONS = ("add", "subtract", "multiply", "average", "maximum", "minimum")
 class Merge(Kind):
     """One number of those at the same place in each value; an axis of length 1 is as long as that of the others."""
 
+    makes_mask = True
     options: ClassVar[Mapping[str, str]] = {
         "operation": f"{', '.join(OPERATIONS)}; subtract takes the second of two from the first"
     }
@@ -79,6 +80,7 @@ _FUNCTIONS: dict[str, Callable[[np.ndarray, np.ndarray, Operations], np.ndarray]
 class Concatenate(Kind):
     """Values behind each other along an axis."""
 
+    makes_mask = True
     options: ClassVar[Mapping[str, str]] = {
         "axis": "counted from the last, which is -1",
         "unmasked": "whether it hands no mask on; may be absent",
