@@ -19,6 +19,7 @@ from torch import nn
 
 import xframe
 from xframe.adapters import get_adapter
+from xframe.conversion import convert_file
 from xframe.errors import UnsupportedError
 from xframe.programs import program_of, program_of_onnx
 
@@ -620,6 +621,19 @@ def test_a_wrong_port_is_different_with_padding_on_the_right_too(change: Any, wo
     """Among the mistakes that are tried some would make other masks than were promised."""
     found = xframe.verify(words, Tagged(words, change), right_padded=True)
     assert found.status == "different", found.reason
+
+
+def test_an_onnx_file_that_is_told_lengths_says_so(words: Any, tmp_path: Path) -> None:
+    """As xframe's own conversion is, which was promised padding after the end."""
+    words.save(tmp_path / "words.keras")
+    convert_file(tmp_path / "words.keras", tmp_path / "made", "onnx", right_padded=True)
+    found = xframe.verify(words, tmp_path / "made" / "model.onnx")
+    assert found.status == "different"
+    told = "are told how long each sequence is (sequence_lens of ONNX's operators, as xframe convert --right-padded writes it)"
+    assert any(told in note for note in found.notes)
+    found = xframe.verify(words, tmp_path / "made" / "model.onnx", right_padded=True)
+    assert found.status == "equivalent", found.reason
+    assert not any(told in note for note in found.notes)
 
 
 # ---- ONNX files.
