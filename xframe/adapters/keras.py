@@ -708,6 +708,9 @@ class KerasAdapter(Adapter):
     def tensors(self, layer: Any) -> Mapping[str, Callable[[], np.ndarray]]:
         return {variable.path: partial(self._array, variable) for variable in layer.weights}
 
+    def tensor_types(self, layer: Any) -> Mapping[str, str]:
+        return {variable.path: str(variable.dtype) for variable in layer.weights}
+
     # ---- Whole models.
 
     def check_runs(self, model: Any) -> None:
@@ -716,19 +719,24 @@ class KerasAdapter(Adapter):
         if not model.built:
             raise SpecError(f"The Keras model {model.name!r} has no weights yet; call it on data first.")
 
-    def model_dtype(self, model: Any) -> str:
-        from xframe.noise import ROUNDOFF
+    def model_dtypes(self, model: Any) -> Mapping[str, str]:
+        # An embedding of one type looks its numbers up, and the layers that read them compute in their own type.
+        lookup = self._keras.layers.Embedding
+        return {
+            one.name: str(one.compute_dtype)
+            for one in model._flatten_layers()
+            if not (type(one) is lookup and one.variable_dtype == one.compute_dtype)
+        }
 
-        kinds = {str(one.compute_dtype) for one in model._flatten_layers()}
-        return max(kinds & set(ROUNDOFF), key=lambda kind: ROUNDOFF[kind], default="float32")
-
-    def calls(self, model: Any, inputs: Iterable[np.ndarray]) -> Iterator[Mapping[str, np.ndarray]]:
+    def calls(self, model: Any, inputs: Iterable[np.ndarray], seed: int = 0) -> Iterator[Mapping[str, np.ndarray]]:
         # Copies: on TensorFlow a variable is assigned in place.
         states = list(self._states_of(model))
         kept = [(v, self._array(v).copy()) for v in (*model.non_trainable_variables, *states)]
         try:
             for state in states:
                 state.assign(self._keras.ops.zeros(state.shape, dtype=state.dtype))
+            for drawn in (v for v in model.non_trainable_variables if v.name == "seed_generator_state"):
+                drawn.assign(drawn + seed)
             for x in inputs:
                 yield dict(self._whole_call(model, x))
         finally:
