@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from xframe.spec import Recurrent
 
 __all__ = ["Arrays", "altered", "named", "noise", "probe", "run", "run_masked", "sole"]
 
+Found = TypeVar("Found")
 # Arrays by the names of a model's inputs or outputs.
 Arrays: TypeAlias = Mapping[str, np.ndarray]
 
@@ -64,9 +65,9 @@ def named(graph: Graph, given: np.ndarray | Arrays) -> dict[str, np.ndarray]:
     return found
 
 
-def sole(arrays: Arrays) -> np.ndarray:
-    """The array of the only input or output of a model."""
-    (found,) = arrays.values()
+def sole(by_name: Mapping[str, Found]) -> Found:
+    """What belongs to the only input or output of a model."""
+    (found,) = by_name.values()
     return found
 
 
