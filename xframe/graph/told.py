@@ -107,7 +107,7 @@ def _options(name: str, kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
         raise _wrong(name, f"is of the kind {kind!r}, which is not known")
     known = KINDS[kind].options
     # An activation has those parameters that are not the function's own.
-    needed = {"name"} if kind == "activation" else set(known) - {"unmasked"}
+    needed = {"name"} if kind == "activation" else set(known) - {"unmasked", "every"}
     if not needed <= set(given) <= set(known):
         raise _wrong(name, f"has the options {', '.join(given) or 'none'}, as no {kind} has")
     for option, value in given.items():
@@ -143,7 +143,7 @@ def _whole(value: Any) -> bool:
 
 
 _CHECKS: Mapping[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("sequence", "mask_zero", "keepdims", "unmasked"), _flag),
+    **dict.fromkeys(("sequence", "mask_zero", "keepdims", "unmasked", "every"), _flag),
     **dict.fromkeys(("stride", "dilation", "groups", "times"), _count),
     **dict.fromkeys(("negative_slope", "alpha", "threshold", "value"), _number),
     **dict.fromkeys(("shape", "dims"), _whole),
