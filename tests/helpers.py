@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from xframe import adapters, noise
+from xframe import adapters, noise, writers
 from xframe.adapters import Adapter
 from xframe.graph import Graph, running
 from xframe.layout import Key, Layout
@@ -334,6 +334,12 @@ def sole_run(graph: Graph, x: np.ndarray, dtype: str | None = None) -> np.ndarra
 def sole_noise(graph: Graph, x: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """The only output of a graph in float64, and its rounding noise."""
     return running.sole(running.noise(graph, x, dtype))
+
+
+def sole_written(folder: Path, x: np.ndarray, to: str) -> np.ndarray:
+    """What a written model puts out, if that is one value."""
+    (y,) = writers.run(folder, [x], to)
+    return y
 
 
 def effective(spec: Layer, blocks: Mapping[Key, np.ndarray]) -> Blocks:
