@@ -515,9 +515,9 @@ def not_modelled(lib: Any) -> dict[str, tuple[Any, str]]:
         ),
         "other item": (lib.Model(one, k.Dense(2)(h[:, 0])), "something else than the last time step"),
         "dot": (lib.Model(one, k.Dot(1, name="p")([h, one])), "'p' \\(Dot\\) is of a class that is not modelled"),
-        "attention": (
-            lib.Model(one, k.Attention(name="p")([h, one])),
-            "'p' \\(Attention\\) is of a class that is not modelled",
+        "groups": (
+            lib.Model(one, k.Add()([k.GroupNormalization(1, name="p")(h), one])),
+            "'p' \\(GroupNormalization\\) is of a class that is not modelled",
         ),
         "batch axis": (
             lib.Model(one, k.Concatenate(axis=0, name="c")([h, one])),
@@ -526,7 +526,7 @@ def not_modelled(lib: Any) -> dict[str, tuple[Any, str]]:
     }
 
 
-@pytest.mark.parametrize("name", "training|other item|dot|attention|batch axis".split("|"))
+@pytest.mark.parametrize("name", "training|other item|dot|groups|batch axis".split("|"))
 @pytest.mark.parametrize("version", ["keras", "tf_keras"])
 def test_what_is_not_modelled_is_refused(name: str, version: str, tmp_path: Path) -> None:
     model, why = not_modelled(pytest.importorskip(version))[name]
@@ -555,8 +555,8 @@ REFUSED: dict[str, tuple[tuple[int | None, ...], Build, str]] = {
     "lambda": ((4,), lambda k: [k.Dense(3), k.Lambda(lambda x: x, name="code")], "'code' .*Python code"),
     "unknown class": (
         (4, 3),
-        lambda k: [k.UpSampling1D(2, name="up"), k.LSTM(2)],
-        "'up' \\(UpSampling1D\\) is of a class",
+        lambda k: [k.GroupNormalization(1, name="own"), k.LSTM(2)],
+        "'own' \\(GroupNormalization\\) is of a class",
     ),
     "not merged": ((4, 3), lambda k: [k.Bidirectional(k.LSTM(2), merge_mode=None, name="b")], "'b' .*merge_mode=None"),
     "norm axis": ((4, 3), lambda k: [k.LayerNormalization(axis=1, name="n")], "'n' .*axis=.*1"),
