@@ -73,6 +73,10 @@ class Graph:
             if twice := [value for i, value in enumerate(node.writes) if value in known or value in node.writes[:i]]:
                 raise SpecError(f"The node {node.name!r} writes {twice[0]!r}, which is written already.")
             known.update(node.writes)
+        layers: dict[str, Node] = {}
+        for node in self.nodes:
+            if not _same_layer(node, layers.setdefault(node.name, node)):
+                raise SpecError(f"The model has two layers of the name {node.name!r}.")
         if lacking := [one.value for one in self.outputs if one.value not in known]:
             raise SpecError(f"The model puts out {lacking[0]!r}, which no node writes.")
         self.shapes  # noqa: B018 - computed once, which checks them
@@ -132,8 +136,8 @@ class Graph:
 
     @cached_property
     def chain(self) -> bool:
-        """Whether each node reads what the one before it puts out, and nothing else."""
-        if not self.single:
+        """Whether each node reads what the one before it puts out, and nothing else, and so does who reads the output."""
+        if not self.single or self.form != "one":
             return False
         values = [self.inputs[0].name, *(value for node in self.nodes for value in node.writes)]
         read = [node.reads for node in self.nodes]
@@ -142,6 +146,15 @@ class Graph:
     def readers(self, value: str) -> list[Node]:
         """The nodes that read a value, as a mask or otherwise."""
         return [node for node in self.nodes if value in node.reads or value in node.masks]
+
+
+def _same_layer(node: Node, other: Node) -> bool:
+    """Whether two nodes may be two calls of one layer, of which a mask may reach one only."""
+    plain = [
+        replace(one.spec, mask=None, masked_output=None) if isinstance(one.spec, Recurrent) else one.spec
+        for one in (node, other)
+    ]
+    return plain[0] == plain[1] and (node.kind, node.sources, node.shapes) == (other.kind, other.sources, other.shapes)
 
 
 def chained(nodes: Sequence[Node], shape: Shape, name: str = "model") -> Graph:

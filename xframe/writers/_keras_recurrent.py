@@ -83,6 +83,17 @@ def recurrent_layers(part: Part, whole: Plan) -> Made:
             f"In Keras 3 a layer that is given initial states does not look at the mask that comes with its input, and "
             f"{in_source(part.node.name)} does; convert it to torch."
         )
+    stateful = part.ever_given_states or part.ever_hands_states
+    if stateful and any(len(spec.column(d)) > 1 for d in range(spec.num_directions)):
+        raise UnsupportedError(
+            f"Keras takes and hands on the states of stacked cells as lists in lists, which xframe does not write, and those of "
+            f"{in_source(part.node.name)} are used; convert it to torch."
+        )
+    if len({bool(one.options["sequence"]) for one in part.calls}) > 1:
+        raise UnsupportedError(
+            f"The layer {in_source(part.node.name)} hands on its whole sequence at one call and its last output at another, as "
+            "no layer of Keras does; convert it to torch."
+        )
     layers, given, states = list[str](), list[str](), list[list[str]]()
     for k in range(spec.num_layers):
         if k and spec.dropout:
@@ -92,7 +103,8 @@ def recurrent_layers(part: Part, whole: Plan) -> Made:
         mine = [i for i, slot in enumerate(slots(spec), 1) if slot.layer == k or spec.num_layers == 1]
         initial = [part.given[i] for i in mine] if len(part.given) > 1 else []
         given.append(f", initial_state=[{', '.join(initial)}]" if initial else "")
-        states.append([part.made[i] for i in mine] if len(part.made) > 1 else [])
+        unread = ["*_"] if part.ever_hands_states else []
+        states.append([part.made[i] for i in mine] if len(part.made) > 1 else unread)
         # No layer has two underscores in its name.
         name = f"{part.name}__{k}" if spec.num_layers > 1 else part.name
         sequence = part.node.options["sequence"] or k + 1 < spec.num_layers

@@ -75,7 +75,7 @@ def recurrent_lines(part: Part, whole: Plan) -> Lines:
     plain = _replaced(spec, mask=None, masked_output=None, merge_mode=spec.merge_mode or "concat")
     notes += bias_notes(part.node.params(), TORCH.natives(plain))
     sequence = bool(part.node.options["sequence"])
-    why = "a mask reaches it" if part.masked else TORCH.why_ours(plain)
+    why = "a mask reaches it" if part.ever_masked else TORCH.why_ours(plain)
     if not why and plain.stacked:
         why = "torch.nn has layers of one kind"
     if not why:
@@ -91,8 +91,8 @@ def recurrent_lines(part: Part, whole: Plan) -> Lines:
 
 
 def _stateful(part: Part) -> bool:
-    """Whether it is given states or hands its own on."""
-    return len(part.given) > 1 or len(part.made) > 1
+    """Whether its layer is given states or hands its own on, at any call."""
+    return part.ever_given_states or part.ever_hands_states
 
 
 def _given(part: Part) -> list[str]:

@@ -97,7 +97,7 @@ class Part:
     Attributes:
         node: the node.
         name: what the source code calls the layer: an identifier, the same for each call of one layer.
-        again: whether the layer was called before.
+        again: whether the layer was called before; calls: the nodes of all its calls.
         shapes: the shapes of its own arrays by name; empty for recurrent and dense nodes, whose spec says them.
         reads: the shape of one sample of each value that it reads.
         given: the variables that it reads; made: those that it writes.
@@ -108,6 +108,7 @@ class Part:
     node: Node
     name: str
     again: bool
+    calls: tuple[Node, ...]
     shapes: Mapping[str, tuple[int, ...]]
     reads: tuple[Shape, ...]
     given: tuple[str, ...]
@@ -134,6 +135,21 @@ class Part:
     def masked(self) -> bool:
         """Whether it computes something else because a mask comes with the first value that it reads."""
         return bool(self.mask)
+
+    @property
+    def ever_masked(self) -> bool:
+        """Whether a mask reaches any call of its recurrent layer."""
+        return recurrent(self).mask is not None
+
+    @property
+    def ever_given_states(self) -> bool:
+        """Whether any call of its layer is given initial states."""
+        return any(len(one.reads) > 1 for one in self.calls)
+
+    @property
+    def ever_hands_states(self) -> bool:
+        """Whether any call of its layer hands on its final states."""
+        return any(len(one.writes) > 1 for one in self.calls)
 
     @property
     def makes_mask(self) -> bool:
@@ -172,33 +188,41 @@ class Plan:
         return [self.variables[one.value] for one in self.graph.outputs]
 
 
-def plan(graph: Graph, reserved: Collection[str] = (), template: str = "") -> Plan:
+def plan(graph: Graph, reserved: Collection[str] = (), template: str = "", avoided: str = "") -> Plan:
     """Look at every node once: names, shapes, float types, and where masks go. No numbers are kept.
 
     Args:
         graph: the graph.
         reserved: identifiers that mean something else where the names of layers go.
         template: the module of `xframe.writers.templates` whose names mean something else where the variables go.
+        avoided: a pattern of others that no layer may have.
 
     Raises:
-        UnsupportedError: a node is none of a graph, or computes in a narrower float type than that of all numbers.
+        UnsupportedError: a node is none of a graph, is of no use, or computes in a narrower float type than that of all numbers.
     """
     if not graph.nodes:
         raise UnsupportedError(f"The model {in_source(graph.name)} has no layers; give one that computes something.")
     names, parts = dict[str, str](), list[Part]()
     variables = _variables(graph, {*_TAKEN, *names_in(template)})
     masks = _Masks(graph, variables)
+    calls: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        calls.setdefault(node.name, []).append(node)
     for node in graph.nodes:
         _check(node)
         again = node.name in names
         if not again:
-            names[node.name] = identifier(node.name or node.kind, {*reserved, *names.values()})
+            taken = {*reserved, *names.values()}
+            names[node.name] = identifier(node.name or node.kind, taken)
+            if avoided and re.fullmatch(avoided, names[node.name]):
+                names[node.name] = identifier(f"{names[node.name]}_layer", taken)
         own = {} if node.spec is not None else {str(n): tuple(np.shape(a)) for n, a in node.params().items()}
         parts.append(
             Part(
                 node,
                 names[node.name],
                 again,
+                tuple(calls[node.name]),
                 own,
                 tuple(graph.shapes[value] for value in node.reads),
                 tuple(variables[value] for value in node.reads),
@@ -207,8 +231,12 @@ def plan(graph: Graph, reserved: Collection[str] = (), template: str = "") -> Pl
                 masks.made(node),
             )
         )
-    dtype = held_in(graph)
+    dtype, kept = held_in(graph), {one.value for one in graph.outputs}
     for node in graph.nodes:
+        if not any(value in kept or graph.readers(value) for value in node.writes):
+            raise UnsupportedError(
+                f"Nothing reads what the layer {in_source(node.name)} puts out; give a model without that layer."
+            )
         if node.dtype in ("float16", "bfloat16") and node.dtype != dtype:
             raise UnsupportedError(
                 f"The layer {in_source(node.name)} computes in {node.dtype}, and what is written would compute in {dtype}; make "
@@ -326,9 +354,9 @@ def call(part: Part, function: str, *given: str) -> str:
 
 
 def recurrent(part: Part) -> Recurrent:
-    """The spec of a recurrent node."""
-    assert isinstance(part.node.spec, Recurrent)
-    return part.node.spec
+    """The spec of a recurrent layer, as a call has it that a mask reaches, if one does."""
+    specs = [one.spec for one in part.calls if isinstance(one.spec, Recurrent)]
+    return next((spec for spec in specs if spec.mask is not None), specs[0])
 
 
 def identifier(name: str, taken: Collection[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from xframe.adapters.keras import KERAS, handed_over
 from xframe.errors import MissingFrameworkError, UnsupportedError
 from xframe.escaping import in_source
 from xframe.graph.graph import Graph, Input
+from xframe.graph.keras._masks import MAKERS
 from xframe.packing import checked
 from xframe.spec import Dense
 from xframe.writers._keras_recurrent import Made, common, function, layer_text, recurrent_layers
@@ -24,6 +26,7 @@ from xframe.writers.base import (
     Target,
     Written,
     arrays,
+    identifier,
     module_of,
     number,
     packed,
@@ -42,6 +45,10 @@ _DOCUMENTATION = """A model in Keras 3, with its weights in model.keras beside t
 
 Needs keras 3 and the backend that you have set. Where no class or function is defined below,
 keras.saving.load_model("model.keras") gives the same model."""
+# The names that Keras gives to the operations of which it makes masks, with a number behind.
+_OPERATIONS = f"({'|'.join(re.sub(r'(?<=.)(?=[A-Z])', '_', kind).lower() for kind in MAKERS)})(_[0-9]+)?"
+# Of a line in a function.
+_LONGEST = 116
 # Activation functions that are a layer when they have parameters.
 _LAYERS = {"relu": "ReLU", "leaky_relu": "LeakyReLU", "elu": "ELU"}
 
@@ -52,7 +59,7 @@ def write(graph: Graph, folder: Path) -> Written:
     Raises:
         MissingFrameworkError: Keras 3 is not installed.
     """
-    whole = plan(graph, template="keras_parts")
+    whole = plan(graph, template="keras_parts", avoided=_OPERATIONS if any(graph.masked.values()) else "")
     made = [_LAYERS_OF[part.node.kind](part, whole) for part in whole.parts]
     layers_only = graph.chain and not any(one.expression for one in made)
     body = _sequential(whole, made) if layers_only else _functional(whole, made)
@@ -146,21 +153,24 @@ def _functional(whole: Plan, made: list[Made]) -> str:
         lines.append(f"inputs = {given_to_all}")
         given_to_all = "inputs"
     shared = {part.name for part in whole.parts if part.again}
+    named: dict[tuple[str, int], str] = {}  # the variables of layers that stand on a line of their own
     for part, one in zip(whole.parts, made, strict=True):
         if not part.again:
             lines += _comment(part)
         if one.expression:
             lines.append(f"{part.y} = {one.expression}")
         for k, layer in enumerate(one.layers):
-            first, last = k == 0, k + 1 == len(one.layers)
             given = one.given[k] if one.given else ""
-            read = f"[{', '.join(part.given)}]" if one.merges else one.reads or (part.x if first else part.y)
+            read = f"[{', '.join(part.given)}]" if one.merges else one.reads or (part.x if k == 0 else part.y)
             results = [part.y, *(one.states[k] if one.states else [])]
-            if part.name in shared:
-                layer_name = f"{part.name}_layer" if last and first else f"{part.name}_layer_{k}"
-                lines += [] if part.again else f"{layer_name} = {layer}".split("\n")
-                layer = layer_name
-            lines += f"{', '.join(results)} = {layer}({read}{given})".split("\n")
+            call = f"{', '.join(results)} = {layer}({read}{given})".split("\n")
+            if part.name in shared or len(call[-1]) > _LONGEST:
+                if (part.name, k) not in named:
+                    taken = {*whole.variables.values(), *named.values()}
+                    named[part.name, k] = identifier(f"{part.name}_layer", taken)
+                    lines += f"{named[part.name, k]} = {layer}".split("\n")
+                call = [f"{', '.join(results)} = {named[part.name, k]}({read}{given})"]
+            lines += call
     results, names = whole.results, [in_source(one.name) for one in whole.graph.outputs]
     outputs = {
         "one": results[0],
@@ -288,12 +298,27 @@ def _plain(kind: str, option: str = "") -> Callable[[Part, Plan], Made]:
     return made
 
 
+def _check_masks(part: Part) -> None:
+    if part.mask_made and part.node.options.get("every") and len(set(part.masks)) > 1:
+        raise UnsupportedError(
+            f"Keras 3 makes another mask of those that come with several values than Keras 2, from which the layer "
+            f"{in_source(part.node.name)} is, and a later layer uses it; convert it to torch."
+        )
+
+
 def _merge(part: Part, whole: Plan) -> Made:
+    _check_masks(part)
+    if part.node.options["operation"] in ("maximum", "minimum") and any(part.masks):
+        raise UnsupportedError(
+            f"Keras 3 takes the other value where a mask comes with one, and the layer {in_source(part.node.name)} does not; "
+            "convert it to torch."
+        )
     kind = str(part.node.options["operation"]).capitalize()
     return Made([layer_text(whole, part.name, kind)], merges=True)
 
 
 def _concatenate(part: Part, whole: Plan) -> Made:
+    _check_masks(part)
     axis = int(part.node.options["axis"])
     given = [] if axis == -1 else [f"axis={axis}"]
     return Made([layer_text(whole, part.name, "Concatenate", *given)], merges=True)
