@@ -242,12 +242,15 @@ def _told(slips: Sequence[Slip], lacking: Sequence[str], off: Off) -> tuple[str,
     """Status and reason."""
     counting = [slip for slip in slips if slip.off.differs]
     by = f"; their outputs differ {off}"
-    if counting:
-        return "different", f"{counting[0]}{by}"
     if off.differs:
-        return "different", f"{lacking[0] if lacking else 'the whole models put out something else'}{by}"
-    if slips:
-        return "inconclusive", f"{slips[0]}, which changes nothing on the inputs that were tried"
+        told = counting[0] if counting else lacking[0] if lacking else "the whole models put out something else"
+        return "different", f"{told}{by}"
+    # What each has in the place of what the other has may be the same in other words; what is all that differs is not.
+    if counting and not lacking:
+        return "different", f"{counting[0]}{by}"
+    alone = len({sentence.partition(" model ")[0] for sentence in lacking}) == 1 and not counting
+    for one in (*(slips if not counting else ()), *(lacking if alone else ())):
+        return "inconclusive", f"{one}, which changes nothing on the inputs that were tried"
     return "equivalent", ""
 
 
@@ -343,17 +346,33 @@ def _partners(a: Graph, b: Graph) -> tuple[tuple[int, int], ...]:
                 found[i] = known[mark].pop(0)
     mine = [i for i in range(len(a.nodes)) if i not in found]
     theirs = [j for j in range(len(b.nodes)) if j not in found.values()]
-    kinds = [a.nodes[i].kind for i in mine], [b.nodes[j].kind for j in theirs]
-    for i, j, size in SequenceMatcher(None, *kinds, autojunk=False).get_matching_blocks():
-        found.update({mine[i + k]: theirs[j + k] for k in range(size)})
+    # First those that are the same, and then in the gaps between them those of one kind.
+    i = j = 0
+    for end, other, size in _matching([_said(a.nodes[k]) for k in mine], [_said(b.nodes[k]) for k in theirs]):
+        gaps = mine[i:end], theirs[j:other]
+        for k, m, count in _matching([a.nodes[k].kind for k in gaps[0]], [b.nodes[k].kind for k in gaps[1]]):
+            found.update(zip(gaps[0][k : k + count], gaps[1][m : m + count], strict=True))
+        found.update(zip(mine[end : end + size], theirs[other : other + size], strict=True))
+        i, j = end + size, other + size
     return tuple(sorted(found.items()))
 
 
+def _matching(mine: Sequence[object], theirs: Sequence[object]) -> Iterator[tuple[int, int, int]]:
+    """Where the two are the same, and for how long; the last is where both end."""
+    for block in SequenceMatcher(None, mine, theirs, autojunk=False).get_matching_blocks():
+        yield block.a, block.b, block.size
+
+
+def _said(node: Node) -> tuple[str, str]:
+    """The kind of a node and its options, as something that can be looked up."""
+    return node.kind, repr(sorted(node.options.items()))
+
+
 def _marks(graph: Graph) -> Iterator[object]:
-    """For each node its kind, and those of all on which it depends."""
+    """For each node what it is, and what all are on which it depends."""
     known: dict[str, int] = {one.name: hash(("input", i)) for i, one in enumerate(graph.inputs)}
     for node in graph.nodes:
-        mark = hash((node.kind, *(known[value] for value in node.reads)))
+        mark = hash((*_said(node), *(known[value] for value in node.reads)))
         known.update({value: hash((mark, i)) for i, value in enumerate(node.writes)})
         yield mark
 
@@ -373,7 +392,7 @@ def _lacking(both: _Both) -> Iterator[str]:
     for which, (one, other), graph in ((0, ("first", "second"), both.a), (1, ("second", "first"), both.b)):
         known = {partner[which] for partner in both.partners}
         for i, node in enumerate(graph.nodes):
-            if i not in known:
+            if i not in known and not (node.kind == "activation" and _idle(graph, node)):
                 yield f"the {one} model has {node.name} ({_what(node)}), for which the {other} has none"
 
 
