@@ -876,7 +876,9 @@ def test_outputs_that_are_no_numbers(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(proof, "opened", lambda folder, to: lambda x: change(sole_written(folder, x, to)))
+    monkeypatch.setattr(
+        proof, "opened", lambda folder, to: lambda given: [change(y) for y in writers.run(folder, given, to)]
+    )
     result = convert(simple, tmp_path / "made", "npz", "--format", "json")
     assert (result.status, result.err) == (1, "")
     content = json.loads(result.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
