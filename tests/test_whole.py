@@ -106,7 +106,7 @@ def test_an_option_of_a_step_is_named(name: str, tmp_path: Path) -> None:
     a, b = one(), other()
     found = xframe.verify(a, b)
     assert all(pair.status == "equivalent" for pair in found.pairs)
-    assert found.status == "different"
+    assert found.status == "different", found.reason
     assert found.reason.startswith("The layers are the same, but ")
     diagnosis = found.diagnosis
     assert diagnosis is not None

@@ -81,7 +81,8 @@ def _as_taken(keras: Any, model: Any, tensors: list[Any]) -> list[Any]:
 
 def _is_subclassed(keras: Any, model: Any) -> bool:
     """Whether it is a model whose call is code of its author's, and that has no configuration of its layers."""
-    return isinstance(model, keras.Model) and not hasattr(model, "operations")
+    known = isinstance(model, keras.Sequential) or hasattr(model, "operations")
+    return isinstance(model, keras.Model) and not known
 
 
 def _starts(keras: Any, model: Any, free: bool) -> list[Any]:
