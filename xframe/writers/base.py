@@ -15,8 +15,8 @@ import numpy as np
 from xframe.activations import ACTIVATIONS
 from xframe.errors import FileError, UnsupportedError
 from xframe.escaping import in_source
+from xframe.graph.distributed import masks_of, uses_mask
 from xframe.graph.graph import Graph, Input
-from xframe.graph.kinds import KINDS
 from xframe.graph.node import Node, Shape
 from xframe.layout import Key, Native, Packing
 from xframe.noise import ROUNDOFF
@@ -128,7 +128,7 @@ class Part:
     @property
     def mask(self) -> str:
         """The variable of the mask that it uses, or nothing."""
-        return self.masks[0] if KINDS[self.node.kind].uses_mask(self.node) else ""
+        return self.masks[0] if uses_mask(self.node) else ""
 
     @property
     def masked(self) -> bool:
@@ -221,7 +221,7 @@ def plan(graph: Graph, reserved: Collection[str] = (), template: str = "") -> Pl
 # What generated code calls something else.
 _TAKEN = frozenset(
     "x self torch nn functional np keras ops weights folder model layers load build forward Path Tensor mask Model Outputs "
-    "float int bool len tuple list dict".split()
+    "float int bool len tuple list dict steps".split()
 )
 
 
@@ -257,7 +257,7 @@ class _Masks:
         self._new: dict[str, str] = {}
         for node in graph.nodes:
             reaching = graph.reaching(node)
-            handed = KINDS[node.kind].masks(node, reaching)
+            handed = masks_of(node, reaching)
             for i, (value, masked) in enumerate(zip(node.writes, handed, strict=True)):
                 if not masked:
                     continue
@@ -270,9 +270,7 @@ class _Masks:
         self._used = set[str]()
         for node in reversed(graph.nodes):
             reads = [self.coming(value, node, i) for i, value in enumerate(node.reads)]
-            if KINDS[node.kind].uses_mask(node) or (
-                self._makes(node) and self._new.get(node.writes[0], "") in self._used
-            ):
+            if uses_mask(node) or (self._makes(node) and self._new.get(node.writes[0], "") in self._used):
                 self._used.update(filter(None, reads))
 
     @staticmethod

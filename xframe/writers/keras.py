@@ -14,6 +14,7 @@ from xframe.escaping import in_source
 from xframe.graph.graph import Graph, Input
 from xframe.packing import checked
 from xframe.spec import Dense
+from xframe.writers._distributed import in_keras
 from xframe.writers._keras_recurrent import Made, common, function, layer_text, recurrent_layers
 from xframe.writers._source import assembled
 from xframe.writers.base import (
@@ -53,7 +54,7 @@ def write(graph: Graph, folder: Path) -> Written:
         MissingFrameworkError: Keras 3 is not installed.
     """
     whole = plan(graph, template="keras_parts")
-    made = [_LAYERS_OF[part.node.kind](part, whole) for part in whole.parts]
+    made = [in_keras(_LAYERS_OF[part.node.kind], part, whole) for part in whole.parts]
     layers_only = graph.chain and not any(one.expression for one in made)
     body = _sequential(whole, made) if layers_only else _functional(whole, made)
     source = save(folder / "model.py", assembled(_DOCUMENTATION, body, "keras_parts"))

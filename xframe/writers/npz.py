@@ -14,6 +14,7 @@ from xframe.graph.graph import Graph
 from xframe.layout import Key, keys
 from xframe.packing import checked
 from xframe.spec import Dense, Recurrent
+from xframe.writers._distributed import in_numpy
 from xframe.writers._source import assembled
 from xframe.writers._told import telling
 from xframe.writers.base import (
@@ -59,7 +60,7 @@ def write(graph: Graph, folder: Path) -> Written:
                 notes += [f"{part.name}: {note}." for note in _notes(part)]
             if part.name != part.node.name:
                 lines.append(f"# {in_source(part.node.name)}")
-            lines += _LINES[part.node.kind](part, whole)
+            lines += in_numpy(_LINES[part.node.kind], part, whole)
             tensors.append({name.removeprefix(f"{part.name}/"): name for name in saved[part.name]})
         said = telling(graph, "canonical", tensors).encode("ascii")
         # A zip holds no longer comment; the file is then read by its tensors alone.

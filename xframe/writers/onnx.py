@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from xframe.escaping import in_source
 from xframe.graph import graph as graphs
 from xframe.layout import Key
 from xframe.spec import Dense
+from xframe.writers._distributed import in_onnx
 from xframe.writers._onnx_functions import activation_node
 from xframe.writers._onnx_graph import Graph
 from xframe.writers._onnx_recurrent import recurrent_nodes, recurrent_notes
@@ -67,10 +69,8 @@ def write(model: graphs.Graph, folder: Path) -> Written:
         read = [values[value] for value in part.node.reads]
         # Weights of a layer that is called again are there already.
         with graph.layer(part.name) as names:
-            if part.node.kind in _SEVERAL:
-                made = _SEVERAL[part.node.kind](graph, part, read)
-            else:
-                made = [_NODES[part.node.kind](graph, part, *read[0])]
+            put_out = model.shapes[part.node.writes[0]]
+            made = in_onnx(graph, part, read, put_out, partial(_written, graph))
         values.update(zip(part.node.writes, made, strict=True))
         if not part.again:
             fates.update(dict.fromkeys(part.node.sources, ", ".join(names)))
@@ -126,6 +126,12 @@ def opened(folder: Path) -> Runner:
 
 
 TARGET = Target("onnx", "ONNX", write, opened)
+
+
+def _written(graph: Graph, part: Part, read: list[Values]) -> list[Values]:
+    if part.node.kind in _SEVERAL:
+        return _SEVERAL[part.node.kind](graph, part, read)
+    return [_NODES[part.node.kind](graph, part, *read[0])]
 
 
 def _notes(part: Part) -> list[str]:

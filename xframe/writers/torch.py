@@ -13,6 +13,7 @@ from xframe.escaping import in_source
 from xframe.files.told import NAME
 from xframe.graph.graph import Graph
 from xframe.spec import Dense
+from xframe.writers._distributed import in_torch
 from xframe.writers._safetensors import Entry, write_safetensors
 from xframe.writers._source import assembled
 from xframe.writers._told import telling
@@ -62,7 +63,7 @@ def write(graph: Graph, folder: Path) -> Written:
     layers, steps, notes = list[str](), list[str](), list[str]()
     entries, fates, tensors = list[Entry](), dict[str, str](), list[dict[str, str]]()
     for part in whole.parts:
-        written = _WRITERS[part.node.kind](part, whole)
+        written = in_torch(_WRITERS[part.node.kind], part, whole)
         steps += written.steps
         tensors.append(dict(zip(_stored(part), (entry.name for entry in written.entries), strict=True)))
         if part.again:

@@ -10,6 +10,7 @@ from typing import Any
 from xframe.adapters.base import FLOATS
 from xframe.errors import ObstaclesError, SpecError, UnsupportedError
 from xframe.files.told import is_told
+from xframe.graph.distributed import shapes_of
 from xframe.graph.graph import Graph, Input, Output
 from xframe.graph.keras._called import Called, Made, Read
 from xframe.graph.keras._calls import MOST, Call, Calls, Tensor, found_in, replaced
@@ -34,7 +35,6 @@ from xframe.graph.keras._plain import PLAIN
 from xframe.graph.keras._several import SEVERAL
 from xframe.graph.keras._weighted import WEIGHTED
 from xframe.graph.keras._weights import Weights
-from xframe.graph.kinds import KINDS
 from xframe.graph.node import Node, Shape, in_a_row
 from xframe.graph.told import graph_told
 from xframe.recognition import Findings, computes
@@ -309,8 +309,7 @@ class _Walk:
         return name
 
     def _append(self, node: Node) -> None:
-        kind = KINDS[node.kind]
-        shapes = kind.output_shapes(node, [self._shapes[value] for value in node.reads])
+        shapes = shapes_of(node, [self._shapes[value] for value in node.reads])
         for value, shape in zip(node.writes, shapes, strict=True):
             self._shapes[value] = shape
         self._masks.follow(node)

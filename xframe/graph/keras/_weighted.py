@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from xframe.graph.keras._convolutions import WINDOWED
+from xframe.graph.keras._convolutions import POOLING, WINDOWED
 from xframe.graph.keras._entries import Place, kind_of
+from xframe.graph.keras._operations import SHAPED
 from xframe.graph.keras._options import (
     check_options,
     choice,
@@ -20,6 +21,7 @@ from xframe.graph.keras._options import (
 )
 from xframe.graph.keras._plain import PLAIN, Reached, activated
 from xframe.graph.keras._weights import Arrays, Weights
+from xframe.graph.kinds import KINDS
 from xframe.graph.node import Node
 from xframe.recognition import Reading
 from xframe.recognition.tables import KERAS1
@@ -64,9 +66,21 @@ def _time_distributed(place: Place, reached: Reached, weights: Weights) -> list[
     held = replace(place, kind=kind_of(given) if isinstance(given, Mapping) else "", options=inner(place, given))
     if held.kind == "Dense":
         return _dense(held, reached, weights)
-    if held.kind not in _TIMELESS:
-        raise refused(place, f"holds a {held.kind}, which is not modelled; Dense, Activation and Dropout are")
-    return PLAIN[held.kind](held, reached)
+    if held.kind in _TIMELESS:
+        return PLAIN[held.kind](held, reached)
+    if len(reached[0]) < 2:
+        raise refused(place, f"reads samples of the shape {reached[0]}, which have no time steps of some features")
+    inside = (reached[0][1:], False, reached[2])
+    if held.kind in _UNWEIGHTED:
+        nodes = _UNWEIGHTED[held.kind](held, inside)
+    elif held.kind in WEIGHTED and held.kind != "TimeDistributed":
+        nodes = WEIGHTED[held.kind](held, inside, weights)
+    else:
+        raise refused(place, f"holds a {held.kind}, which is not modelled; layers of one value in and one out are")
+    if reached[1] and any(KINDS[node.kind].uses_mask(node) for node in nodes):
+        raise refused(place, f"is reached by a mask, which the {held.kind} in it would use; leave the mask out")
+    # What a layer makes of each number, or of those along the last axis, is the same for all time steps at once.
+    return [replace(node, distributed=node.kind not in ("activation", "dense", "dropout")) for node in nodes]
 
 
 def _embedding(place: Place, reached: Reached, weights: Weights) -> list[Node]:
@@ -148,6 +162,7 @@ def _conv1d(place: Place, reached: Reached, weights: Weights) -> list[Node]:
     return [_step(place, "conv1d", options, arrays), *activated(place, reached)]
 
 
+_UNWEIGHTED = {**PLAIN, **POOLING, **SHAPED}
 WEIGHTED: dict[str, Callable[[Place, Reached, Weights], list[Node]]] = {
     "Dense": _dense,
     "TimeDistributedDense": _time_distributed_dense,
