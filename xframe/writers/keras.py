@@ -247,16 +247,6 @@ def _activation(part: Part, whole: Plan) -> Made:
     return Made([layer_text(whole, part.name, _LAYERS[name], *given)])
 
 
-def _layer_norm(part: Part, whole: Plan) -> Made:
-    epsilon = f"epsilon={number(part, 'epsilon')}"
-    return _own(part, whole, "LayerNormalization", epsilon, names=(("gamma", "gamma"), ("beta", "beta")))
-
-
-def _batch_norm(part: Part, whole: Plan) -> Made:
-    names = (("gamma", "gamma"), ("beta", "beta"), ("moving_mean", "mean"), ("moving_variance", "variance"))
-    return _own(part, whole, "BatchNormalization", f"epsilon={number(part, 'epsilon')}", names=names)
-
-
 def _conv1d(part: Part, whole: Plan) -> Made:
     size, _, filters = part.shapes["kernel"]
     options = part.node.options
@@ -302,7 +292,6 @@ def _concatenate(part: Part, whole: Plan) -> Made:
 
 _LAYERS_OF: dict[str, Callable[[Part, Plan], Made]] = {
     "activation": _activation,
-    "batch_norm": _batch_norm,
     "concatenate": _concatenate,
     "conv1d": _conv1d,
     "dense": _dense,
@@ -310,7 +299,6 @@ _LAYERS_OF: dict[str, Callable[[Part, Plan], Made]] = {
     "embedding": _embedding,
     "flatten": _plain("Flatten"),
     "last": _last,
-    "layer_norm": _layer_norm,
     "masking": _plain("Masking", "value"),
     "merge": _merge,
     "permute": _plain("Permute", "dims"),

@@ -206,15 +206,6 @@ def _masking(part: Part, whole: Plan) -> list[str]:
     return [f"{mask} = ({x} != {value}).any(-1)", f"{y} = {x} * {mask}[..., None]"]
 
 
-def _layer_norm(part: Part, whole: Plan) -> list[str]:
-    return [f"{part.y} = layer_norm({part.x}, {_weights(part, 'gamma', 'beta')}, {number(part, 'epsilon')})"]
-
-
-def _batch_norm(part: Part, whole: Plan) -> list[str]:
-    weights = _weights(part, "gamma", "beta", "mean", "variance").split(", ")
-    return [f"{part.y} = batch_norm(", *(f"    {one}," for one in [part.x, *weights, number(part, "epsilon")]), ")"]
-
-
 def _conv1d(part: Part, whole: Plan) -> list[str]:
     options = {name: int(part.node.options[name]) for name in ("stride", "dilation", "groups")}
     given = [_weights(part, "kernel"), _weights(part, "bias")]
@@ -270,7 +261,6 @@ def _concatenate(part: Part, whole: Plan) -> list[str]:
 
 _LINES: dict[str, Callable[[Part, Plan], list[str]]] = {
     "activation": _activation,
-    "batch_norm": _batch_norm,
     "concatenate": _concatenate,
     "conv1d": _conv1d,
     "dense": _dense,
@@ -278,7 +268,6 @@ _LINES: dict[str, Callable[[Part, Plan], list[str]]] = {
     "embedding": _embedding,
     "flatten": lambda part, whole: [f"{part.y} = {part.x}.reshape(len({part.x}), -1)"],
     "last": lambda part, whole: [f"{part.y} = {part.x}[:, -1]"],
-    "layer_norm": _layer_norm,
     "masking": _masking,
     "merge": _merge,
     "permute": _permute,

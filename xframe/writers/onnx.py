@@ -224,23 +224,6 @@ def _masking(graph: Graph, part: Part, x: str, mask: str) -> Values:
     return graph.node("Mul", x, some), graph.node("Cast", kept, to=_BOOL)
 
 
-def _layer_norm(graph: Graph, part: Part, x: str, mask: str) -> Values:
-    weights = _own(graph, part, "gamma", "beta")
-    return graph.node("LayerNormalization", x, *weights, axis=-1, epsilon=float(number(part, "epsilon"))), mask
-
-
-def _batch_norm(graph: Graph, part: Part, x: str, mask: str) -> Values:
-    epsilon = float(number(part, "epsilon"))
-
-    def read(dtype: str) -> Iterator[np.ndarray]:
-        found = arrays(part, "float64")
-        scale = found["gamma"] / np.sqrt(found["variance"] + epsilon)
-        yield from (scale, found["beta"] - found["mean"] * scale)
-
-    scale, shift = graph.weights([("scale", part.shapes["gamma"]), ("shift", part.shapes["gamma"])], read)
-    return graph.node("Add", graph.node("Mul", x, scale), shift), mask
-
-
 def _conv1d(graph: Graph, part: Part, x: str, mask: str) -> Values:
     size, features, filters = part.shapes["kernel"]
     stride, dilation, groups = (int(part.node.options[name]) for name in ("stride", "dilation", "groups"))
@@ -297,14 +280,12 @@ _SEVERAL: dict[str, Callable[[Graph, Part, list[Values]], list[Values]]] = {
 }
 _NODES: dict[str, Callable[[Graph, Part, str, str], Values]] = {
     "activation": lambda graph, part, x, mask: (activation_node(graph, part, x), mask),
-    "batch_norm": _batch_norm,
     "conv1d": _conv1d,
     "dense": _dense,
     "dropout": lambda graph, part, x, mask: (x, mask),
     "embedding": _embedding,
     "flatten": lambda graph, part, x, mask: _reshaped(graph, x, [-1]),
     "last": lambda graph, part, x, mask: (graph.node("Gather", x, graph.constant(-1), axis=1), ""),
-    "layer_norm": _layer_norm,
     "masking": _masking,
     "permute": _permute,
     "pool": _pool,

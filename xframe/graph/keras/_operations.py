@@ -305,8 +305,10 @@ def _channels_last(place: Place) -> None:
 
 def _rescaling(place: Place, reached: Reached) -> list[Node]:
     check_options(place, ["scale", "offset"])
-    scaled = {"operation": "multiply", "constant": number(place, "scale"), "swapped": False}
-    moved = {"operation": "add", "constant": number(place, "offset"), "swapped": False}
+    # Unlike an operation with a number, a layer hands the mask on.
+    masked = {"masked": True} if reached[1] else {}
+    scaled = {"operation": "multiply", "constant": number(place, "scale"), "swapped": False, **masked}
+    moved = {"operation": "add", "constant": number(place, "offset"), "swapped": False, **masked}
     nodes = [Node(place.name, "arithmetic", scaled)]
     return nodes if not moved["constant"] else [*nodes, Node(f"{place.name}/offset", "arithmetic", moved)]
 

@@ -8,14 +8,13 @@ from typing import Any
 
 from xframe.graph.keras._convolutions import POOLING, WINDOWED
 from xframe.graph.keras._entries import Place, kind_of
+from xframe.graph.keras._normalising import NORMALISING
 from xframe.graph.keras._operations import SHAPED
 from xframe.graph.keras._options import (
     check_options,
     choice,
     flag,
     inner,
-    last_axis,
-    number,
     refused,
     whole,
 )
@@ -94,42 +93,6 @@ def _embedding(place: Place, reached: Reached, weights: Weights) -> list[Node]:
     return [_step(place, "embedding", options, Arrays(weights.file, named, shapes, {}))]
 
 
-def _layer_norm(place: Place, reached: Reached, weights: Weights) -> list[Node]:
-    check_options(place, ["axis", "epsilon", "center", "scale"])
-    return [_norm(place, "layer_norm", reached, weights, [])]
-
-
-def _batch_norm(place: Place, reached: Reached, weights: Weights) -> list[Node]:
-    check_options(place, ["axis", "epsilon", "center", "scale", "mode"])
-    if place.options.get("mode"):  # of Keras 1: how statistics are made, and used at inference
-        raise refused(place, f"has mode={place.options['mode']!r}, which is not modelled; mode=0 is")
-    return [_norm(place, "batch_norm", reached, weights, ["mean", "variance"])]
-
-
-def _norm(place: Place, kind: str, reached: Reached, weights: Weights, more: list[str]) -> Node:
-    shape = reached[0]
-    last_axis(place, "axis", -1, len(shape) + 1)
-    if (epsilon := number(place, "epsilon")) < 0:
-        raise refused(place, f"has epsilon={epsilon!r}, which is negative")
-    size = shape[-1] if shape else None
-    if size is None:
-        raise refused(place, f"reads samples of the shape {shape}, whose last axis may have any length")
-    absent = {
-        name: value
-        for name, option, value in (("gamma", "scale", 1.0), ("beta", "center", 0.0))
-        if not flag(place, option, True)
-    }
-    names = ["gamma", "beta", *more]
-    shapes = dict.fromkeys(names, (size,))
-    named = weights.named(place, [name for name in names if name not in absent])
-    for tensor in named.values():
-        if weights.file.tensors[tensor].shape != (size,):
-            raise refused(
-                place, f"has a weight of the shape {weights.file.tensors[tensor].shape} and reads {size} features"
-            )
-    return _step(place, kind, {"epsilon": epsilon}, Arrays(weights.file, named, shapes, absent))
-
-
 def _conv1d(place: Place, reached: Reached, weights: Weights) -> list[Node]:
     known = (
         "filters nb_filter kernel_size filter_length strides subsample_length padding border_mode dilation_rate groups"
@@ -168,8 +131,7 @@ WEIGHTED: dict[str, Callable[[Place, Reached, Weights], list[Node]]] = {
     "TimeDistributedDense": _time_distributed_dense,
     "TimeDistributed": _time_distributed,
     "Embedding": _embedding,
-    "LayerNormalization": _layer_norm,
-    **dict.fromkeys(("BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2"), _batch_norm),
+    **NORMALISING,
     **dict.fromkeys(("Conv1D", "Convolution1D"), _conv1d),
     **WINDOWED,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xframe.graph.kinds import attention, convolution, merging, operations, recurrent, shaping, weighted
+from xframe.graph.kinds import attention, convolution, merging, normalising, operations, recurrent, shaping, weighted
 from xframe.graph.kinds.base import Kind
 
 __all__ = ["KINDS"]
@@ -11,8 +11,12 @@ KINDS: dict[str, Kind] = {
     "recurrent": recurrent.RecurrentKind(),
     "dense": weighted.DenseKind(),
     "embedding": weighted.Embedding(),
-    "layer_norm": weighted.LayerNorm(),
-    "batch_norm": weighted.BatchNorm(),
+    "layer_norm": normalising.LayerNorm(),
+    "batch_norm": normalising.BatchNorm(),
+    "group_norm": normalising.GroupNorm(),
+    "rms_norm": normalising.RMSNorm(),
+    "standardize": normalising.Standardize(),
+    "parametric_relu": normalising.ParametricRelu(),
     "conv1d": weighted.Conv1D(),
     "activation": shaping.Activation(),
     "dropout": shaping.Dropout(),

@@ -75,13 +75,29 @@ class Slice(Single):
 class Arithmetic(Single):
     """A number with each number: ``x operation constant``, or the other way round."""
 
-    mask = "drops"
     options: ClassVar[Mapping[str, str]] = {
         "operation": ", ".join(ARITHMETIC),
         "constant": "the number",
         "swapped": "whether the constant comes first",
+        "masked": "whether it hands a mask on; it does not if this is absent",
     }
-    allowed: ClassVar[Mapping[str, Any]] = {"operation": one_of(*ARITHMETIC), "constant": number, "swapped": flag}
+    allowed: ClassVar[Mapping[str, Any]] = {
+        "operation": one_of(*ARITHMETIC),
+        "constant": number,
+        "swapped": flag,
+        "masked": flag,
+    }
+    optional = frozenset({"masked"})
+
+    def masked(self, node: Node, reaches: bool) -> bool:
+        return reaches and bool(node.options.get("masked"))
+
+    def output_shape(self, node: Node, shape: Shape) -> Shape:
+        if node.options.get("masked") and (
+            node.options["operation"] not in ("add", "multiply") or node.options["swapped"]
+        ):
+            raise refuse(node, "is no layer of Keras, which alone hands a mask on")
+        return shape
 
     def compute(self, node: Node, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
         c = x.dtype.type(node.options["constant"])

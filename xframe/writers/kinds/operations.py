@@ -148,7 +148,6 @@ _KERAS_FUNCTIONS = {"abs": "absolute"}
 
 _KERAS: dict[str, Callable[[Part], str]] = {
     "slice": lambda part: f"{part.x}[{_index(part)}]",
-    "arithmetic": lambda part: _arithmetic(part, "keras.ops."),
     "binary": lambda part: _binary(part, "keras.ops."),
     "function": lambda part: (
         f"keras.ops.{_KERAS_FUNCTIONS.get(part.node.options['name'], part.node.options['name'])}({part.x})"
@@ -171,6 +170,15 @@ _KERAS: dict[str, Callable[[Part], str]] = {
 
 def _expressed(expression: Callable[[Part], str]) -> Callable[[Part, Plan], Made]:
     return lambda part, whole: Made([], expression=expression(part))
+
+
+def _keras_arithmetic(part: Part, whole: Plan) -> Made:
+    if not part.node.options.get("masked"):
+        return Made([], expression=_arithmetic(part, "keras.ops."))
+    # Unlike an operation, a layer hands the mask on.
+    constant = number(part, "constant")
+    given = [constant] if part.node.options["operation"] == "multiply" else ["1.0", f"offset={constant}"]
+    return Made([layer_text(whole, part.name, "Rescaling", *given)])
 
 
 def _keras_pad(part: Part, whole: Plan) -> Made:
@@ -311,11 +319,15 @@ _ONNX: dict[str, Callable[[Graph, Part, list[Values]], str]] = {
 
 
 def _nodes(kind: str, make: Callable[[Graph, Part, list[Values]], str]) -> Callable[[Graph, Part, list[Values]], Any]:
-    return lambda graph, part, read: [(make(graph, part, read), read[0][1] if kind in _KEEPS else "")]
+    def nodes(graph: Graph, part: Part, read: list[Values]) -> list[Values]:
+        keeps = kind in _KEEPS or part.node.options.get("masked")
+        return [(make(graph, part, read), read[0][1] if keeps else "")]
+
+    return nodes
 
 
 TORCH = {kind: _written(expression) for kind, expression in _TORCH.items()}
 NUMPY = {kind: _line(expression) for kind, expression in _NUMPY.items()}
 KERAS = {kind: _expressed(expression) for kind, expression in _KERAS.items()}
-KERAS |= {"pad": _keras_pad, "upsample": _keras_upsample, "unit_norm": _keras_unit}
+KERAS |= {"arithmetic": _keras_arithmetic, "pad": _keras_pad, "upsample": _keras_upsample, "unit_norm": _keras_unit}
 ONNX = {kind: _nodes(kind, make) for kind, make in _ONNX.items()}

@@ -293,6 +293,50 @@ def mask_of_all(values: Sequence[tuple[Tensor, Tensor | None]], axis: int) -> Te
     return torch.cat(wide, dim=axis).any(-1)
 
 
+class GroupNorm(nn.GroupNorm):  # type: ignore[misc]
+    """PyTorch's, which refuses a batch of one sample with one number in each group."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class RMSNorm(nn.Module):  # type: ignore[misc]
+    """weight x / sqrt(mean(x^2) + eps), the mean being that over the last axes; PyTorch has it since 2.4."""
+
+    def __init__(self, size: int | Sequence[int], eps: float) -> None:
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(size)), eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        axes = list(range(-self.weight.dim(), 0))
+        return x * torch.rsqrt(x.square().mean(axes, keepdim=True) + self.eps) * self.weight
+
+
+class Standardization(nn.Module):  # type: ignore[misc]
+    """(x - mean) / max(sqrt(variance), 1e-7), or the other way round."""
+
+    def __init__(self, shape: Sequence[int], inverted: bool = False) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("variance", torch.ones(shape))
+        self.inverted = inverted
+
+    def forward(self, x: Tensor) -> Tensor:
+        deviation = self.variance.sqrt().clamp(min=1e-7)
+        return x * deviation + self.mean if self.inverted else (x - self.mean) / deviation
+
+
+class ParametricRelu(nn.Module):  # type: ignore[misc]
+    """x where that is positive, else weight x; the weight has the shape of a sample, with 1 where places share it."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, self.weight * x)
+
+
 def padded_same(
     x: Tensor, size: Sequence[int], stride: Sequence[int], dilation: Sequence[int], value: float = 0.0
 ) -> Tensor:
