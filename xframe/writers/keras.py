@@ -151,7 +151,7 @@ def _functional(whole: Plan, made: list[Made]) -> str:
         if not part.again:
             lines += _comment(part)
         if one.expression:
-            lines.append(f"{part.y} = {one.expression}")
+            lines.append(f"{', '.join(part.made)} = {one.expression}")
         for k, layer in enumerate(one.layers):
             first, last = k == 0, k + 1 == len(one.layers)
             given = one.given[k] if one.given else ""

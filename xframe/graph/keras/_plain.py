@@ -90,9 +90,17 @@ def _thresholded_relu(place: Place, reached: Reached) -> list[Node]:
 
 def _softmax(place: Place, reached: Reached) -> list[Node]:
     check_options(place, ["axis"])
-    last_axis(place, "axis", -1, len(reached[0]) + 1)
     if reached[1]:
         raise refused(place, "is reached by a mask, with which it leaves numbers out; use Activation('softmax')")
+    axis, rank = place.options.get("axis", -1), len(reached[0]) + 1
+    if (
+        isinstance(axis, int)
+        and not isinstance(axis, bool)
+        and -rank < axis < rank - 1
+        and axis % rank not in (0, rank - 1)
+    ):
+        return [Node(place.name, "softmax", {"axis": axis % rank - rank})]
+    last_axis(place, "axis", -1, rank)
     return [Node(place.name, "activation", {"name": "softmax"})]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from xframe.graph.keras._attention import additive_attention, attention, multi_head_attention
 from xframe.graph.keras._called import Called, Made
+from xframe.graph.keras._einsum import dot
 from xframe.graph.keras._operations import item
 from xframe.graph.keras._options import check_options, refused
 from xframe.graph.keras._recurrent import RECURRENT, recurrent
@@ -68,6 +69,7 @@ SEVERAL: dict[str, Builder] = {
     "Maximum": _merge("maximum"),
     "Minimum": _merge("minimum"),
     "Concatenate": _concatenate,
+    "Dot": dot,
     "Attention": attention,
     "AdditiveAttention": additive_attention,
     **dict.fromkeys(("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"), multi_head_attention),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from xframe.graph.keras._convolutions import POOLING, WINDOWED
+from xframe.graph.keras._einsum import einsum_dense
 from xframe.graph.keras._entries import Place, kind_of
 from xframe.graph.keras._normalising import NORMALISING
 from xframe.graph.keras._operations import SHAPED
@@ -131,6 +132,7 @@ WEIGHTED: dict[str, Callable[[Place, Reached, Weights], list[Node]]] = {
     "TimeDistributedDense": _time_distributed_dense,
     "TimeDistributed": _time_distributed,
     "Embedding": _embedding,
+    "EinsumDense": einsum_dense,
     **NORMALISING,
     **dict.fromkeys(("Conv1D", "Convolution1D"), _conv1d),
     **WINDOWED,

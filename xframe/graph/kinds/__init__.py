@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from xframe.graph.kinds import attention, convolution, merging, normalising, operations, recurrent, shaping, weighted
+from xframe.graph.kinds import (
+    attention,
+    convolution,
+    einsum,
+    merging,
+    normalising,
+    operations,
+    recurrent,
+    shaping,
+    weighted,
+)
 from xframe.graph.kinds.base import Kind
 
 __all__ = ["KINDS"]
@@ -34,6 +44,9 @@ KINDS: dict[str, Kind] = {
     "global_pool": convolution.GlobalPool(),
     "attention": attention.Attention(),
     "multi_head_attention": attention.MultiHeadAttention(),
+    "einsum": einsum.Einsum(),
+    "einsum_dense": einsum.EinsumDense(),
+    "split": einsum.Split(),
     "merge": merging.Merge(),
     "concatenate": merging.Concatenate(),
     **{name: kind() for name, kind in operations.KINDS.items()},

@@ -374,7 +374,10 @@ class MatMul(Kind):
 
 
 class UnitNorm(Single):
-    """``x / max(|x|, 1e-6)``, the norm along the last axis. Source: keras.layers.UnitNormalization."""
+    """``x / max(|x|, least)``, the norm along the last axis. Source: keras.layers.UnitNormalization."""
+
+    options: ClassVar[Mapping[str, str]] = {"least": "what it divides by at least"}
+    allowed: ClassVar[Mapping[str, Any]] = {"least": lambda value: number(value) and value > 0}
 
     def output_shape(self, node: Node, shape: Shape) -> Shape:
         known(node, shape)
@@ -384,7 +387,7 @@ class UnitNorm(Single):
         squares = np.square(x)
         total = squares.sum(axis=-1, keepdims=True)
         total = ops.summed(total, lambda: np.linalg.norm(squares, axis=-1, keepdims=True), x.shape[-1])
-        root = np.sqrt(np.maximum(total, x.dtype.type(1e-12)))
+        root = np.maximum(np.sqrt(total), x.dtype.type(node.options["least"]))
         return ops.rounded(x / root, times=3)
 
 

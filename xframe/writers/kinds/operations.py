@@ -97,7 +97,7 @@ _TORCH: dict[str, Callable[[Part], str]] = {
     "matmul": lambda part: (
         f"{part.x} @ {part.given[1]}" + (".transpose(-2, -1)" if part.node.options["transposed"] else "")
     ),
-    "unit_norm": lambda part: f"functional.normalize({part.x}, dim=-1, eps=1e-6)",
+    "unit_norm": lambda part: f"functional.normalize({part.x}, dim=-1, eps={number(part, 'least')})",
 }
 
 
@@ -129,7 +129,9 @@ _NUMPY: dict[str, Callable[[Part], str]] = {
     "matmul": lambda part: (
         f"{part.x} @ {part.given[1]}" + (".swapaxes(-2, -1)" if part.node.options["transposed"] else "")
     ),
-    "unit_norm": lambda part: f"{part.x} / np.sqrt(np.maximum(np.square({part.x}).sum(-1, keepdims=True), 1e-12))",
+    "unit_norm": lambda part: (
+        f"{part.x} / np.maximum(np.sqrt(np.square({part.x}).sum(-1, keepdims=True)), {number(part, 'least')})"
+    ),
 }
 
 
@@ -194,7 +196,9 @@ def _keras_upsample(part: Part, whole: Plan) -> Made:
 
 
 def _keras_unit(part: Part, whole: Plan) -> Made:
-    return Made([layer_text(whole, part.name, "UnitNormalization")])
+    if part.node.options["least"] == 1e-12:
+        return Made([layer_text(whole, part.name, "UnitNormalization")])
+    return Made([], expression=f"keras.ops.normalize({part.x}, axis=-1, order=2, epsilon={number(part, 'least')})")
 
 
 # ---- ONNX.
@@ -296,7 +300,8 @@ def _onnx_stack(graph: Graph, part: Part, read: list[Values]) -> str:
 def _onnx_unit(graph: Graph, part: Part, read: list[Values]) -> str:
     x = read[0][0]
     total = graph.node("ReduceSum", graph.node("Mul", x, x), graph.constant([-1]), keepdims=1)
-    return str(graph.node("Div", x, graph.node("Sqrt", graph.node("Max", total, graph.constant(1e-12, "float32")))))
+    least = graph.constant(float(number(part, "least")), "float32")
+    return str(graph.node("Div", x, graph.node("Max", graph.node("Sqrt", total), least)))
 
 
 _KEEPS = ("unit_norm",)

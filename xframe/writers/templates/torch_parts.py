@@ -293,6 +293,20 @@ def mask_of_all(values: Sequence[tuple[Tensor, Tensor | None]], axis: int) -> Te
     return torch.cat(wide, dim=axis).any(-1)
 
 
+class EinsumDense(nn.Module):  # type: ignore[misc]
+    """A product with a weight along any axes, and a bias beside the last ones, as keras.layers.EinsumDense has it."""
+
+    def __init__(self, equation: str, shape: Sequence[int], bias: Sequence[int] | None = None) -> None:
+        super().__init__()
+        self.equation = equation
+        self.weight = nn.Parameter(torch.empty(shape).normal_(std=0.05))
+        self.bias = None if bias is None else nn.Parameter(torch.zeros(bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.einsum(self.equation, x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+
 class GroupNorm(nn.GroupNorm):  # type: ignore[misc]
     """PyTorch's, which refuses a batch of one sample with one number in each group."""
 
