@@ -15,6 +15,7 @@ from xframe.layout import Key, keys
 from xframe.packing import checked
 from xframe.spec import Dense, Recurrent
 from xframe.writers._distributed import in_numpy
+from xframe.writers._numpy_functions import function
 from xframe.writers._source import assembled
 from xframe.writers._told import telling
 from xframe.writers.base import (
@@ -37,8 +38,6 @@ from xframe.writers.kinds import FAMILIES
 
 __all__ = ["TARGET"]
 
-# Activation functions as NumPy has them; the others are in the template.
-_FUNCTIONS = {"tanh": "np.tanh", "exponential": "np.exp", "celu": "elu"}
 _DOCUMENTATION = """A model in NumPy, with its weights in weights.npz beside this file.
 
     weights = load("the folder of this file")
@@ -170,12 +169,8 @@ def _recurrent(part: Part, whole: Plan) -> list[str]:
 def _cell(name: str, part: Recurrent, layer: int, direction: int) -> str:
     kind = "ResetBeforeGRUCell" if part.reset_after is False else f"{part.cell.upper()}Cell"
     given = ["weights", f'"{name}/layer {layer}/{"backward" if direction else "forward"}"']
-    given += [_function(one) for one in (part.activation, part.recurrent_activation) if one is not None]
+    given += [function(one) for one in (part.activation, part.recurrent_activation) if one is not None]
     return f"{kind}({', '.join(given)})"
-
-
-def _function(name: str) -> str:
-    return _FUNCTIONS.get(name, name)
 
 
 def _weights(part: Part, *names: str) -> str:
@@ -195,7 +190,7 @@ def _embedding(part: Part, whole: Plan) -> list[str]:
 
 def _activation(part: Part, whole: Plan) -> list[str]:
     name, plain = str(part.node.options["name"]), len(part.node.options) == 1
-    return [f"{part.y} = {call(part, _function(name) if plain else name, part.x)}"]
+    return [f"{part.y} = {call(part, function(name) if plain else name, part.x)}"]
 
 
 def _masking(part: Part, whole: Plan) -> list[str]:

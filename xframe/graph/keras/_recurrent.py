@@ -16,7 +16,7 @@ from xframe.graph.kinds.recurrent import slots
 from xframe.graph.node import Node
 from xframe.spec import Recurrent
 
-__all__ = ["RECURRENT", "recurrent"]
+__all__ = ["RECURRENT", "initial", "recurrent"]
 
 _CELL = (
     "units output_dim activation recurrent_activation inner_activation use_bias unit_forget_bias dropout recurrent_dropout "
@@ -36,7 +36,7 @@ def recurrent(called: Called, weights: Weights) -> Made:
     loop, both = loops[0], place.kind == "Bidirectional"
     if both and place.options.get("merge_mode") is None:
         raise refused(place, "has merge_mode=None and two outputs, which is not modelled")
-    states = _initial(called)
+    states = initial(called)
     # Since Keras 3 a layer that is given initial states does not look at the mask that comes with what it reads.
     unmasked = x.masked and bool(states) and not re.match(r"[12]\.", weights.version)
     masked = x.masked and not unmasked
@@ -79,7 +79,7 @@ def recurrent(called: Called, weights: Weights) -> Made:
     return Made([node, last], [y, *writes[1:]])
 
 
-def _initial(called: Called) -> list[Read]:
+def initial(called: Called) -> list[Read]:
     """The initial states that a layer is given: behind the input, in a list with it, or by name."""
     options = dict(called.options)
     given = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xframe.graph.kinds import (
     attention,
+    conv_recurrent,
     convolution,
     einsum,
     merging,
@@ -44,6 +45,7 @@ KINDS: dict[str, Kind] = {
     "global_pool": convolution.GlobalPool(),
     "attention": attention.Attention(),
     "multi_head_attention": attention.MultiHeadAttention(),
+    "conv_lstm": conv_recurrent.ConvLSTM(),
     "einsum": einsum.Einsum(),
     "einsum_dense": einsum.EinsumDense(),
     "split": einsum.Split(),

@@ -387,6 +387,49 @@ def convolution(
     return np.concatenate([np.tensordot(a, w, axes) for a, w in zip(read, filters, strict=True)], axis=-1) + bias
 
 
+def conv_lstm(
+    x: np.ndarray,
+    kernel: np.ndarray,
+    recurrent_kernel: np.ndarray,
+    bias: np.ndarray,
+    activation: Function,
+    gate: Function,
+    padding: str = "valid",
+    stride: Sequence[int] = (),
+    dilation: Sequence[int] = (),
+    go_backwards: bool = False,
+    states: Sequence[np.ndarray] = (),
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """c' = f c + i g and h' = o activation(c'), the gates (i, f, o) and g made of x * W + b + h * U, with * a convolution.
+
+    Args:
+        x: (batch, time, *axes, features).
+        kernel, recurrent_kernel, bias: (*size, features, 4 filters), (*size, filters, 4 filters) and (4 filters,), in the order
+            i f g o.
+        activation, gate: the functions of g and c, and of the gates.
+        padding, stride, dilation: of the convolution of x; that of h keeps its places.
+        go_backwards: read from the last time step to the first, and leave the output in that order.
+        states: h and c with which it begins, (batch, *places, filters); zeros if there are none.
+
+    Returns:
+        The output at every time step (batch, time, *places, filters), and the final states h, the last output, and c.
+    """
+    once = (1,) * (kernel.ndim - 2)
+    x = x[:, ::-1] if go_backwards else x
+    folded = x.reshape(-1, *x.shape[2:])
+    read = convolution(folded, kernel, bias, padding, stride or once, dilation or once)
+    read = read.reshape(*x.shape[:2], *read.shape[1:])
+    zeros = np.zeros((len(x), *read.shape[2:-1], recurrent_kernel.shape[-2]), x.dtype)
+    (h, c), out = states or (zeros, zeros), []
+    for t in range(x.shape[1]):
+        fed = convolution(h, recurrent_kernel, bias * 0, "same", once, once)
+        i, f, g, o = np.split(read[:, t] + fed, 4, axis=-1)
+        c = gate(f) * c + gate(i) * activation(g)
+        h = gate(o) * activation(c)
+        out.append(h)
+    return np.stack(out, axis=1), h, c
+
+
 def depthwise_convolution(
     x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, padding: str, stride: Sequence[int], dilation: Sequence[int]
 ) -> np.ndarray:

@@ -293,6 +293,61 @@ def mask_of_all(values: Sequence[tuple[Tensor, Tensor | None]], axis: int) -> Te
     return torch.cat(wide, dim=axis).any(-1)
 
 
+class ConvLSTM(nn.Module):  # type: ignore[misc]
+    """c' = f c + i g and h' = o activation(c'), the gates (i, f, o) and g made of x * W + b + h * U, with * a convolution.
+
+    Args:
+        features, filters, size: of the convolutions, the size for each axis.
+        activation, gate: the functions of g and c, and of the gates.
+        padding, stride, dilation: of the convolution of x; that of h keeps its places.
+        go_backwards: read from the last time step to the first, and leave the output in that order.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        filters: int,
+        size: Sequence[int],
+        activation: Function,
+        gate: Function,
+        padding: str = "valid",
+        stride: Sequence[int] | None = None,
+        dilation: Sequence[int] | None = None,
+        go_backwards: bool = False,
+    ) -> None:
+        super().__init__()
+        self.filters, self.size, self.once = filters, tuple(size), (1,) * len(size)
+        self.activation, self.gate, self.padding, self.go_backwards = activation, gate, padding, go_backwards
+        self.stride, self.dilation = tuple(stride or self.once), tuple(dilation or self.once)
+        self.convolution = [functional.conv1d, functional.conv2d, functional.conv3d][len(size) - 1]
+        self.weight_ih = nn.Parameter(torch.empty(4 * filters, features, *size).normal_(std=0.05))
+        self.weight_hh = nn.Parameter(torch.empty(4 * filters, filters, *size).normal_(std=0.05))
+        self.bias = nn.Parameter(torch.zeros(4 * filters))
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """What the gates read of x, at all time steps at once: (batch, time, 4 filters, *places)."""
+        steps = x.shape[:2]
+        x = x.movedim(-1, 2).flatten(0, 1)
+        if self.padding == "same":
+            x = padded_same(x, self.size, self.stride, self.dilation)
+        y = self.convolution(x, self.weight_ih, self.bias, stride=self.stride, dilation=self.dilation)
+        return y.unflatten(0, steps)
+
+    def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The output at every time step (batch, time, *places, filters), and the final states h, the last output, and c."""
+        read = self.inputs(x.flip(1) if self.go_backwards else x)
+        zeros = read.new_zeros(len(x), self.filters, *read.shape[3:])
+        h, c = (state.movedim(-1, 1) for state in states) if states else (zeros, zeros)
+        out = []
+        for t in range(x.shape[1]):
+            fed = self.convolution(padded_same(h, self.size, self.once, self.once), self.weight_hh)
+            i, f, g, o = (read[:, t] + fed).movedim(1, -1).chunk(4, dim=-1)
+            c = self.gate(f).movedim(-1, 1) * c + (self.gate(i) * self.activation(g)).movedim(-1, 1)
+            h = (self.gate(o) * self.activation(c.movedim(1, -1))).movedim(-1, 1)
+            out.append(h.movedim(1, -1))
+        return torch.stack(out, dim=1), h.movedim(1, -1), c.movedim(1, -1)
+
+
 class EinsumDense(nn.Module):  # type: ignore[misc]
     """A product with a weight along any axes, and a bias beside the last ones, as keras.layers.EinsumDense has it."""
 
