@@ -70,7 +70,8 @@ def _time_distributed(place: Place, reached: Reached, weights: Weights) -> list[
         return PLAIN[held.kind](held, reached)
     if len(reached[0]) < 2:
         raise refused(place, f"reads samples of the shape {reached[0]}, which have no time steps of some features")
-    inside = (reached[0][1:], False, reached[2])
+    # What uses a mask is told below that it is given one; a softmax says so itself.
+    inside = (reached[0][1:], reached[1] and held.kind == "Softmax", reached[2])
     if held.kind in _UNWEIGHTED:
         nodes = _UNWEIGHTED[held.kind](held, inside)
     elif held.kind in WEIGHTED and held.kind != "TimeDistributed":
