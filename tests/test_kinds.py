@@ -18,6 +18,8 @@ from xframe.files import load
 from xframe.graph import Graph, graph_of_model, running
 from xframe.graph.keras import graph_of
 from xframe.graph.probing import held
+from xframe.judging import LIMIT
+from xframe.noise import ratio
 from xframe.proof import Trial, check_understood, tried
 from xframe.recognition import recognise
 from xframe.writers import write
@@ -289,9 +291,28 @@ def test_keras_gets_back_what_it_gave(name: str, tmp_path: Path) -> None:
     graph = held(graph_of_model(made(name)))
     trials = proven(graph, tmp_path / "keras", "keras")
     assert {trial.status for trial in trials} == {"equivalent"}, [trial.reason for trial in trials]
-    again = proven(read(tmp_path / "keras" / FILES["keras"]), tmp_path / "npz", "npz")
-    assert {trial.status for trial in again} == {"equivalent"}
-    assert len(outputs(graph)) == len(outputs(read(tmp_path / "keras" / FILES["keras"])))
+    again, given = read(tmp_path / "keras" / FILES["keras"]), running.probe(graph, 2, 5)
+    renamed = dict(zip([one.name for one in again.inputs], given.values(), strict=True))
+    found = running.run(again, renamed, "float64").values()
+    for y, (clean, deviation) in zip(found, running.noise(graph, given, "float32").values(), strict=True):
+        assert ratio(y, clean, deviation).max() <= LIMIT
+
+
+SMALL = {
+    "unit norm": (row((3,), lambda: k.UnitNormalization()), 1e-9),
+    "unit norm beyond": (row((3,), lambda: k.UnitNormalization()), 1e-13),
+    "cosine": (of(lambda x: k.Dot(axes=-1, normalize=True)([x, x]), (3,)), 1e-8),
+    "no variance": (row((3,), lambda: k.Normalization(mean=[0.0, 0.0, 0.0], variance=[0.0, 1e-9, 1e-20])), 1e-8),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_what_is_divided_by_at_least(name: str) -> None:
+    made_of, size = SMALL[name]
+    model, x = made_of(), np.array([[1.0, -2.0, 0.5], [0.3, 0.7, -1.1]], "float32") * np.float32(size)
+    found, wanted = running.sole(running.run(graph_of_model(model), x)), np.asarray(model(x))
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    assert np.abs(found).max() > 1e-6
 
 
 # Mistakes in what was written: the model, the target, and what in the source file becomes what.
