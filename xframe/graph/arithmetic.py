@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +36,10 @@ class Operations(Protocol):
         """``y``, a sum of ``length`` numbers, with the error of having been summed; ``norm`` is theirs, the 2-norm."""
         ...
 
+    def folded(self, each: int) -> Operations:
+        """The same for arrays in which each sample has ``each`` rows behind each other."""
+        ...
+
 
 class Exact:
     """NumPy's arithmetic."""
@@ -47,6 +52,9 @@ class Exact:
 
     def summed(self, y: np.ndarray, norm: Size, length: int) -> np.ndarray:
         return y
+
+    def folded(self, each: int) -> Operations:
+        return self
 
 
 class _Frugal(Perturbed):
@@ -100,3 +108,8 @@ class Rounding:
         part = y[self._clean :]
         part += self._u * size * self._random.standard_normal(part.shape)
         return self.rounded(y)
+
+    def folded(self, each: int) -> Operations:
+        found = copy(self)  # which draws from the same generator
+        found._clean = self._clean * each
+        return found

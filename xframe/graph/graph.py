@@ -8,6 +8,7 @@ from functools import cached_property
 from math import prod
 
 from xframe.errors import SpecError
+from xframe.graph.distributed import masks_of, shapes_of
 from xframe.graph.kinds import KINDS
 from xframe.graph.node import Node, Shape, in_a_row
 from xframe.spec import Recurrent
@@ -90,7 +91,7 @@ class Graph:
         """
         found: dict[str, Shape] = {one.name: one.shape for one in self.inputs}
         for node in self.nodes:
-            made = KINDS[node.kind].output_shapes(node, [found[value] for value in node.reads])
+            made = shapes_of(node, [found[value] for value in node.reads])
             if len(made) != len(node.writes):
                 raise SpecError(f"The node {node.name!r} puts out {len(made)} values, and names {len(node.writes)}.")
             for value, shape in zip(node.writes, made, strict=True):
@@ -106,7 +107,7 @@ class Graph:
         """Whether a mask is handed on with each value, if none comes with the inputs."""
         found = dict.fromkeys((one.name for one in self.inputs), False)
         for node in self.nodes:
-            found.update(zip(node.writes, KINDS[node.kind].masks(node, self._reaching(node, found)), strict=True))
+            found.update(zip(node.writes, masks_of(node, self._reaching(node, found)), strict=True))
         return found
 
     @staticmethod

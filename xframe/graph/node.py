@@ -37,6 +37,7 @@ class Node:
         writes: the names of the values that it puts out.
         masks: for each value that it reads, the name of the value that is its mask in place of the one that is handed on with
             it, or nothing; empty where that is so for all of them.
+        distributed: whether it is run on each time step by itself: see `xframe.graph.distributed`.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Node:
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     masks: tuple[str, ...] = ()
+    distributed: bool = False
 
     def mask_of(self, i: int) -> str:
         """The value that is the mask of what it reads at place ``i``; nothing where it is the one that is handed on."""

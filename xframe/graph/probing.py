@@ -20,8 +20,8 @@ import numpy as np
 
 from xframe.errors import SpecError
 from xframe.graph import running
+from xframe.graph.distributed import uses_mask
 from xframe.graph.graph import Graph, Input, Output
-from xframe.graph.kinds import KINDS
 from xframe.graph.node import Node
 from xframe.graph.running import Arrays
 from xframe.layout import block_shape, keys
@@ -125,7 +125,7 @@ def alone(graph: Graph, at: int) -> Graph:
     if node.kind == "recurrent":
         inputs[0] = replace(inputs[0], shape=(None, *inputs[0].shape[1:]))
     for i, reaches in enumerate(graph.reaching(node)):
-        if reaches and KINDS[node.kind].uses_mask(node) and len(inputs[i].shape) == 2:
+        if reaches and uses_mask(node) and len(inputs[i].shape) == 2:
             before.append(Node(f"mask {i}", "masking", {"value": 0.0}, reads=(reads[i],), writes=(f"masked {i}",)))
             reads[i] = f"masked {i}"
     own = replace(node, reads=tuple(reads), masks=())

@@ -15,6 +15,7 @@ from xframe.activations import ACTIVATIONS
 from xframe.budget import current
 from xframe.errors import SpecError
 from xframe.graph.arithmetic import Exact, Operations, Rounding
+from xframe.graph.distributed import run_node, uses_mask
 from xframe.graph.graph import Graph
 from xframe.graph.kinds import KINDS
 from xframe.graph.kinds.base import Masked
@@ -128,7 +129,7 @@ def _through(
     for at, node in enumerate(graph.nodes):
         read = [values[value] for value in node.reads]
         masks = [values[node.mask_of(i)][0] if node.mask_of(i) else one[1] for i, one in enumerate(read)]
-        made = KINDS[node.kind].run(node, _params(node, dtype), [x for x, _ in read], masks, ops)
+        made = run_node(node, _params(node, dtype), [x for x, _ in read], masks, ops)
         for value, (y, made_mask) in zip(node.writes, made, strict=True):
             if changed and value in changed:
                 y = changed[value](y)
@@ -257,7 +258,7 @@ def _valid(graph: Graph, shape: tuple[int, ...], number: int) -> np.ndarray:
     kinds = [times >= (steps + 1) // 3, times % 3 != 1, times >= 0, (times < steps - 1) | (steps == 1)]
     if any(getattr(node.spec, "mask", None) == "right" for node in graph.nodes):
         kinds = [times < max(steps - 1, 1), times >= 0, times < (steps + 1) // 2]
-    elif not any(KINDS[node.kind].uses_mask(node) and node.spec is None for node in graph.nodes):
+    elif not any(uses_mask(node) and node.spec is None for node in graph.nodes):
         kinds.append(times < 0)
     return np.array([kinds[(row + number) % len(kinds)] for row in range(batch)])
 

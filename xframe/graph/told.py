@@ -63,6 +63,7 @@ def _node(file: ModelFile, given: Mapping[str, Any]) -> Node:
     name, kind, tensors = given["name"], given["kind"], given["tensors"]
     options = _options(name, kind, given["options"])
     wires: Any = {what: tuple(given.get(what, ())) for what in ("reads", "writes", "masks")}
+    wires["distributed"] = given.get("distributed", False)
     if kind in ("recurrent", "dense"):
         reading = told.reading(file, given)
         return Node(name, kind, options, reading.spec, partial(reading.blocks, file), tuple(tensors.values()), **wires)

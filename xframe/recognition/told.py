@@ -10,8 +10,9 @@ object, the configuration of the file (`ModelFile.config`):
 ``tensors`` has the file's names by those of the packing, or, of a step that is neither recurrent nor dense, of its kind. Each
 step reads what the one before it puts out. A model that is no chain says more: ``inputs`` ([{"name": ..., "shape": ...}, ...]),
 ``outputs`` ([{"name": ..., "value": ...}, ...]) and ``form`` ("one", "list" or "dict") in the place of ``input_shape``, and in
-each step the names of the values that it ``reads`` and ``writes`` (and ``masks``), as `xframe.graph.Node` has them. Whoever
-wrote a file can write anything there, so all of it is checked, against what is known and against the tensors; it is data only.
+each step the names of the values that it ``reads`` and ``writes`` (and ``masks``), as `xframe.graph.Node` has them. A
+step that runs on each time step by itself says ``"distributed": true``. Whoever wrote a file can write anything there, so all of
+it is checked, against what is known and against the tensors; it is data only.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from xframe.spec import Dense, Layer, Recurrent
 __all__ = ["found", "listed", "reading", "spec_fields", "steps_of"]
 
 _EVIDENCE = "xframe wrote the file, and says in it that it is this layer."
-_STEP = {"name", "kind", "options", "spec", "packing", "tensors"}
+_STEP = {"name", "kind", "options", "spec", "packing", "tensors", "distributed"}
 _VALUES = ("reads", "writes", "masks")
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _MEND = "convert the model again, or save its tensors alone"
@@ -62,6 +63,8 @@ def steps_of(file: ModelFile) -> list[Mapping[str, Any]]:
         names = step.get("name"), step.get("kind")
         if not all(isinstance(name, str) for name in names) or not isinstance(step.get("options"), Mapping):
             raise _wrong(file, "has a step without a name, a kind or options")
+        if not isinstance(step.get("distributed", False), bool):
+            raise _wrong(file, f"says neither that {names[0]!r} runs on each time step nor that it does not")
         if not all(_are_names(step.get(what, [])) for what in _VALUES):
             raise _wrong(file, f"has values of {names[0]!r} that are no names")
         tensors = step.get("tensors")

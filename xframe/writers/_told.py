@@ -26,6 +26,8 @@ def telling(graph: Graph, packing: str, tensors: Sequence[Mapping[str, str]]) ->
     steps: list[dict[str, Any]] = []
     for node, names in zip(graph.nodes, tensors, strict=True):
         told: dict[str, Any] = {"name": node.name, "kind": node.kind, "options": dict(node.options)}
+        if node.distributed:
+            told["distributed"] = True
         if node.spec is not None:
             told["spec"] = spec_fields(trained(node.spec)[0] if isinstance(node.spec, Recurrent) else node.spec)
         if not graph.chain:

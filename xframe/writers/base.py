@@ -15,6 +15,7 @@ import numpy as np
 from xframe.activations import ACTIVATIONS
 from xframe.errors import FileError, UnsupportedError
 from xframe.escaping import in_source
+from xframe.graph.distributed import masks_of, uses_mask
 from xframe.graph.graph import Graph, Input
 from xframe.graph.kinds import KINDS
 from xframe.graph.node import Node, Shape
@@ -129,7 +130,7 @@ class Part:
     @property
     def mask(self) -> str:
         """The variable of the mask that it uses, or nothing."""
-        return self.masks[0] if KINDS[self.node.kind].uses_mask(self.node) else ""
+        return self.masks[0] if uses_mask(self.node) else ""
 
     @property
     def masked(self) -> bool:
@@ -249,7 +250,7 @@ def plan(graph: Graph, reserved: Collection[str] = (), template: str = "", avoid
 # What generated code calls something else.
 _TAKEN = frozenset(
     "x self torch nn functional np keras ops weights folder model layers load build forward Path Tensor mask Model Outputs "
-    "float int bool len tuple list dict".split()
+    "float int bool len tuple list dict steps".split()
 )
 
 
@@ -285,7 +286,7 @@ class _Masks:
         self._new: dict[str, str] = {}
         for node in graph.nodes:
             reaching = graph.reaching(node)
-            handed = KINDS[node.kind].masks(node, reaching)
+            handed = masks_of(node, reaching)
             for i, (value, masked) in enumerate(zip(node.writes, handed, strict=True)):
                 if not masked:
                     continue
@@ -298,9 +299,8 @@ class _Masks:
         self._used = set[str]()
         for node in reversed(graph.nodes):
             reads = [self.coming(value, node, i) for i, value in enumerate(node.reads)]
-            if KINDS[node.kind].uses_mask(node) or (
-                KINDS[node.kind].makes_mask and self._new.get(node.writes[0], "") in self._used
-            ):
+            makes = KINDS[node.kind].makes_mask and self._new.get(node.writes[0], "") in self._used
+            if uses_mask(node) or makes:
                 self._used.update(filter(None, reads))
 
     def coming(self, value: str, node: Node, i: int) -> str:

@@ -16,6 +16,7 @@ from xframe.graph.graph import Graph, Input
 from xframe.graph.keras._masks import MAKERS
 from xframe.packing import checked
 from xframe.spec import Dense
+from xframe.writers._distributed import in_keras
 from xframe.writers._keras_recurrent import Made, common, function, layer_text, recurrent_layers
 from xframe.writers._source import assembled
 from xframe.writers.base import (
@@ -60,7 +61,7 @@ def write(graph: Graph, folder: Path) -> Written:
         MissingFrameworkError: Keras 3 is not installed.
     """
     whole = plan(graph, template="keras_parts", avoided=_OPERATIONS if any(graph.masked.values()) else "")
-    made = [_LAYERS_OF[part.node.kind](part, whole) for part in whole.parts]
+    made = [in_keras(_LAYERS_OF[part.node.kind], part, whole) for part in whole.parts]
     layers_only = graph.chain and not any(one.expression for one in made)
     body = _sequential(whole, made) if layers_only else _functional(whole, made)
     source = save(folder / "model.py", assembled(_DOCUMENTATION, body, "keras_parts"))
@@ -158,7 +159,7 @@ def _functional(whole: Plan, made: list[Made]) -> str:
         if not part.again:
             lines += _comment(part)
         if one.expression:
-            lines.append(f"{part.y} = {one.expression}")
+            lines.append(f"{', '.join(part.made)} = {one.expression}")
         for k, layer in enumerate(one.layers):
             given = one.given[k] if one.given else ""
             read = f"[{', '.join(part.given)}]" if one.merges else one.reads or (part.x if k == 0 else part.y)
@@ -256,16 +257,6 @@ def _activation(part: Part, whole: Plan) -> Made:
     return Made([layer_text(whole, part.name, _LAYERS[name], *given)])
 
 
-def _layer_norm(part: Part, whole: Plan) -> Made:
-    epsilon = f"epsilon={number(part, 'epsilon')}"
-    return _own(part, whole, "LayerNormalization", epsilon, names=(("gamma", "gamma"), ("beta", "beta")))
-
-
-def _batch_norm(part: Part, whole: Plan) -> Made:
-    names = (("gamma", "gamma"), ("beta", "beta"), ("moving_mean", "mean"), ("moving_variance", "variance"))
-    return _own(part, whole, "BatchNormalization", f"epsilon={number(part, 'epsilon')}", names=names)
-
-
 def _conv1d(part: Part, whole: Plan) -> Made:
     size, _, filters = part.shapes["kernel"]
     options = part.node.options
@@ -326,7 +317,6 @@ def _concatenate(part: Part, whole: Plan) -> Made:
 
 _LAYERS_OF: dict[str, Callable[[Part, Plan], Made]] = {
     "activation": _activation,
-    "batch_norm": _batch_norm,
     "concatenate": _concatenate,
     "conv1d": _conv1d,
     "dense": _dense,
@@ -334,7 +324,6 @@ _LAYERS_OF: dict[str, Callable[[Part, Plan], Made]] = {
     "embedding": _embedding,
     "flatten": _plain("Flatten"),
     "last": _last,
-    "layer_norm": _layer_norm,
     "masking": _plain("Masking", "value"),
     "merge": _merge,
     "permute": _plain("Permute", "dims"),

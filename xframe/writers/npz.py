@@ -14,6 +14,8 @@ from xframe.graph.graph import Graph
 from xframe.layout import Key, keys
 from xframe.packing import checked
 from xframe.spec import Dense, Recurrent
+from xframe.writers._distributed import in_numpy
+from xframe.writers._numpy_functions import function
 from xframe.writers._source import assembled
 from xframe.writers._told import telling
 from xframe.writers.base import (
@@ -36,8 +38,6 @@ from xframe.writers.kinds import FAMILIES
 
 __all__ = ["TARGET"]
 
-# Activation functions as NumPy has them; the others are in the template.
-_FUNCTIONS = {"tanh": "np.tanh", "exponential": "np.exp", "celu": "elu"}
 _DOCUMENTATION = """A model in NumPy, with its weights in weights.npz beside this file.
 
     weights = load("the folder of this file")
@@ -59,7 +59,7 @@ def write(graph: Graph, folder: Path) -> Written:
                 notes += [f"{part.name}: {note}." for note in _notes(part)]
             if part.name != part.node.name:
                 lines.append(f"# {in_source(part.node.name)}")
-            lines += _LINES[part.node.kind](part, whole)
+            lines += in_numpy(_LINES[part.node.kind], part, whole)
             tensors.append({name.removeprefix(f"{part.name}/"): name for name in saved[part.name]})
         said = telling(graph, "canonical", tensors).encode("ascii")
         # A zip holds no longer comment; the file is then read by its tensors alone.
@@ -169,12 +169,8 @@ def _recurrent(part: Part, whole: Plan) -> list[str]:
 def _cell(name: str, part: Recurrent, layer: int, direction: int) -> str:
     kind = "ResetBeforeGRUCell" if part.reset_after is False else f"{part.cell.upper()}Cell"
     given = ["weights", f'"{name}/layer {layer}/{"backward" if direction else "forward"}"']
-    given += [_function(one) for one in (part.activation, part.recurrent_activation) if one is not None]
+    given += [function(one) for one in (part.activation, part.recurrent_activation) if one is not None]
     return f"{kind}({', '.join(given)})"
-
-
-def _function(name: str) -> str:
-    return _FUNCTIONS.get(name, name)
 
 
 def _weights(part: Part, *names: str) -> str:
@@ -194,7 +190,7 @@ def _embedding(part: Part, whole: Plan) -> list[str]:
 
 def _activation(part: Part, whole: Plan) -> list[str]:
     name, plain = str(part.node.options["name"]), len(part.node.options) == 1
-    return [f"{part.y} = {call(part, _function(name) if plain else name, part.x)}"]
+    return [f"{part.y} = {call(part, function(name) if plain else name, part.x)}"]
 
 
 def _masking(part: Part, whole: Plan) -> list[str]:
@@ -203,15 +199,6 @@ def _masking(part: Part, whole: Plan) -> list[str]:
     if not mask:
         return [f"{y} = {x} * ({x} != {value}).any(-1, keepdims=True)"]
     return [f"{mask} = ({x} != {value}).any(-1)", f"{y} = {x} * {mask}[..., None]"]
-
-
-def _layer_norm(part: Part, whole: Plan) -> list[str]:
-    return [f"{part.y} = layer_norm({part.x}, {_weights(part, 'gamma', 'beta')}, {number(part, 'epsilon')})"]
-
-
-def _batch_norm(part: Part, whole: Plan) -> list[str]:
-    weights = _weights(part, "gamma", "beta", "mean", "variance").split(", ")
-    return [f"{part.y} = batch_norm(", *(f"    {one}," for one in [part.x, *weights, number(part, "epsilon")]), ")"]
 
 
 def _conv1d(part: Part, whole: Plan) -> list[str]:
@@ -271,7 +258,6 @@ def _concatenate(part: Part, whole: Plan) -> list[str]:
 
 _LINES: dict[str, Callable[[Part, Plan], list[str]]] = {
     "activation": _activation,
-    "batch_norm": _batch_norm,
     "concatenate": _concatenate,
     "conv1d": _conv1d,
     "dense": _dense,
@@ -279,7 +265,6 @@ _LINES: dict[str, Callable[[Part, Plan], list[str]]] = {
     "embedding": _embedding,
     "flatten": lambda part, whole: [f"{part.y} = {part.x}.reshape(len({part.x}), -1)"],
     "last": lambda part, whole: [f"{part.y} = {part.x}[:, -1]"],
-    "layer_norm": _layer_norm,
     "masking": _masking,
     "merge": _merge,
     "permute": _permute,

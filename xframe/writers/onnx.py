@@ -14,6 +14,7 @@ from xframe.escaping import in_source
 from xframe.graph import graph as graphs
 from xframe.layout import Key
 from xframe.spec import Dense
+from xframe.writers._distributed import in_onnx
 from xframe.writers._onnx_functions import activation_node
 from xframe.writers._onnx_graph import Graph
 from xframe.writers._onnx_recurrent import recurrent_nodes, recurrent_notes
@@ -68,10 +69,8 @@ def write(model: graphs.Graph, folder: Path) -> Written:
         read = [values[value] for value in part.node.reads]
         # Weights of a layer that is called again are there already.
         with graph.layer(part.name) as names:
-            if part.node.kind in _SEVERAL:
-                made = _SEVERAL[part.node.kind](graph, part, read)
-            else:
-                made = [_NODES[part.node.kind](graph, part, *read[0])]
+            put_out = model.shapes[part.node.writes[0]]
+            made = in_onnx(graph, part, read, put_out, partial(_written, graph))
         values.update(zip(part.node.writes, made, strict=True))
         if not part.again:
             fates.update(dict.fromkeys(part.node.sources, ", ".join(names)))
@@ -127,6 +126,12 @@ def opened(folder: Path) -> Runner:
 
 
 TARGET = Target("onnx", "ONNX", write, opened)
+
+
+def _written(graph: Graph, part: Part, read: list[Values]) -> list[Values]:
+    if part.node.kind in _SEVERAL:
+        return _SEVERAL[part.node.kind](graph, part, read)
+    return [_NODES[part.node.kind](graph, part, *read[0])]
 
 
 def _notes(part: Part) -> list[str]:
@@ -217,23 +222,6 @@ def _masking(graph: Graph, part: Part, x: str, mask: str) -> Values:
     return graph.node("Mul", x, some), graph.node("Cast", kept, to=_BOOL)
 
 
-def _layer_norm(graph: Graph, part: Part, x: str, mask: str) -> Values:
-    weights = _own(graph, part, "gamma", "beta")
-    return graph.node("LayerNormalization", x, *weights, axis=-1, epsilon=float(number(part, "epsilon"))), mask
-
-
-def _batch_norm(graph: Graph, part: Part, x: str, mask: str) -> Values:
-    epsilon = float(number(part, "epsilon"))
-
-    def read(dtype: str) -> Iterator[np.ndarray]:
-        found = arrays(part, "float64")
-        scale = found["gamma"] / np.sqrt(found["variance"] + epsilon)
-        yield from (scale, found["beta"] - found["mean"] * scale)
-
-    scale, shift = graph.weights([("scale", part.shapes["gamma"]), ("shift", part.shapes["gamma"])], read)
-    return graph.node("Add", graph.node("Mul", x, scale), shift), mask
-
-
 def _conv1d(graph: Graph, part: Part, x: str, mask: str) -> Values:
     size, features, filters = part.shapes["kernel"]
     stride, dilation, groups = (int(part.node.options[name]) for name in ("stride", "dilation", "groups"))
@@ -290,14 +278,12 @@ _SEVERAL: dict[str, Callable[[Graph, Part, list[Values]], list[Values]]] = {
 }
 _NODES: dict[str, Callable[[Graph, Part, str, str], Values]] = {
     "activation": lambda graph, part, x, mask: (activation_node(graph, part, x), mask),
-    "batch_norm": _batch_norm,
     "conv1d": _conv1d,
     "dense": _dense,
     "dropout": lambda graph, part, x, mask: (x, mask),
     "embedding": _embedding,
     "flatten": lambda graph, part, x, mask: _reshaped(graph, x, [-1]),
     "last": lambda graph, part, x, mask: (graph.node("Gather", x, graph.constant(-1), axis=1), ""),
-    "layer_norm": _layer_norm,
     "masking": _masking,
     "permute": _permute,
     "pool": _pool,

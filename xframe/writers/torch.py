@@ -13,6 +13,7 @@ from xframe.escaping import in_source
 from xframe.files.told import NAME
 from xframe.graph.graph import Graph
 from xframe.spec import Dense
+from xframe.writers._distributed import in_torch
 from xframe.writers._safetensors import Entry, write_safetensors
 from xframe.writers._source import assembled
 from xframe.writers._told import telling
@@ -52,9 +53,6 @@ _DOCUMENTATION = """A model in PyTorch, with its weights in weights.safetensors 
 
 Needs torch and safetensors."""
 
-# The names of a normalisation's arrays in PyTorch.
-_NORMS = {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"}
-
 
 def write(graph: Graph, folder: Path) -> Written:
     """See `Target.write`."""
@@ -62,7 +60,7 @@ def write(graph: Graph, folder: Path) -> Written:
     layers, steps, notes = list[str](), list[str](), list[str]()
     entries, fates, tensors = list[Entry](), dict[str, str](), list[dict[str, str]]()
     for part in whole.parts:
-        written = _WRITERS[part.node.kind](part, whole)
+        written = in_torch(_WRITERS[part.node.kind], part, whole)
         steps += written.steps
         tensors.append(dict(zip(_stored(part), (entry.name for entry in written.entries), strict=True)))
         if part.again:
@@ -195,20 +193,6 @@ def _masking(part: Part, whole: Plan) -> Lines:
     return Lines("", [f"{mask} = ({x} != {value}).any(-1)", f"{y} = {x} * {mask}.unsqueeze(-1)"])
 
 
-def _layer_norm(part: Part, whole: Plan) -> Lines:
-    layer = f"nn.LayerNorm({part.shapes['gamma'][0]}, eps={number(part, 'epsilon')})"
-    return Lines(layer, [f"{part.y} = self.{part.name}({part.x})"], _own(part, _NORMS))
-
-
-def _batch_norm(part: Part, whole: Plan) -> Lines:
-    layer = f"nn.BatchNorm1d({part.shapes['gamma'][0]}, eps={number(part, 'epsilon')})"
-    if len(part.reads[0]) == 1:
-        return Lines(layer, [f"{part.y} = self.{part.name}({part.x})"], _own(part, _NORMS))
-    # PyTorch normalises the second axis of two or three.
-    step = f"{part.y} = self.{part.name}({part.x}.flatten(0, -2)).unflatten(0, {part.x}.shape[:-1])"
-    return Lines(layer, [step], _own(part, _NORMS))
-
-
 def _conv1d(part: Part, whole: Plan) -> Lines:
     (size, features, filters), y = part.shapes["kernel"], part.y
     options = {name: int(part.node.options[name]) for name in ("stride", "dilation", "groups")}
@@ -282,7 +266,6 @@ def _concatenate(part: Part, whole: Plan) -> Lines:
 
 _WRITERS: dict[str, Callable[[Part, Plan], Lines]] = {
     "activation": _activation,
-    "batch_norm": _batch_norm,
     "concatenate": _concatenate,
     "conv1d": _conv1d,
     "dense": _dense,
@@ -290,7 +273,6 @@ _WRITERS: dict[str, Callable[[Part, Plan], Lines]] = {
     "embedding": _embedding,
     "flatten": _flatten,
     "last": _last,
-    "layer_norm": _layer_norm,
     "masking": _masking,
     "merge": _merge,
     "permute": _permute,

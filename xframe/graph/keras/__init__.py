@@ -10,10 +10,12 @@ from typing import Any
 from xframe.adapters.base import FLOATS
 from xframe.errors import ObstaclesError, SpecError, UnsupportedError
 from xframe.files.told import is_told
+from xframe.graph.distributed import shapes_of
 from xframe.graph.graph import Graph, Input, Output
 from xframe.graph.keras._called import Called, Made, Read
 from xframe.graph.keras._calls import MOST, Call, Calls, Tensor, found_in, replaced
 from xframe.graph.keras._convolutions import POOLING
+from xframe.graph.keras._einsum import einsum, split
 from xframe.graph.keras._entries import (
     Entry,
     Place,
@@ -34,7 +36,6 @@ from xframe.graph.keras._plain import PLAIN
 from xframe.graph.keras._several import SEVERAL
 from xframe.graph.keras._weighted import WEIGHTED
 from xframe.graph.keras._weights import Weights
-from xframe.graph.kinds import KINDS
 from xframe.graph.node import Node, Shape, in_a_row
 from xframe.graph.told import graph_told
 from xframe.recognition import Findings, computes
@@ -45,6 +46,8 @@ __all__ = ["graph_of"]
 # The layers without weights that read one value and put out one.
 _PLAIN = {**PLAIN, **POOLING, **SHAPED}
 _INPUT_TYPES = (*FLOATS, *WORDS)
+# The functions of keras.ops.
+_FUNCTIONS = {**OPERATIONS, "Einsum": einsum, "Split": split}
 # What a layer may be called with that is looked at elsewhere.
 _SPOKEN_FOR = ("mask", "initial_state")
 
@@ -239,7 +242,7 @@ class _Walk:
                 raise refused(place, f"has dtype={place.options['dtype']!r}, which is not modelled")
             return [self._given(call.arguments[0].name)] if call.arguments else []
         called = self._read(place, call)
-        several = OPERATIONS if operation else SEVERAL
+        several = _FUNCTIONS if operation else SEVERAL
         made = several[place.kind](called, self._weights) if place.kind in several else self._in_a_row(called)
         for node in made.nodes:
             self._append(replace(node, dtype=computes(place.options)))
@@ -309,8 +312,7 @@ class _Walk:
         return name
 
     def _append(self, node: Node) -> None:
-        kind = KINDS[node.kind]
-        shapes = kind.output_shapes(node, [self._shapes[value] for value in node.reads])
+        shapes = shapes_of(node, [self._shapes[value] for value in node.reads])
         for value, shape in zip(node.writes, shapes, strict=True):
             self._shapes[value] = shape
         self._masks.follow(node)
@@ -322,7 +324,7 @@ class _Walk:
         """Refuse a layer that is not modelled whatever reaches it."""
         count = len(_values(call.arguments[:1]))
         if operation or place.kind in SEVERAL or count != 1 or place.kind == "InputLayer":
-            if place.kind not in (OPERATIONS if operation else {**SEVERAL, **_PLAIN, **WEIGHTED}):
+            if place.kind not in (_FUNCTIONS if operation else {**SEVERAL, **_PLAIN, **WEIGHTED}):
                 self._in_a_row(Called(place, (), (), {}, self._weights.version, self._fresh))
             return
         features = self._weights.features(place)

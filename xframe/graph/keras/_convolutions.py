@@ -12,7 +12,7 @@ from xframe.graph.keras._weights import Arrays, Weights
 from xframe.graph.kinds.allowed import count
 from xframe.graph.node import Node
 
-__all__ = ["POOLING", "WINDOWED"]
+__all__ = ["POOLING", "WINDOWED", "channels_last", "sizes_of"]
 
 _CONV = (
     "filters kernel_size strides padding dilation_rate groups data_format activation use_bias depth_multiplier output_padding "
@@ -25,7 +25,7 @@ def _rank(place: Place) -> int:
     return next(int(digit) for digit in place.kind if digit.isdigit())
 
 
-def _ints(place: Place, name: str, default: int | None = 1) -> tuple[int, ...]:
+def sizes_of(place: Place, name: str, default: int | None = 1) -> tuple[int, ...]:
     """An option that is a whole number, or one for each axis."""
     value, rank = place.options.get(name), _rank(place)
     value = default if value is None else value
@@ -35,7 +35,8 @@ def _ints(place: Place, name: str, default: int | None = 1) -> tuple[int, ...]:
     return found
 
 
-def _channels_last(place: Place) -> None:
+def channels_last(place: Place) -> None:
+    """Refuse features that are not last."""
     if place.options.get("data_format") is not None:
         choice(place, ["channels_last"], "data_format")
 
@@ -61,19 +62,19 @@ def _arrays(place: Place, weights: Weights, named: dict[str, str], names: dict[s
 
 def _conv(place: Place, reached: Reached, weights: Weights) -> list[Node]:
     check_options(place, _CONV)
-    _channels_last(place)
+    channels_last(place)
     transposed, depthwise = "Transpose" in place.kind, "Depthwise" in place.kind
     options: dict[str, object] = {
-        "stride": _ints(place, "strides"),
+        "stride": sizes_of(place, "strides"),
         "padding": choice(place, ["valid", "same"], "padding"),
     }
     if transposed:
-        if any(one != 1 for one in _ints(place, "dilation_rate")) or place.options.get("output_padding") is not None:
+        if any(one != 1 for one in sizes_of(place, "dilation_rate")) or place.options.get("output_padding") is not None:
             raise refused(
                 place, "has dilation_rate or output_padding, which are not modelled in a transposed convolution"
             )
     else:
-        options["dilation"] = _ints(place, "dilation_rate")
+        options["dilation"] = sizes_of(place, "dilation_rate")
     if depthwise:
         options["multiplier"] = _multiplier(place)
     if not transposed and not depthwise:
@@ -84,7 +85,7 @@ def _conv(place: Place, reached: Reached, weights: Weights) -> list[Node]:
     theirs = ["kernel", *_bias(place)]
     named = weights.named(place, theirs)
     kernel = weights.file.tensors[named["kernel"]].shape
-    if len(kernel) != _rank(place) + 2 or kernel[:-2] != _ints(place, "kernel_size", None):
+    if len(kernel) != _rank(place) + 2 or kernel[:-2] != sizes_of(place, "kernel_size", None):
         raise refused(
             place, f"has a kernel of the shape {kernel}, which is not that of its options; save the model again"
         )
@@ -101,7 +102,7 @@ def _multiplier(place: Place) -> int:
 def _separable(place: Place, reached: Reached, weights: Weights) -> list[Node]:
     """A convolution of each feature by itself, and then of all of them at each place."""
     check_options(place, _CONV)
-    _channels_last(place)
+    channels_last(place)
     rank = _rank(place)
     theirs = ["depthwise_kernel", "pointwise_kernel", *_bias(place)]
     named = weights.named(place, theirs)
@@ -111,9 +112,9 @@ def _separable(place: Place, reached: Reached, weights: Weights) -> list[Node]:
         raise refused(place, f"has kernels of the shapes {depthwise} and {pointwise}; save the model again")
     padding = choice(place, ["valid", "same"], "padding")
     options: dict[str, object] = {
-        "stride": _ints(place, "strides"),
+        "stride": sizes_of(place, "strides"),
         "padding": padding,
-        "dilation": _ints(place, "dilation_rate"),
+        "dilation": sizes_of(place, "dilation_rate"),
         "multiplier": _multiplier(place),
     }
     once: dict[str, object] = {"stride": (1,) * rank, "padding": "valid", "dilation": (1,) * rank, "groups": 1}
@@ -131,13 +132,15 @@ def _separable(place: Place, reached: Reached, weights: Weights) -> list[Node]:
 def _pool(mode: str) -> Callable[[Place, Reached], list[Node]]:
     def pool(place: Place, reached: Reached) -> list[Node]:
         check_options(place, ["pool_size", "strides", "padding", "data_format", "pool_length", "stride", "border_mode"])
-        _channels_last(place)
-        size = _ints(place, "pool_size" if "pool_size" in place.options else "pool_length", None)
+        channels_last(place)
+        size = sizes_of(place, "pool_size" if "pool_size" in place.options else "pool_length", None)
         stride = place.options.get("strides", place.options.get("stride"))
         options = {
             "mode": mode,
             "size": size,
-            "stride": size if stride is None else _ints(place, "strides" if "strides" in place.options else "stride"),
+            "stride": size
+            if stride is None
+            else sizes_of(place, "strides" if "strides" in place.options else "stride"),
             "padding": choice(place, ["valid", "same"], "padding", "border_mode"),
         }
         return [Node(place.name, "window_pool", options)]
@@ -148,7 +151,7 @@ def _pool(mode: str) -> Callable[[Place, Reached], list[Node]]:
 def _global(mode: str) -> Callable[[Place, Reached], list[Node]]:
     def pool(place: Place, reached: Reached) -> list[Node]:
         check_options(place, ["data_format", "keepdims"])
-        _channels_last(place)
+        channels_last(place)
         return [Node(place.name, "global_pool", {"mode": mode, "keepdims": flag(place, "keepdims", False)})]
 
     return pool

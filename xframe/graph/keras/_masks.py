@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xframe.graph.kinds import KINDS
+from xframe.graph.distributed import masks_of
 from xframe.graph.node import Node
 
 __all__ = ["FIRST", "MAKERS", "Masks"]
@@ -81,7 +81,7 @@ class Masks:
     def follow(self, node: Node) -> None:
         """Note what is handed on with what a node writes."""
         reaches = [self.reaches(value) for value in node.reads]
-        for value, masked in zip(node.writes, KINDS[node.kind].masks(node, reaches), strict=True):
+        for value, masked in zip(node.writes, masks_of(node, reaches), strict=True):
             if masked:
                 self._comes[value] = self._made(node)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,12 +15,12 @@ from xframe.graph.keras._weights import Weights
 from xframe.graph.kinds.allowed import number as is_number
 from xframe.graph.node import Node
 
-__all__ = ["OPERATIONS", "SHAPED", "item"]
+__all__ = ["OPERATIONS", "SHAPED", "axis_of", "given_to", "item", "node_of", "value_of"]
 
 Builder = Callable[[Called, Weights], Made]
 
 
-def _given(called: Called, *names: str, **defaults: Any) -> dict[str, Any]:
+def given_to(called: Called, *names: str, **defaults: Any) -> dict[str, Any]:
     """The arguments of a function by name, those that are given by place too."""
     found = dict(zip(names, called.arguments, strict=False)) | dict(called.options)
     # What Keras 3 writes of an operation that was made as one: its options stand in its configuration.
@@ -35,19 +36,21 @@ def _given(called: Called, *names: str, **defaults: Any) -> dict[str, Any]:
     return {**defaults, **found}
 
 
-def _made(called: Called, kind: str, options: Mapping[str, Any], *reads: Read) -> Made:
+def node_of(called: Called, kind: str, options: Mapping[str, Any], *reads: Read) -> Made:
+    """The node of a function, and what it puts out."""
     name = called.place.name
     node = Node(name, kind, dict(options), reads=tuple(read.name for read in reads), writes=(called.fresh(name),))
     return Made([node], list(node.writes))
 
 
-def _value(called: Called, given: Any) -> Read:
+def value_of(called: Called, given: Any) -> Read:
+    """What is given, if it is a value of the model."""
     if not isinstance(given, Read):
         raise refused(called.place, f"is called with {given!r}, which is no value of the model")
     return given
 
 
-def _from_last(called: Called, axis: Any, rank: int) -> int:
+def axis_of(called: Called, axis: Any, rank: int) -> int:
     """An axis, of those with the batch, counted from the last one."""
     if not isinstance(axis, int) or isinstance(axis, bool) or not -rank <= axis < rank or axis % rank == 0:
         raise refused(called.place, f"has axis={axis!r}, which is not modelled; those behind the batch are")
@@ -56,78 +59,80 @@ def _from_last(called: Called, axis: Any, rank: int) -> int:
 
 def _arithmetic(operation: str) -> Builder:
     def arithmetic(called: Called, weights: Weights) -> Made:
-        given = _given(called, "x1", "x2")
+        given = given_to(called, "x1", "x2")
         a, b = given["x1"], given["x2"]
         if isinstance(a, Read) and isinstance(b, Read):
-            return _made(called, "binary", {"operation": operation}, a, b)
+            return node_of(called, "binary", {"operation": operation}, a, b)
         constant, value = (b, a) if isinstance(a, Read) else (a, b)
         if not is_number(constant):
             raise refused(called.place, f"computes with {constant!r}, which is not modelled; a number is")
         options = {"operation": operation, "constant": float(constant), "swapped": value is b}
-        return _made(called, "arithmetic", options, _value(called, value))
+        return node_of(called, "arithmetic", options, value_of(called, value))
 
     return arithmetic
 
 
 def _function(name: str) -> Builder:
-    return lambda called, weights: _made(
-        called, "function", {"name": name}, _value(called, _given(called, "x").get("x"))
+    return lambda called, weights: node_of(
+        called, "function", {"name": name}, value_of(called, given_to(called, "x").get("x"))
     )
 
 
 def _activation(name: str) -> Builder:
     def activation(called: Called, weights: Weights) -> Made:
-        given = _given(called, "x", "axis", "approximate", "negative_slope", axis=-1)
+        given = given_to(called, "x", "axis", "approximate", "negative_slope", axis=-1)
         if any(given.get(one) is not None for one in ("approximate", "negative_slope")):
             raise refused(called.place, "has options that are not modelled; use the layer")
-        x = _value(called, given.get("x"))
+        x = value_of(called, given.get("x"))
         rank = len(x.shape) + 1
-        if ACTIVATIONS[name].coupled and (at := _from_last(called, given["axis"], rank)) != -1:
+        if ACTIVATIONS[name].coupled and (at := axis_of(called, given["axis"], rank)) != -1:
             if name != "softmax":
                 raise refused(called.place, f"has axis={given['axis']!r}, which is not modelled; the last axis is")
-            return _made(called, "softmax", {"axis": at}, x)
-        return _made(called, "activation", {"name": name}, x)
+            return node_of(called, "softmax", {"axis": at}, x)
+        return node_of(called, "activation", {"name": name}, x)
 
     return activation
 
 
 def _reduction(name: str) -> Builder:
     def reduction(called: Called, weights: Weights) -> Made:
-        given = _given(called, "x", "axis", "keepdims", axis=None, keepdims=False)
-        x, axes = _value(called, given.get("x")), given["axis"]
+        given = given_to(called, "x", "axis", "keepdims", axis=None, keepdims=False)
+        x, axes = value_of(called, given.get("x")), given["axis"]
         axes = axes if isinstance(axes, list | tuple) else [axes]
-        found = sorted({_from_last(called, one, len(x.shape) + 1) for one in axes})
-        return _made(called, "reduction", {"name": name, "axes": tuple(found), "keepdims": bool(given["keepdims"])}, x)
+        found = sorted({axis_of(called, one, len(x.shape) + 1) for one in axes})
+        return node_of(
+            called, "reduction", {"name": name, "axes": tuple(found), "keepdims": bool(given["keepdims"])}, x
+        )
 
     return reduction
 
 
 def _expand(called: Called, weights: Weights) -> Made:
-    given = _given(called, "x", "axis")
-    x = _value(called, given.get("x"))
-    return _made(called, "expand_dims", {"axis": _from_last(called, given.get("axis"), len(x.shape) + 2)}, x)
+    given = given_to(called, "x", "axis")
+    x = value_of(called, given.get("x"))
+    return node_of(called, "expand_dims", {"axis": axis_of(called, given.get("axis"), len(x.shape) + 2)}, x)
 
 
 def _along(kind: str) -> Builder:
     def along(called: Called, weights: Weights) -> Made:
-        given = _given(called, "x", "axis")
-        x = _value(called, given.get("x"))
-        return _made(called, kind, {"axis": _from_last(called, given.get("axis"), len(x.shape) + 1)}, x)
+        given = given_to(called, "x", "axis")
+        x = value_of(called, given.get("x"))
+        return node_of(called, kind, {"axis": axis_of(called, given.get("axis"), len(x.shape) + 1)}, x)
 
     return along
 
 
 def _transpose(called: Called, weights: Weights) -> Made:
-    given = _given(called, "x", "axes")
-    x, axes = _value(called, given.get("x")), given.get("axes")
+    given = given_to(called, "x", "axes")
+    x, axes = value_of(called, given.get("x")), given.get("axes")
     if not isinstance(axes, list | tuple) or not axes or axes[0] != 0:
         raise refused(called.place, f"has axes={axes!r}, which moves the batch and is not modelled")
-    return _made(called, "permute", {"dims": tuple(axes[1:])}, x)
+    return node_of(called, "permute", {"dims": tuple(axes[1:])}, x)
 
 
 def _reshape(called: Called, weights: Weights) -> Made:
-    given = _given(called, "x", "newshape", "shape")
-    x, shape = _value(called, given.get("x")), given.get("newshape", given.get("shape"))
+    given = given_to(called, "x", "newshape", "shape")
+    x, shape = value_of(called, given.get("x")), given.get("newshape", given.get("shape"))
     if (
         not isinstance(shape, list | tuple)
         or not shape
@@ -135,38 +140,48 @@ def _reshape(called: Called, weights: Weights) -> Made:
         or any(not isinstance(one, int) for one in shape[1:])
     ):
         raise refused(called.place, f"has the shape {shape!r}, of which the batch is not -1, and is not modelled")
-    return _made(called, "reshape", {"shape": tuple(shape[1:])}, x)
+    return node_of(called, "reshape", {"shape": tuple(shape[1:])}, x)
 
 
 def _listed(kind: str, more: Mapping[str, Any], over: int) -> Builder:
     def listed(called: Called, weights: Weights) -> Made:
-        given = _given(called, "xs" if kind == "concatenate" else "x", "axis", axis=0)
+        given = given_to(called, "xs" if kind == "concatenate" else "x", "axis", axis=0)
         first = given["xs" if kind == "concatenate" else "x"]
         reads = reads_in(first)
         if not isinstance(first, list | tuple) or not reads or len(reads) != len(first):
             raise refused(called.place, "is called with something else than values of the model")
-        axis = _from_last(called, given["axis"], len(reads[0].shape) + 1 + over)
-        return _made(called, kind, {"axis": axis, **more}, *reads)
+        axis = axis_of(called, given["axis"], len(reads[0].shape) + 1 + over)
+        return node_of(called, kind, {"axis": axis, **more}, *reads)
 
     return listed
 
 
 def _matmul(called: Called, weights: Weights) -> Made:
-    given = _given(called, "x1", "x2")
-    return _made(
-        called, "matmul", {"transposed": False}, _value(called, given.get("x1")), _value(called, given.get("x2"))
+    given = given_to(called, "x1", "x2")
+    return node_of(
+        called, "matmul", {"transposed": False}, value_of(called, given.get("x1")), value_of(called, given.get("x2"))
     )
 
 
+def _normalize(called: Called, weights: Weights) -> Made:
+    given = given_to(called, "x", "axis", "order", "epsilon", axis=-1, order=2, epsilon=None)
+    x = value_of(called, given.get("x"))
+    if axis_of(called, given["axis"], len(x.shape) + 1) != -1 or given["order"] != 2 or x.masked:
+        raise refused(
+            called.place, "is reached by a mask, or of another axis or order, which is not modelled; the layer is"
+        )
+    return node_of(called, "unit_norm", {"least": 1e-7 if given["epsilon"] is None else given["epsilon"]}, x)
+
+
 def _cast(called: Called, weights: Weights) -> Made:
-    given = _given(called, "x", "dtype")
+    given = given_to(called, "x", "dtype")
     if given.get("dtype") not in ("float16", "bfloat16", "float32", "float64"):
         raise refused(called.place, f"casts to {given.get('dtype')!r}, which is not modelled; float types are")
-    return _made(called, "activation", {"name": "linear"}, _value(called, given.get("x")))
+    return node_of(called, "activation", {"name": "linear"}, value_of(called, given.get("x")))
 
 
 def _same(called: Called, weights: Weights) -> Made:
-    return _made(called, "activation", {"name": "linear"}, _value(called, _given(called, "x").get("x")))
+    return node_of(called, "activation", {"name": "linear"}, value_of(called, given_to(called, "x").get("x")))
 
 
 _FULL = (None, None, None)
@@ -180,7 +195,7 @@ def item(called: Called, weights: Weights) -> Made:
     key = rest[0] if len(rest) == 1 and not called.options else None
     key = key if isinstance(key, list | tuple) else [key]
     entries = [_entry(called, one) for one in key]
-    rank = len(_value(called, x).shape) + 1
+    rank = len(value_of(called, x).shape) + 1
     if Ellipsis in entries:
         at = entries.index(Ellipsis)
         entries[at : at + 1] = [_FULL] * (rank - len(entries) + 1)
@@ -190,13 +205,13 @@ def item(called: Called, weights: Weights) -> Made:
     while index and index[-1] == _FULL:
         index.pop()
     if index == [-1]:
-        return _made(called, "last", {}, x)
+        return node_of(called, "last", {}, x)
     turned = [i for i, one in enumerate(index) if one == (None, None, -1)]
     if len(turned) == 1 and len(index) == turned[0] + 1 and all(one == _FULL for one in index[:-1]):
-        return _made(called, "flip", {"axis": turned[0] + 1 - rank}, x)
+        return node_of(called, "flip", {"axis": turned[0] + 1 - rank}, x)
     if any(isinstance(one, tuple) and one[2] is not None and one[2] < 1 for one in index):
         raise refused(called.place, "selects with a negative step, which is not modelled but for all of one axis")
-    return _made(called, "slice", {"index": tuple(index)}, x)
+    return node_of(called, "slice", {"index": tuple(index)}, x)
 
 
 def _entry(called: Called, given: Any) -> Any:
@@ -253,6 +268,7 @@ OPERATIONS: dict[str, Builder] = {
     "Matmul": _matmul,
     "Cast": _cast,
     "ConvertToTensor": _same,
+    "Normalize": _normalize,
     "GetItem": item,
 }
 
@@ -310,8 +326,10 @@ def _channels_last(place: Place) -> None:
 
 def _rescaling(place: Place, reached: Reached) -> list[Node]:
     check_options(place, ["scale", "offset"])
-    scaled = {"operation": "multiply", "constant": number(place, "scale"), "swapped": False}
-    moved = {"operation": "add", "constant": number(place, "offset"), "swapped": False}
+    # Unlike an operation with a number, a layer hands the mask on.
+    masked = {"masked": True} if reached[1] else {}
+    scaled = {"operation": "multiply", "constant": number(place, "scale"), "swapped": False, **masked}
+    moved = {"operation": "add", "constant": number(place, "offset"), "swapped": False, **masked}
     nodes = [Node(place.name, "arithmetic", scaled)]
     return nodes if not moved["constant"] else [*nodes, Node(f"{place.name}/offset", "arithmetic", moved)]
 
@@ -321,7 +339,9 @@ def _unit(place: Place, reached: Reached) -> list[Node]:
     axis = place.options.get("axis", -1)
     if axis not in (-1, [-1], len(reached[0]), [len(reached[0])]):
         raise refused(place, f"has axis={axis!r}, which is not modelled; the last axis is")
-    return [Node(place.name, "unit_norm")]
+    # Keras 2 bounds the square, by 1e-12, and Keras 3 the norm.
+    least = 1e-12 if re.match(r"[3-9]\.", reached[2]) else 1e-6
+    return [Node(place.name, "unit_norm", {"least": least})]
 
 
 SHAPED: dict[str, Callable[[Place, Reached], list[Node]]] = {

@@ -47,7 +47,7 @@ def _activation(place: Place, reached: Reached) -> list[Node]:
 
 
 def _nothing(place: Place, reached: Reached) -> list[Node]:
-    check_options(place, ["rate", "p", "stddev", "sigma", "l1", "l2", "noise_shape"])
+    check_options(place, ["rate", "p", "stddev", "sigma", "l1", "l2", "noise_shape", "data_format"])
     rate = number(place, "rate", "p") if place.kind == "Dropout" else 0.0
     return [Node(place.name, "dropout", {"rate": rate})]
 
@@ -90,9 +90,17 @@ def _thresholded_relu(place: Place, reached: Reached) -> list[Node]:
 
 def _softmax(place: Place, reached: Reached) -> list[Node]:
     check_options(place, ["axis"])
-    last_axis(place, "axis", -1, len(reached[0]) + 1)
     if reached[1]:
         raise refused(place, "is reached by a mask, with which it leaves numbers out; use Activation('softmax')")
+    axis, rank = place.options.get("axis", -1), len(reached[0]) + 1
+    if (
+        isinstance(axis, int)
+        and not isinstance(axis, bool)
+        and -rank < axis < rank - 1
+        and axis % rank not in (0, rank - 1)
+    ):
+        return [Node(place.name, "softmax", {"axis": axis % rank - rank})]
+    last_axis(place, "axis", -1, rank)
     return [Node(place.name, "activation", {"name": "softmax"})]
 
 
@@ -152,9 +160,8 @@ def _last_step(place: Place, reached: Reached) -> list[Node]:
 
 PLAIN: dict[str, Callable[[Place, Reached], list[Node]]] = {
     "Activation": _activation,
-    **dict.fromkeys(
-        "Dropout SpatialDropout1D GaussianDropout GaussianNoise AlphaDropout ActivityRegularization".split(), _nothing
-    ),
+    **dict.fromkeys("Dropout GaussianDropout GaussianNoise AlphaDropout ActivityRegularization".split(), _nothing),
+    **dict.fromkeys((f"SpatialDropout{rank}D" for rank in (1, 2, 3)), _nothing),
     "Identity": _identity,
     "ReLU": _relu,
     "LeakyReLU": _leaky_relu,

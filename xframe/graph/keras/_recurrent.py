@@ -16,7 +16,7 @@ from xframe.graph.kinds.recurrent import slots
 from xframe.graph.node import Node
 from xframe.spec import Recurrent
 
-__all__ = ["RECURRENT", "recurrent"]
+__all__ = ["RECURRENT", "initial", "recurrent"]
 
 _CELL = (
     "units output_dim activation recurrent_activation inner_activation use_bias unit_forget_bias dropout recurrent_dropout "
@@ -34,14 +34,18 @@ def recurrent(called: Called, weights: Weights) -> Made:
     for options in (place.options, *loops):
         check_options(place, [*_CELL, *_LOOP, *_WRAPPER], options)
     loop, both = loops[0], place.kind == "Bidirectional"
-    if both and place.options.get("merge_mode") is None:
-        raise refused(place, "has merge_mode=None and two outputs, which is not modelled")
-    states = _initial(called)
+    apart = both and place.options.get("merge_mode", "concat") is None
+    states = initial(called)
     # Since Keras 3 a layer that is given initial states does not look at the mask that comes with what it reads.
     unmasked = x.masked and bool(states) and not re.match(r"[12]\.", weights.version)
     masked = x.masked and not unmasked
     sequence = flag(replace(place, options=loop), "return_sequences", False)
     zeros = sequence and not _repeats(weights.version) if both else bool(loop.get("zero_output_for_mask"))
+    if apart and masked and sequence:
+        raise refused(
+            place,
+            "has merge_mode=None and hands a mask on with both of its outputs, which is not modelled; leave the mask out",
+        )
     if masked:
         _refuse_masked(place, loops, both, zeros)
     reading, tensors = weights.reading(place)
@@ -73,13 +77,25 @@ def recurrent(called: Called, weights: Weights) -> Made:
         reads=(x.name, *(state.name for state in states)),
         writes=tuple(writes),
     )
+    if apart and isinstance(spec, Recurrent):
+        return _apart(called, node, spec)
     if not cut:
         return Made([node], writes)
     last = Node(f"{place.name}/last", "last", reads=(writes[0],), writes=(y,))
     return Made([node, last], [y, *writes[1:]])
 
 
-def _initial(called: Called) -> list[Read]:
+def _apart(called: Called, node: Node, spec: Recurrent) -> Made:
+    """A layer that hands its two directions on by themselves: what they put out beside each other, split into two."""
+    name, beside = node.name, called.fresh(f"{node.name}/both")
+    y, *states = node.writes
+    halves = (y, called.fresh(f"{name}/backward"))
+    both = replace(node, spec=replace(spec, merge_mode="concat"), writes=(beside, *states))
+    at = {"axis": -1, "at": (spec.column(0)[-1].state_size,)}
+    return Made([both, Node(f"{name}/apart", "split", at, reads=(beside,), writes=halves)], [*halves, *states])
+
+
+def initial(called: Called) -> list[Read]:
     """The initial states that a layer is given: behind the input, in a list with it, or by name."""
     options = dict(called.options)
     given = [

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from xframe.graph.keras._attention import additive_attention, attention, multi_head_attention
 from xframe.graph.keras._called import Called, Made
+from xframe.graph.keras._conv_recurrent import conv_lstm
+from xframe.graph.keras._einsum import dot
 from xframe.graph.keras._operations import item
 from xframe.graph.keras._options import check_options, refused
 from xframe.graph.keras._recurrent import RECURRENT, recurrent
@@ -76,6 +78,7 @@ def _concatenate(called: Called, weights: Weights) -> Made:
 
 SEVERAL: dict[str, Builder] = {
     **dict.fromkeys((*RECURRENT, "Bidirectional"), recurrent),
+    **dict.fromkeys((f"ConvLSTM{rank}D" for rank in (1, 2, 3)), conv_lstm),
     "SlicingOpLambda": item,
     "Add": _merge("add"),
     "Subtract": _merge("subtract"),
@@ -84,6 +87,7 @@ SEVERAL: dict[str, Builder] = {
     "Maximum": _merge("maximum"),
     "Minimum": _merge("minimum"),
     "Concatenate": _concatenate,
+    "Dot": dot,
     "Attention": attention,
     "AdditiveAttention": additive_attention,
     **dict.fromkeys(("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention"), multi_head_attention),

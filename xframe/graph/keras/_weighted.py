@@ -6,20 +6,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from xframe.graph.keras._convolutions import WINDOWED
+from xframe.graph.keras._convolutions import POOLING, WINDOWED
+from xframe.graph.keras._einsum import einsum_dense
 from xframe.graph.keras._entries import Place, kind_of
+from xframe.graph.keras._normalising import NORMALISING
+from xframe.graph.keras._operations import SHAPED
 from xframe.graph.keras._options import (
     check_options,
     choice,
     flag,
     inner,
-    last_axis,
-    number,
     refused,
     whole,
 )
 from xframe.graph.keras._plain import PLAIN, Reached, activated
 from xframe.graph.keras._weights import Arrays, Weights
+from xframe.graph.kinds import KINDS
 from xframe.graph.node import Node
 from xframe.recognition import Reading
 from xframe.recognition.tables import KERAS1
@@ -64,9 +66,22 @@ def _time_distributed(place: Place, reached: Reached, weights: Weights) -> list[
     held = replace(place, kind=kind_of(given) if isinstance(given, Mapping) else "", options=inner(place, given))
     if held.kind == "Dense":
         return _dense(held, reached, weights)
-    if held.kind not in _TIMELESS:
-        raise refused(place, f"holds a {held.kind}, which is not modelled; Dense, Activation and Dropout are")
-    return PLAIN[held.kind](held, reached)
+    if held.kind in _TIMELESS:
+        return PLAIN[held.kind](held, reached)
+    if len(reached[0]) < 2:
+        raise refused(place, f"reads samples of the shape {reached[0]}, which have no time steps of some features")
+    # What uses a mask is told below that it is given one; a softmax says so itself.
+    inside = (reached[0][1:], reached[1] and held.kind == "Softmax", reached[2])
+    if held.kind in _UNWEIGHTED:
+        nodes = _UNWEIGHTED[held.kind](held, inside)
+    elif held.kind in WEIGHTED and held.kind != "TimeDistributed":
+        nodes = WEIGHTED[held.kind](held, inside, weights)
+    else:
+        raise refused(place, f"holds a {held.kind}, which is not modelled; layers of one value in and one out are")
+    if reached[1] and any(KINDS[node.kind].uses_mask(node) for node in nodes):
+        raise refused(place, f"is reached by a mask, which the {held.kind} in it would use; leave the mask out")
+    # What a layer makes of each number, or of those along the last axis, is the same for all time steps at once.
+    return [replace(node, distributed=node.kind not in ("activation", "dense", "dropout")) for node in nodes]
 
 
 def _embedding(place: Place, reached: Reached, weights: Weights) -> list[Node]:
@@ -78,42 +93,6 @@ def _embedding(place: Place, reached: Reached, weights: Weights) -> list[Node]:
         raise refused(place, f"has a table of the shape {shapes['embeddings']} and not {wanted}; save the model again")
     options = {"mask_zero": flag(place, "mask_zero", False)}
     return [_step(place, "embedding", options, Arrays(weights.file, named, shapes, {}))]
-
-
-def _layer_norm(place: Place, reached: Reached, weights: Weights) -> list[Node]:
-    check_options(place, ["axis", "epsilon", "center", "scale"])
-    return [_norm(place, "layer_norm", reached, weights, [])]
-
-
-def _batch_norm(place: Place, reached: Reached, weights: Weights) -> list[Node]:
-    check_options(place, ["axis", "epsilon", "center", "scale", "mode"])
-    if place.options.get("mode"):  # of Keras 1: how statistics are made, and used at inference
-        raise refused(place, f"has mode={place.options['mode']!r}, which is not modelled; mode=0 is")
-    return [_norm(place, "batch_norm", reached, weights, ["mean", "variance"])]
-
-
-def _norm(place: Place, kind: str, reached: Reached, weights: Weights, more: list[str]) -> Node:
-    shape = reached[0]
-    last_axis(place, "axis", -1, len(shape) + 1)
-    if (epsilon := number(place, "epsilon")) < 0:
-        raise refused(place, f"has epsilon={epsilon!r}, which is negative")
-    size = shape[-1] if shape else None
-    if size is None:
-        raise refused(place, f"reads samples of the shape {shape}, whose last axis may have any length")
-    absent = {
-        name: value
-        for name, option, value in (("gamma", "scale", 1.0), ("beta", "center", 0.0))
-        if not flag(place, option, True)
-    }
-    names = ["gamma", "beta", *more]
-    shapes = dict.fromkeys(names, (size,))
-    named = weights.named(place, [name for name in names if name not in absent])
-    for tensor in named.values():
-        if weights.file.tensors[tensor].shape != (size,):
-            raise refused(
-                place, f"has a weight of the shape {weights.file.tensors[tensor].shape} and reads {size} features"
-            )
-    return _step(place, kind, {"epsilon": epsilon}, Arrays(weights.file, named, shapes, absent))
 
 
 def _conv1d(place: Place, reached: Reached, weights: Weights) -> list[Node]:
@@ -148,13 +127,14 @@ def _conv1d(place: Place, reached: Reached, weights: Weights) -> list[Node]:
     return [_step(place, "conv1d", options, arrays), *activated(place, reached)]
 
 
+_UNWEIGHTED = {**PLAIN, **POOLING, **SHAPED}
 WEIGHTED: dict[str, Callable[[Place, Reached, Weights], list[Node]]] = {
     "Dense": _dense,
     "TimeDistributedDense": _time_distributed_dense,
     "TimeDistributed": _time_distributed,
     "Embedding": _embedding,
-    "LayerNormalization": _layer_norm,
-    **dict.fromkeys(("BatchNormalization", "BatchNormalizationV1", "BatchNormalizationV2"), _batch_norm),
+    "EinsumDense": einsum_dense,
+    **NORMALISING,
     **dict.fromkeys(("Conv1D", "Convolution1D"), _conv1d),
     **WINDOWED,
 }

@@ -26,8 +26,9 @@ _NAMES = {
     "bias": ("bias", "b"),
     "gamma": ("gamma",),
     "beta": ("beta",),
-    "mean": ("moving_mean", "running_mean"),
-    "variance": ("moving_variance", "running_std"),  # which holds the variance in spite of its name
+    "mean": ("moving_mean", "running_mean", "mean"),
+    "variance": ("moving_variance", "running_std", "variance"),  # the second holds the variance in spite of its name
+    "weight": ("concat_score_weight",),
 }
 
 
@@ -82,7 +83,7 @@ class Weights:
         if all(key.isdecimal() for key in last):
             found = dict(zip(names, [last[key] for key in sorted(last, key=int)], strict=False))
         else:
-            found = {name: last[key] for name in names for key in _NAMES[name] if key in last}
+            found = {name: last[key] for name in names for key in _NAMES.get(name, (name,)) if key in last}
         if len(found) != len(names) or len(found) != len(layer.tensors):
             wanted = " and ".join(names) or "no weights"
             raise refused(

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from xframe.graph.kinds import attention, convolution, merging, operations, recurrent, shaping, weighted
+from xframe.graph.kinds import (
+    attention,
+    conv_recurrent,
+    convolution,
+    einsum,
+    merging,
+    normalising,
+    operations,
+    recurrent,
+    shaping,
+    weighted,
+)
 from xframe.graph.kinds.base import Kind
 
 __all__ = ["KINDS"]
@@ -11,8 +22,12 @@ KINDS: dict[str, Kind] = {
     "recurrent": recurrent.RecurrentKind(),
     "dense": weighted.DenseKind(),
     "embedding": weighted.Embedding(),
-    "layer_norm": weighted.LayerNorm(),
-    "batch_norm": weighted.BatchNorm(),
+    "layer_norm": normalising.LayerNorm(),
+    "batch_norm": normalising.BatchNorm(),
+    "group_norm": normalising.GroupNorm(),
+    "rms_norm": normalising.RMSNorm(),
+    "standardize": normalising.Standardize(),
+    "parametric_relu": normalising.ParametricRelu(),
     "conv1d": weighted.Conv1D(),
     "activation": shaping.Activation(),
     "dropout": shaping.Dropout(),
@@ -30,6 +45,10 @@ KINDS: dict[str, Kind] = {
     "global_pool": convolution.GlobalPool(),
     "attention": attention.Attention(),
     "multi_head_attention": attention.MultiHeadAttention(),
+    "conv_lstm": conv_recurrent.ConvLSTM(),
+    "einsum": einsum.Einsum(),
+    "einsum_dense": einsum.EinsumDense(),
+    "split": einsum.Split(),
     "merge": merging.Merge(),
     "concatenate": merging.Concatenate(),
     **{name: kind() for name, kind in operations.KINDS.items()},

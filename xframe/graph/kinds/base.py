@@ -18,7 +18,7 @@ from xframe.errors import SpecError
 from xframe.graph.arithmetic import Operations
 from xframe.graph.node import Node, Shape
 
-__all__ = ["Kind", "Masked", "Params", "Shape", "Single", "known", "refuse"]
+__all__ = ["Kind", "Masked", "Params", "Shape", "Single", "expect", "known", "own_shapes", "refuse"]
 
 Params = Mapping[Any, np.ndarray]
 # An array, and the mask that is handed on with it.
@@ -116,7 +116,7 @@ class Single(Kind):
     def run_one(self, node: Node, params: Params, x: np.ndarray, mask: np.ndarray | None, ops: Operations) -> Masked:
         """What the node puts out, and the mask that it hands on."""
         y = self.compute(node, params, x, ops)
-        return y, mask if self.mask == "keeps" else None
+        return y, mask if self.masked(node, mask is not None) else None
 
     def masks(self, node: Node, reaches: Sequence[bool]) -> Sequence[bool]:
         return [self.masked(node, reaches[0])]
@@ -149,3 +149,14 @@ def known(node: Node, shape: Shape, rank: int | None = None) -> int:
     if shape[-1] is None:
         raise refuse(node, f"cannot read samples of the shape {shape}, of which the last axis may have any length")
     return shape[-1]
+
+
+def own_shapes(node: Node) -> dict[str, tuple[int, ...]]:
+    """The shapes of a node's arrays, from the arrays themselves where nobody knows them otherwise."""
+    return dict(node.shapes) or {name: array.shape for name, array in node.params().items()}
+
+
+def expect(node: Node, wanted: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse arrays of other names and shapes."""
+    if (found := own_shapes(node)) != wanted:
+        raise refuse(node, f"has arrays of the shapes {found}, and reads {dict(wanted)}")

@@ -75,13 +75,29 @@ class Slice(Single):
 class Arithmetic(Single):
     """A number with each number: ``x operation constant``, or the other way round."""
 
-    mask = "drops"
     options: ClassVar[Mapping[str, str]] = {
         "operation": ", ".join(ARITHMETIC),
         "constant": "the number",
         "swapped": "whether the constant comes first",
+        "masked": "whether it hands a mask on; it does not if this is absent",
     }
-    allowed: ClassVar[Mapping[str, Any]] = {"operation": one_of(*ARITHMETIC), "constant": number, "swapped": flag}
+    allowed: ClassVar[Mapping[str, Any]] = {
+        "operation": one_of(*ARITHMETIC),
+        "constant": number,
+        "swapped": flag,
+        "masked": flag,
+    }
+    optional = frozenset({"masked"})
+
+    def masked(self, node: Node, reaches: bool) -> bool:
+        return reaches and bool(node.options.get("masked"))
+
+    def output_shape(self, node: Node, shape: Shape) -> Shape:
+        if node.options.get("masked") and (
+            node.options["operation"] not in ("add", "multiply") or node.options["swapped"]
+        ):
+            raise refuse(node, "is no layer of Keras, which alone hands a mask on")
+        return shape
 
     def compute(self, node: Node, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
         c = x.dtype.type(node.options["constant"])
@@ -358,7 +374,10 @@ class MatMul(Kind):
 
 
 class UnitNorm(Single):
-    """``x / max(|x|, 1e-6)``, the norm along the last axis. Source: keras.layers.UnitNormalization."""
+    """``x / max(|x|, least)``, the norm along the last axis. Source: keras.layers.UnitNormalization."""
+
+    options: ClassVar[Mapping[str, str]] = {"least": "what it divides by at least"}
+    allowed: ClassVar[Mapping[str, Any]] = {"least": lambda value: number(value) and value > 0}
 
     def output_shape(self, node: Node, shape: Shape) -> Shape:
         known(node, shape)
@@ -368,7 +387,7 @@ class UnitNorm(Single):
         squares = np.square(x)
         total = squares.sum(axis=-1, keepdims=True)
         total = ops.summed(total, lambda: np.linalg.norm(squares, axis=-1, keepdims=True), x.shape[-1])
-        root = np.sqrt(np.maximum(total, x.dtype.type(1e-12)))
+        root = np.maximum(np.sqrt(total), x.dtype.type(node.options["least"]))
         return ops.rounded(x / root, times=3)
 
 

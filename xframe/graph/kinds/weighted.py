@@ -10,24 +10,13 @@ import numpy as np
 from xframe import reference
 from xframe.errors import SpecError
 from xframe.graph.arithmetic import Operations
-from xframe.graph.kinds.base import Masked, Params, Shape, Single, known, refuse
+from xframe.graph.kinds.base import Masked, Params, Shape, Single, expect, known, own_shapes, refuse
 from xframe.graph.kinds.products import linear
 from xframe.graph.node import Node
 from xframe.spec import Dense
 
 # No convolution in use is longer; a larger one is a slip or an attack.
 _MAX_EXTENT = 1_000_000
-
-
-def _shapes(node: Node) -> dict[str, tuple[int, ...]]:
-    """The shapes of a node's arrays, from the arrays themselves where nobody knows them otherwise."""
-    return dict(node.shapes) or {name: array.shape for name, array in node.params().items()}
-
-
-def _expect(node: Node, wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse arrays of other names and shapes."""
-    if (found := _shapes(node)) != wanted:
-        raise refuse(node, f"has arrays of the shapes {found}, and reads {dict(wanted)}")
 
 
 class DenseKind(Single):
@@ -60,7 +49,7 @@ class Embedding(Single):
         return bool(node.options["mask_zero"])
 
     def output_shape(self, node: Node, shape: Shape) -> Shape:
-        table = _shapes(node)["embeddings"]
+        table = own_shapes(node)["embeddings"]
         if len(table) != 2 or 0 in table:
             raise refuse(node, f"has a table of the shape {table}, which must be (words, features)")
         if node.options["mask_zero"] and len(shape) != 1:
@@ -74,57 +63,6 @@ class Embedding(Single):
                 f"The node {node.name!r} reads whole numbers from 0 to {len(table) - 1}, not from {ids.min()} to {ids.max()}."
             )
         return table[ids], ids != 0 if node.options["mask_zero"] else None
-
-
-class LayerNorm(Single):
-    """``gamma (x - mean)/sqrt(variance + epsilon) + beta``, mean and variance being those of the last axis."""
-
-    options: ClassVar[Mapping[str, str]] = {"epsilon": "what is added to the variance"}
-    params: ClassVar[Mapping[str, str]] = {"gamma": "(d,): the scale", "beta": "(d,): the shift"}
-
-    def output_shape(self, node: Node, shape: Shape) -> Shape:
-        size = (known(node, shape),)
-        _expect(node, {"gamma": size, "beta": size})
-        return shape
-
-    def compute(self, node: Node, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
-        n = x.shape[-1]
-        mean = x.mean(axis=-1, keepdims=True)
-        mean = ops.summed(mean, lambda: np.linalg.norm(x, axis=-1, keepdims=True) / n, n)
-        squares = np.square(x - mean)
-        variance = squares.mean(axis=-1, keepdims=True)
-        variance = ops.summed(variance, lambda: np.linalg.norm(squares, axis=-1, keepdims=True) / n, n)
-        return _normalised(node, params, x, mean, variance, ops)
-
-
-class BatchNorm(Single):
-    """``gamma (x - mean)/sqrt(variance + epsilon) + beta``, mean and variance being those of the training."""
-
-    options: ClassVar[Mapping[str, str]] = {"epsilon": "what is added to the variance"}
-    params: ClassVar[Mapping[str, str]] = {
-        "gamma": "(d,): the scale",
-        "beta": "(d,): the shift",
-        "mean": "(d,)",
-        "variance": "(d,)",
-    }
-
-    def output_shape(self, node: Node, shape: Shape) -> Shape:
-        _expect(node, dict.fromkeys(self.params, (known(node, shape),)))
-        return shape
-
-    def compute(self, node: Node, params: Params, x: np.ndarray, ops: Operations) -> np.ndarray:
-        return _normalised(node, params, x, params["mean"], params["variance"], ops)
-
-
-def _normalised(
-    node: Node, params: Params, x: np.ndarray, mean: np.ndarray, variance: np.ndarray, ops: Operations
-) -> np.ndarray:
-    """What both norms compute. Frameworks also multiply out: ``x s + (beta - mean s)``, which rounds larger numbers."""
-    root = np.sqrt(variance + x.dtype.type(node.options["epsilon"]))
-    scale = ops.rounded(np.broadcast_to(params["gamma"] / root, x.shape).copy(), times=4)
-    y = (x - mean) * scale + params["beta"]
-    sizes = np.abs(x * scale) + np.abs(mean * scale) + np.abs(params["beta"])
-    return ops.rounded(ops.rounded(y, lambda: sizes))
 
 
 class Conv1D(Single):
@@ -148,11 +86,11 @@ class Conv1D(Single):
 
     def output_shape(self, node: Node, shape: Shape) -> Shape:
         features, groups = known(node, shape, 2), node.options["groups"]
-        kernel = _shapes(node)["kernel"]
+        kernel = own_shapes(node)["kernel"]
         fits = len(kernel) == 3 and kernel[1] * groups == features and kernel[2] % groups == 0 and 0 not in kernel
         if not fits:
             raise refuse(node, f"has a kernel of the shape {kernel} and {groups} groups and reads samples of {shape}")
-        _expect(node, {"kernel": kernel, "bias": kernel[2:]})
+        expect(node, {"kernel": kernel, "bias": kernel[2:]})
         if self._extent(node, kernel[0]) > _MAX_EXTENT:
             raise refuse(node, f"reaches over {self._extent(node, kernel[0]):,} time steps, which is out of bounds")
         return (None if shape[0] is None else self._steps(node, kernel[0], shape[0]), kernel[2])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from xframe.writers.kinds import attention, convolution, operations
+from xframe.writers.kinds import attention, conv_recurrent, convolution, einsum, normalising, operations
 
 __all__ = ["FAMILIES"]
 
-FAMILIES = (attention, convolution, operations)
+FAMILIES = (attention, conv_recurrent, convolution, einsum, normalising, operations)

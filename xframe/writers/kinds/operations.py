@@ -97,7 +97,7 @@ _TORCH: dict[str, Callable[[Part], str]] = {
     "matmul": lambda part: (
         f"{part.x} @ {part.given[1]}" + (".transpose(-2, -1)" if part.node.options["transposed"] else "")
     ),
-    "unit_norm": lambda part: f"functional.normalize({part.x}, dim=-1, eps=1e-6)",
+    "unit_norm": lambda part: f"functional.normalize({part.x}, dim=-1, eps={number(part, 'least')})",
 }
 
 
@@ -129,7 +129,9 @@ _NUMPY: dict[str, Callable[[Part], str]] = {
     "matmul": lambda part: (
         f"{part.x} @ {part.given[1]}" + (".swapaxes(-2, -1)" if part.node.options["transposed"] else "")
     ),
-    "unit_norm": lambda part: f"{part.x} / np.sqrt(np.maximum(np.square({part.x}).sum(-1, keepdims=True), 1e-12))",
+    "unit_norm": lambda part: (
+        f"{part.x} / np.maximum(np.sqrt(np.square({part.x}).sum(-1, keepdims=True)), {number(part, 'least')})"
+    ),
 }
 
 
@@ -148,7 +150,6 @@ _KERAS_FUNCTIONS = {"abs": "absolute"}
 
 _KERAS: dict[str, Callable[[Part], str]] = {
     "slice": lambda part: f"{part.x}[{_index(part)}]",
-    "arithmetic": lambda part: _arithmetic(part, "keras.ops."),
     "binary": lambda part: _binary(part, "keras.ops."),
     "function": lambda part: (
         f"keras.ops.{_KERAS_FUNCTIONS.get(part.node.options['name'], part.node.options['name'])}({part.x})"
@@ -173,6 +174,15 @@ def _expressed(expression: Callable[[Part], str]) -> Callable[[Part, Plan], Made
     return lambda part, whole: Made([], expression=expression(part))
 
 
+def _keras_arithmetic(part: Part, whole: Plan) -> Made:
+    if not part.node.options.get("masked"):
+        return Made([], expression=_arithmetic(part, "keras.ops."))
+    # Unlike an operation, a layer hands the mask on.
+    constant = number(part, "constant")
+    given = [constant] if part.node.options["operation"] == "multiply" else ["1.0", f"offset={constant}"]
+    return Made([layer_text(whole, part.name, "Rescaling", *given)])
+
+
 def _keras_pad(part: Part, whole: Plan) -> Made:
     pads = list(zip(part.node.options["before"], part.node.options["behind"], strict=True))
     given = str(tuple(map(int, pads[0])) if len(pads) == 1 else tuple((int(a), int(b)) for a, b in pads))
@@ -186,7 +196,9 @@ def _keras_upsample(part: Part, whole: Plan) -> Made:
 
 
 def _keras_unit(part: Part, whole: Plan) -> Made:
-    return Made([layer_text(whole, part.name, "UnitNormalization")])
+    if part.node.options["least"] == 1e-12:
+        return Made([layer_text(whole, part.name, "UnitNormalization")])
+    return Made([], expression=f"keras.ops.normalize({part.x}, axis=-1, order=2, epsilon={number(part, 'least')})")
 
 
 # ---- ONNX.
@@ -288,7 +300,8 @@ def _onnx_stack(graph: Graph, part: Part, read: list[Values]) -> str:
 def _onnx_unit(graph: Graph, part: Part, read: list[Values]) -> str:
     x = read[0][0]
     total = graph.node("ReduceSum", graph.node("Mul", x, x), graph.constant([-1]), keepdims=1)
-    return str(graph.node("Div", x, graph.node("Sqrt", graph.node("Max", total, graph.constant(1e-12, "float32")))))
+    least = graph.constant(float(number(part, "least")), "float32")
+    return str(graph.node("Div", x, graph.node("Max", graph.node("Sqrt", total), least)))
 
 
 _KEEPS = ("unit_norm",)
@@ -311,11 +324,15 @@ _ONNX: dict[str, Callable[[Graph, Part, list[Values]], str]] = {
 
 
 def _nodes(kind: str, make: Callable[[Graph, Part, list[Values]], str]) -> Callable[[Graph, Part, list[Values]], Any]:
-    return lambda graph, part, read: [(make(graph, part, read), read[0][1] if kind in _KEEPS else "")]
+    def nodes(graph: Graph, part: Part, read: list[Values]) -> list[Values]:
+        keeps = kind in _KEEPS or part.node.options.get("masked")
+        return [(make(graph, part, read), read[0][1] if keeps else "")]
+
+    return nodes
 
 
 TORCH = {kind: _written(expression) for kind, expression in _TORCH.items()}
 NUMPY = {kind: _line(expression) for kind, expression in _NUMPY.items()}
 KERAS = {kind: _expressed(expression) for kind, expression in _KERAS.items()}
-KERAS |= {"pad": _keras_pad, "upsample": _keras_upsample, "unit_norm": _keras_unit}
+KERAS |= {"arithmetic": _keras_arithmetic, "pad": _keras_pad, "upsample": _keras_upsample, "unit_norm": _keras_unit}
 ONNX = {kind: _nodes(kind, make) for kind, make in _ONNX.items()}

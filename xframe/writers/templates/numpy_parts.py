@@ -270,14 +270,55 @@ def merged(halves: Sequence[np.ndarray], merge: str) -> np.ndarray:
     return (forward + backward) / 2 if merge == "ave" else forward + backward
 
 
-def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float) -> np.ndarray:
-    return batch_norm(x, gamma, beta, x.mean(-1, keepdims=True), x.var(-1, keepdims=True), epsilon)
+def beside(array: np.ndarray, axes: Sequence[int], rank: int) -> np.ndarray:
+    """An array of these axes, counted from the last, beside one of so many: the others have the length 1."""
+    sizes = iter(array.shape)
+    return array.reshape([next(sizes) if i - rank in axes else 1 for i in range(rank)])
+
+
+def layer_norm(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float, axes: Sequence[int] = (-1,)
+) -> np.ndarray:
+    """gamma (x - mean) / sqrt(variance + epsilon) + beta, with those over some axes of each sample."""
+    over = tuple(axes)
+    normed = (x - x.mean(over, keepdims=True)) / np.sqrt(x.var(over, keepdims=True) + epsilon)
+    return beside(gamma, axes, x.ndim) * normed + beside(beta, axes, x.ndim)
 
 
 def batch_norm(
-    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray, epsilon: float
+    x: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    epsilon: float,
+    axes: Sequence[int] = (-1,),
 ) -> np.ndarray:
+    """The same with the mean and the variance of the training, for each feature."""
+    gamma, beta, mean, variance = (beside(a, axes, x.ndim) for a in (gamma, beta, mean, variance))
     return gamma * (x - mean) / np.sqrt(variance + epsilon) + beta
+
+
+def group_norm(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, epsilon: float, groups: int, axis: int = -1
+) -> np.ndarray:
+    """The same with those of each sample and group of features."""
+    moved = np.moveaxis(x, axis, 1)
+    grouped = moved.reshape(len(x), groups, -1)
+    normed = (grouped - grouped.mean(-1, keepdims=True)) / np.sqrt(grouped.var(-1, keepdims=True) + epsilon)
+    found = np.moveaxis(normed.reshape(moved.shape), 1, axis)
+    return beside(gamma, [axis], x.ndim) * found + beside(beta, [axis], x.ndim)
+
+
+def rms_norm(x: np.ndarray, gamma: np.ndarray, epsilon: float, axes: Sequence[int] = (-1,)) -> np.ndarray:
+    """gamma x / sqrt(mean(x^2) + epsilon), the mean being that over some axes of each sample."""
+    return x / np.sqrt(np.square(x).mean(tuple(axes), keepdims=True) + epsilon) * beside(gamma, axes, x.ndim)
+
+
+def standardize(x: np.ndarray, mean: np.ndarray, variance: np.ndarray, inverted: bool = False) -> np.ndarray:
+    """(x - mean) / deviation, or the other way round."""
+    deviation = np.maximum(np.sqrt(variance), variance.dtype.type(1e-7))
+    return x * deviation + mean if inverted else (x - mean) / deviation
 
 
 def conv1d(
@@ -345,6 +386,49 @@ def convolution(
     read = np.split(windows(x, size, stride, dilation, padding), groups, axis=-1)
     filters = np.split(kernel, groups, axis=-1)
     return np.concatenate([np.tensordot(a, w, axes) for a, w in zip(read, filters, strict=True)], axis=-1) + bias
+
+
+def conv_lstm(
+    x: np.ndarray,
+    kernel: np.ndarray,
+    recurrent_kernel: np.ndarray,
+    bias: np.ndarray,
+    activation: Function,
+    gate: Function,
+    padding: str = "valid",
+    stride: Sequence[int] = (),
+    dilation: Sequence[int] = (),
+    go_backwards: bool = False,
+    states: Sequence[np.ndarray] = (),
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """c' = f c + i g and h' = o activation(c'), the gates (i, f, o) and g made of x * W + b + h * U, with * a convolution.
+
+    Args:
+        x: (batch, time, *axes, features).
+        kernel, recurrent_kernel, bias: (*size, features, 4 filters), (*size, filters, 4 filters) and (4 filters,), in the order
+            i f g o.
+        activation, gate: the functions of g and c, and of the gates.
+        padding, stride, dilation: of the convolution of x; that of h keeps its places.
+        go_backwards: read from the last time step to the first, and leave the output in that order.
+        states: h and c with which it begins, (batch, *places, filters); zeros if there are none.
+
+    Returns:
+        The output at every time step (batch, time, *places, filters), and the final states h, the last output, and c.
+    """
+    once = (1,) * (kernel.ndim - 2)
+    x = x[:, ::-1] if go_backwards else x
+    folded = x.reshape(-1, *x.shape[2:])
+    read = convolution(folded, kernel, bias, padding, stride or once, dilation or once)
+    read = read.reshape(*x.shape[:2], *read.shape[1:])
+    zeros = np.zeros((len(x), *read.shape[2:-1], recurrent_kernel.shape[-2]), x.dtype)
+    (h, c), out = states or (zeros, zeros), []
+    for t in range(x.shape[1]):
+        fed = convolution(h, recurrent_kernel, bias * 0, "same", once, once)
+        i, f, g, o = np.split(read[:, t] + fed, 4, axis=-1)
+        c = gate(f) * c + gate(i) * activation(g)
+        h = gate(o) * activation(c)
+        out.append(h)
+    return np.stack(out, axis=1), h, c
 
 
 def depthwise_convolution(

@@ -294,6 +294,119 @@ def mask_of_all(values: Sequence[tuple[Tensor, Tensor | None]], axis: int, every
     return whole.all(-1) if every else whole.any(-1)
 
 
+class ConvLSTM(nn.Module):  # type: ignore[misc]
+    """c' = f c + i g and h' = o activation(c'), the gates (i, f, o) and g made of x * W + b + h * U, with * a convolution.
+
+    Args:
+        features, filters, size: of the convolutions, the size for each axis.
+        activation, gate: the functions of g and c, and of the gates.
+        padding, stride, dilation: of the convolution of x; that of h keeps its places.
+        go_backwards: read from the last time step to the first, and leave the output in that order.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        filters: int,
+        size: Sequence[int],
+        activation: Function,
+        gate: Function,
+        padding: str = "valid",
+        stride: Sequence[int] | None = None,
+        dilation: Sequence[int] | None = None,
+        go_backwards: bool = False,
+    ) -> None:
+        super().__init__()
+        self.filters, self.size, self.once = filters, tuple(size), (1,) * len(size)
+        self.activation, self.gate, self.padding, self.go_backwards = activation, gate, padding, go_backwards
+        self.stride, self.dilation = tuple(stride or self.once), tuple(dilation or self.once)
+        self.convolution = [functional.conv1d, functional.conv2d, functional.conv3d][len(size) - 1]
+        self.weight_ih = nn.Parameter(torch.empty(4 * filters, features, *size).normal_(std=0.05))
+        self.weight_hh = nn.Parameter(torch.empty(4 * filters, filters, *size).normal_(std=0.05))
+        self.bias = nn.Parameter(torch.zeros(4 * filters))
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """What the gates read of x, at all time steps at once: (batch, time, 4 filters, *places)."""
+        steps = x.shape[:2]
+        x = x.movedim(-1, 2).flatten(0, 1)
+        if self.padding == "same":
+            x = padded_same(x, self.size, self.stride, self.dilation)
+        y = self.convolution(x, self.weight_ih, self.bias, stride=self.stride, dilation=self.dilation)
+        return y.unflatten(0, steps)
+
+    def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The output at every time step (batch, time, *places, filters), and the final states h, the last output, and c."""
+        read = self.inputs(x.flip(1) if self.go_backwards else x)
+        zeros = read.new_zeros(len(x), self.filters, *read.shape[3:])
+        h, c = (state.movedim(-1, 1) for state in states) if states else (zeros, zeros)
+        out = []
+        for t in range(x.shape[1]):
+            fed = self.convolution(padded_same(h, self.size, self.once, self.once), self.weight_hh)
+            i, f, g, o = (read[:, t] + fed).movedim(1, -1).chunk(4, dim=-1)
+            c = self.gate(f).movedim(-1, 1) * c + (self.gate(i) * self.activation(g)).movedim(-1, 1)
+            h = (self.gate(o) * self.activation(c.movedim(1, -1))).movedim(-1, 1)
+            out.append(h.movedim(1, -1))
+        return torch.stack(out, dim=1), h.movedim(1, -1), c.movedim(1, -1)
+
+
+class EinsumDense(nn.Module):  # type: ignore[misc]
+    """A product with a weight along any axes, and a bias beside the last ones, as keras.layers.EinsumDense has it."""
+
+    def __init__(self, equation: str, shape: Sequence[int], bias: Sequence[int] | None = None) -> None:
+        super().__init__()
+        self.equation = equation
+        self.weight = nn.Parameter(torch.empty(shape).normal_(std=0.05))
+        self.bias = None if bias is None else nn.Parameter(torch.zeros(bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.einsum(self.equation, x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+
+class GroupNorm(nn.GroupNorm):  # type: ignore[misc]
+    """PyTorch's, which refuses a batch of one sample with one number in each group."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class RMSNorm(nn.Module):  # type: ignore[misc]
+    """weight x / sqrt(mean(x^2) + eps), the mean being that over the last axes; PyTorch has it since 2.4."""
+
+    def __init__(self, size: int | Sequence[int], eps: float) -> None:
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(size)), eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        axes = list(range(-self.weight.dim(), 0))
+        return x * torch.rsqrt(x.square().mean(axes, keepdim=True) + self.eps) * self.weight
+
+
+class Standardization(nn.Module):  # type: ignore[misc]
+    """(x - mean) / max(sqrt(variance), 1e-7), or the other way round."""
+
+    def __init__(self, shape: Sequence[int], inverted: bool = False) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("variance", torch.ones(shape))
+        self.inverted = inverted
+
+    def forward(self, x: Tensor) -> Tensor:
+        deviation = self.variance.sqrt().clamp(min=1e-7)
+        return x * deviation + self.mean if self.inverted else (x - self.mean) / deviation
+
+
+class ParametricRelu(nn.Module):  # type: ignore[misc]
+    """x where that is positive, else weight x; the weight has the shape of a sample, with 1 where places share it."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, self.weight * x)
+
+
 def padded_same(
     x: Tensor, size: Sequence[int], stride: Sequence[int], dilation: Sequence[int], value: float = 0.0
 ) -> Tensor:
