@@ -74,7 +74,15 @@ def function(name: str) -> str:
 
 def recurrent_layers(part: Part, whole: Plan) -> Made:
     """The Keras layers of a recurrent node, one for each layer of its stack."""
-    spec = recurrent(part)
+    # One layer is called everywhere; what one of the calls needs of it, all of them get.
+    calls = whole.calls[part.name]
+    spec = recurrent(next((one for one in calls if one.masked), part))
+    state = any(len(one.made) > 1 for one in calls)
+    if len({bool(one.node.options["sequence"]) for one in calls}) > 1:
+        raise UnsupportedError(
+            f"A Keras layer hands on its whole sequence always or never, and {in_source(part.node.name)} is called for both; "
+            "convert it to torch."
+        )
     notes = list(bias_notes(part.node.params(), KERAS.natives(spec)))
     if spec.merge_mode is None:
         notes.append("its two directions are handed on beside each other, by concat")
@@ -92,11 +100,11 @@ def recurrent_layers(part: Part, whole: Plan) -> Made:
         mine = [i for i, slot in enumerate(slots(spec), 1) if slot.layer == k or spec.num_layers == 1]
         initial = [part.given[i] for i in mine] if len(part.given) > 1 else []
         given.append(f", initial_state=[{', '.join(initial)}]" if initial else "")
-        states.append([part.made[i] for i in mine] if len(part.made) > 1 else [])
+        states.append([part.made[i] for i in mine] if len(part.made) > 1 else ["*_"] if state else [])
         # No layer has two underscores in its name.
         name = f"{part.name}__{k}" if spec.num_layers > 1 else part.name
         sequence = part.node.options["sequence"] or k + 1 < spec.num_layers
-        layers.append(_one(spec, whole, name, sequence, bool(states[-1])))
+        layers.append(_one(spec, whole, name, sequence, state))
 
     def fill(built: list[Any], dtype: str) -> Iterator[tuple[Any, np.ndarray]]:
         mine = [one for one in built if type(one).__name__ != "Dropout"]

@@ -44,6 +44,7 @@ __all__ = [
     "number",
     "packed",
     "plan",
+    "plans",
     "recurrent",
     "save",
     "trained",
@@ -63,7 +64,7 @@ class Written:
     """What a writer has written.
 
     Attributes:
-        files: in the folder.
+        files: in the folder; the first holds the weights.
         notes: what was folded, split, left out or rounded, a sentence each.
         fates: by the name of each source tensor, the tensors that hold its numbers now.
     """
@@ -79,15 +80,16 @@ class Target:
 
     Attributes:
         name, title: ``torch``, ``PyTorch``.
-        write: (graph, folder) -> what was written. UnsupportedError if the framework cannot express it.
-        opened: (folder) -> what gives the outputs for the inputs, both in the order of the graph, by the model.py that lies
-            in the folder.
+        write: (graphs by entry, folder) -> what was written, by entry. A model alone is the entry of the empty name; layers of
+            one name are one layer, of which the weights are written once. UnsupportedError if the framework cannot express it.
+        opened: (folder, entry) -> what gives the outputs for the inputs, both in the order of the graph, by the model.py that
+            lies in the folder.
     """
 
     name: str
     title: str
-    write: Callable[[Graph, Path], Written]
-    opened: Callable[[Path], Runner]
+    write: Callable[[Mapping[str, Graph], Path], dict[str, Written]]
+    opened: Callable[[Path, str], Runner]
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Part:
     Attributes:
         node: the node.
         name: what the source code calls the layer: an identifier, the same for each call of one layer.
-        again: whether the layer was called before.
+        again: whether the layer was called before, in this graph or in one that is written before it.
         shapes: the shapes of its own arrays by name; empty for recurrent and dense nodes, whose spec says them.
         reads: the shape of one sample of each value that it reads.
         given: the variables that it reads; made: those that it writes.
@@ -150,12 +152,14 @@ class Plan:
         parts: its nodes.
         variables: by the name of each value, what the source code calls it: all of a chain ``x``.
         dtype: the one float type that holds all its numbers.
+        calls: by the name of each layer in the source code, all its calls, in all graphs that are written together.
     """
 
     graph: Graph
     parts: tuple[Part, ...]
     variables: Mapping[str, str]
     dtype: str
+    calls: Mapping[str, Sequence[Part]]
 
     def type_of(self, given: Input, words: str) -> str:
         """The type of an input, with ``words`` for whole numbers."""
@@ -173,32 +177,52 @@ class Plan:
 
 
 def plan(graph: Graph, reserved: Collection[str] = (), template: str = "") -> Plan:
+    """A graph alone, as `plans` has it."""
+    return plans({"": graph}, reserved, template)[""]
+
+
+def plans(graphs: Mapping[str, Graph], reserved: Collection[str] = (), template: str = "") -> dict[str, Plan]:
     """Look at every node once: names, shapes, float types, and where masks go. No numbers are kept.
 
     Args:
-        graph: the graph.
+        graphs: by entry, graphs that are written together; layers of one name are one layer.
         reserved: identifiers that mean something else where the names of layers go.
         template: the module of `xframe.writers.templates` whose names mean something else where the variables go.
 
     Raises:
         UnsupportedError: a node is none of a graph, or computes in a narrower float type than that of all numbers.
     """
-    if not graph.nodes:
-        raise UnsupportedError(f"The model {in_source(graph.name)} has no layers; give one that computes something.")
-    names, parts = dict[str, str](), list[Part]()
-    variables = _variables(graph, {*_TAKEN, *names_in(template)})
+    names, calls = dict[str, str](), dict[str, list[Part]]()
+    for graph in graphs.values():
+        if not graph.nodes:
+            raise UnsupportedError(
+                f"The model {in_source(graph.name)} has no layers; give one that computes something."
+            )
+        for node in graph.nodes:
+            if node.name not in names:
+                # A layer of the name of an entry that is a method beside it.
+                wanted = f"{node.name} layer" if node.name in graphs and node.name in reserved else node.name
+                names[node.name] = identifier(wanted or node.kind, {*reserved, *names.values()})
+    dtype, taken = held_in(*graphs.values()), {*_TAKEN, *names_in(template)}
+    return {entry: _planned(graph, taken, names, dtype, calls) for entry, graph in graphs.items()}
+
+
+def _planned(
+    graph: Graph, taken: Collection[str], names: Mapping[str, str], dtype: str, calls: dict[str, list[Part]]
+) -> Plan:
+    """One of the graphs; its calls are entered in ``calls``."""
+    parts = list[Part]()
+    variables = _variables(graph, taken)
     masks = _Masks(graph, variables)
     for node in graph.nodes:
         _check(node)
-        again = node.name in names
-        if not again:
-            names[node.name] = identifier(node.name or node.kind, {*reserved, *names.values()})
+        before = calls.setdefault(names[node.name], [])
         own = {} if node.spec is not None else {str(n): tuple(np.shape(a)) for n, a in node.params().items()}
         parts.append(
             Part(
                 node,
                 names[node.name],
-                again,
+                bool(before),
                 own,
                 tuple(graph.shapes[value] for value in node.reads),
                 tuple(variables[value] for value in node.reads),
@@ -207,7 +231,7 @@ def plan(graph: Graph, reserved: Collection[str] = (), template: str = "") -> Pl
                 masks.made(node),
             )
         )
-    dtype = held_in(graph)
+        before.append(parts[-1])
     for node in graph.nodes:
         if node.dtype in ("float16", "bfloat16") and node.dtype != dtype:
             raise UnsupportedError(
@@ -215,13 +239,13 @@ def plan(graph: Graph, reserved: Collection[str] = (), template: str = "") -> Pl
                 f"it a model of {dtype} first (in Keras: build it with dtype='{dtype}' and give it these weights with "
                 f"set_weights; in PyTorch: model.to(torch.{dtype})) and convert that."
             )
-    return Plan(graph, tuple(parts), variables, dtype)
+    return Plan(graph, tuple(parts), variables, dtype, calls)
 
 
 # What generated code calls something else.
 _TAKEN = frozenset(
-    "x self torch nn functional np keras ops weights folder model layers load build forward Path Tensor mask Model Outputs "
-    "float int bool len tuple list dict".split()
+    "x self torch nn functional np keras ops folder model layers load build forward Path Tensor mask Model Outputs "
+    "float int bool len tuple list dict models session sessions weights".split()
 )
 
 
@@ -290,10 +314,10 @@ class _Masks:
         return new if new in self._used else ""
 
 
-def held_in(graph: Graph) -> str:
-    """The one float type that holds all numbers of a graph."""
+def held_in(*graphs: Graph) -> str:
+    """The one float type that holds all numbers of some graphs."""
     # The numbers of one layer have one type; to read the first is to read one tensor of it.
-    firsts = ((params, next(iter(params), None)) for params in (node.params() for node in graph.nodes))
+    firsts = ((params, next(iter(params), None)) for params in (node.params() for one in graphs for node in one.nodes))
     types = [params[name].dtype for params, name in firsts if name is not None]
     return str(np.result_type(np.float16, *types)) if types else "float32"
 
