@@ -266,6 +266,20 @@ def test_a_layer_that_a_mask_and_states_reach_in_one_of_them(to: str, tmp_path: 
     assert convert_file(saved(models, tmp_path), tmp_path / to, to).status == "equivalent"
 
 
+def test_models_inside_one_that_calls_them(tmp_path: Path) -> None:
+    """An autoencoder of an encoder and a decoder, each a model: its layers are theirs."""
+    layers = keras.layers
+    a, z = keras.Input((5, 3)), keras.Input((2,))
+    encoder = keras.Model(a, layers.Dense(2, name="code")(layers.LSTM(4, name="lstm")(a)), name="front")
+    repeated = layers.RepeatVector(5, name="repeat")(z)
+    decoder = keras.Model(z, layers.LSTM(3, return_sequences=True, name="lstm")(repeated), name="behind")
+    models = filled({"model": keras.Model(a, decoder(encoder(a))), "encoder": encoder, "decoder": decoder})
+    convert_file(saved(models, tmp_path), tmp_path / "converted", "torch")
+    module = module_of(tmp_path / "converted")["load"](tmp_path / "converted")
+    assert [name for name, _ in module.named_children()] == ["front_lstm", "front_code", "behind_lstm"]
+    assert len(convert(models, "keras")["model"].weights) == len(models["model"].weights)
+
+
 # ---- What is refused.
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -152,7 +152,7 @@ def convert(model: Any, to: str) -> Any:
     graphs = {entry: held(graph_of_model(one)) for entry, one in models.items()}
     for entry, graph in graphs.items():
         check_understood(models[entry], graph)
-    _check_shared(graphs)
+    graphs = _shared(graphs)
     with _written(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="xframe-") as place:
         folder = Path(place)
         for piece in _pieces(graphs, folder, "", to, {entry: numbers(graph) for entry, graph in graphs.items()}):
@@ -254,10 +254,9 @@ def _convert_entries(
     found = {entry: recognise(load(source), choices) for entry, source in given.items()}
     sources = [path for one in found.values() for path in (one.file.path, *one.file.beside)]
     check_folder(target, force, sources)
-    graphs = {entry: held(_whole(entry, one)) for entry, one in found.items()}
+    graphs = _shared({entry: held(_whole(entry, one)) for entry, one in found.items()})
     if right_padded:
         graphs = _promised(graphs)
-    _check_shared(graphs)
     warnings = [text for one in found.values() for text in (*one.warnings, *_warned(one, True))]
 
     def made_in(made: Path) -> Conversion:
@@ -337,8 +336,13 @@ def _promised(graphs: Mapping[str, Graph]) -> dict[str, Graph]:
     return made
 
 
-def _check_shared(graphs: Mapping[str, Graph]) -> None:
-    """Refuse layers of one name in several models that are not one layer."""
+def _shared(graphs: Mapping[str, Graph]) -> dict[str, Graph]:
+    """The graphs, in which each layer has one name: of one that is a model inside another, that which it has there.
+
+    Raises:
+        SpecError: layers of one name are not one layer.
+    """
+    graphs = {entry: _named_as_inside(graph, graphs.values()) for entry, graph in graphs.items()}
     first = dict[str, tuple[str, Node]]()
     for entry, graph in graphs.items():
         for node in {node.name: node for node in graph.nodes}.values():
@@ -348,6 +352,18 @@ def _check_shared(graphs: Mapping[str, Graph]) -> None:
                     f"The layer {node.name!r} is not the same in {before} and {entry}: {why}; save both models with one "
                     "layer, or give the layers names of their own."
                 )
+    return graphs
+
+
+def _named_as_inside(graph: Graph, others: Iterable[Graph]) -> Graph:
+    """A graph with the names that its layers have in one that calls it as a model: ``encoder/lstm`` for ``lstm``."""
+    for other in others:
+        names = {node.name for node in other.nodes}
+        end = f"/{graph.name}/{graph.nodes[0].name}"
+        for place in (name.removesuffix(f"/{graph.nodes[0].name}") for name in names if f"/{name}".endswith(end)):
+            if all(f"{place}/{node.name}" in names for node in graph.nodes):
+                return replace(graph, nodes=tuple(replace(n, name=f"{place}/{n.name}") for n in graph.nodes))
+    return graph
 
 
 def _differ(a: Node, b: Node) -> str:

@@ -164,7 +164,10 @@ def _alone(whole: Plan, made: list[Made]) -> str:
 
 def _several(wholes: Mapping[str, Plan], made: Mapping[str, list[Made]]) -> str:
     """The functions that build models that share their layers, and load their weights."""
-    lines, taken = ["models: dict[str, keras.Model] = {}"], {part.name for whole in wholes.values() for part in whole.parts}
+    lines, taken = (
+        ["models: dict[str, keras.Model] = {}"],
+        {part.name for whole in wholes.values() for part in whole.parts},
+    )
     for entry, whole in wholes.items():
         # No two layers of all models have one name, and inputs are layers.
         inputs = {}
