@@ -102,7 +102,7 @@ def pairs(folder: Path) -> dict[str, tuple[Any, Any, Any, Any]]:
             state_dict(folder, "slipped", slipped),
         ),
         "a model file and a file of weights": (whole, folder / "port.pt", folder / "wrong.pt", folder / "slipped.pt"),
-        "two model files (chains)": (
+        "two model files": (
             whole,
             in_keras(folder, "again", keras_model()),
             in_keras(folder, "wrong", one_wrong(keras_model())),
@@ -115,7 +115,7 @@ def pairs(folder: Path) -> dict[str, tuple[Any, Any, Any, Any]]:
             in_onnx(folder, "slipped", slipped),
         ),
         "a model file and a module with a forward": (whole, ours, wrong, slipped),
-        "two live models (chains)": (model, keras_model(), one_wrong(keras_model()), keras_model("tanh")),
+        "two live models": (model, keras_model(), one_wrong(keras_model()), keras_model("tanh")),
         "a live model and a module with a forward": (model, ours, wrong, slipped),
         "two modules with a forward": (Port(), ours, wrong, slipped),
         "two holders of layers": (
@@ -124,12 +124,12 @@ def pairs(folder: Path) -> dict[str, tuple[Any, Any, Any, Any]]:
             torch.nn.ModuleDict(dict(wrong.named_children())),
             None,
         ),
-        "two torch.nn.Sequential (chains)": of_chains(),
+        "two torch.nn.Sequential": of_sequentials(),
     }
 
 
-def of_chains() -> tuple[Any, Any, Any, Any]:
-    """The same of PyTorch's own chains, which hold no recurrent layer."""
+def of_sequentials() -> tuple[Any, Any, Any, Any]:
+    """The same of PyTorch's own models, which hold no recurrent layer."""
 
     def made(*more: Any) -> Any:
         torch.manual_seed(0)
@@ -179,7 +179,7 @@ def main() -> None:
                 if other is not None:
                     rows.append([kind, what, *(answered(ask, one, other) for ask in asked.values())])
         print(tabulate(rows, ["pair", "the second is", *asked], tablefmt="github"))
-        files = {"a model file (chain)": "model.keras", "a file of weights": "port.pt", "an ONNX file": "port.onnx"}
+        files = {"a model file": "model.keras", "a file of weights": "port.pt", "an ONNX file": "port.onnx"}
         converted = [
             [
                 kind,

@@ -22,10 +22,10 @@ from _bench import Row, against, growth, interleaved, show
 
 import xframe
 from xframe.adapters import known_packings
-from xframe.chain import Chain
-from xframe.chain.probing import PROBES
 from xframe.conversion import convert_file, one_layer
 from xframe.files import load
+from xframe.graph import Graph
+from xframe.graph.probing import PROBES
 from xframe.recognition import Choices, recognise
 from xframe.writers import run, write
 
@@ -40,7 +40,7 @@ def plain(source: Path, target: Path) -> None:
         np.savez(target, **dict(arrays))
 
 
-def chain(source: Path) -> Chain:
+def graph(source: Path) -> Graph:
     """The one layer of the file."""
     found = recognise(load(source), TORCH)
     return one_layer(found, found.layers[0])
@@ -66,7 +66,7 @@ def main() -> None:
             "plain NumPy, npz to npz": lambda: plain(source, folder / "plain.npz"),
             "inspect": lambda: recognise(load(source), TORCH),
             **{
-                f"convert to {to}, without the proof": lambda to=to: write(chain(source), fresh(folder / to), to)
+                f"convert to {to}, without the proof": lambda to=to: write(graph(source), fresh(folder / to), to)
                 for to in ("npz", "torch", "onnx", "keras")
             },
         }
@@ -74,7 +74,7 @@ def main() -> None:
         rows = [against(times, name, "plain NumPy, npz to npz", 1.5) for name in list(runs)[1:]]
         x = np.random.default_rng(0).normal(size=(*PROBES[0], SIZE)).astype(np.float32)
         both = {
-            "load and run both models": lambda: (run(folder / "npz", x, "npz"), run(folder / "torch", x, "torch")),
+            "load and run both models": lambda: (run(folder / "npz", [x], "npz"), run(folder / "torch", [x], "torch")),
             "convert to torch, with the proof": lambda: convert_file(
                 source, folder / "proven", "torch", choices=TORCH, force=True
             ),

@@ -243,7 +243,8 @@ def test_oldest(wheel: Path, source: Path, folder: Path, name: str, tests: Seque
     python = there.folder / "venv" / "bin" / "python"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [str(python), "-m", "pytest", "--numprocesses", "auto", "--maxprocesses", "4", "-m", "not slow"]
-    command += ["--frameworks", frameworks, *(tests or usual)]
+    # What a version may do otherwise shows in float32, too.
+    command += ["--frameworks", frameworks, *(tests or [*usual, "-k", "not float64"])]
     return subprocess.run(command, cwd=tree, env=environment, check=False).returncode
 
 

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from xframe import adapters, noise
+from xframe import adapters, noise, writers
 from xframe.adapters import Adapter
+from xframe.graph import Graph, running
 from xframe.layout import Key, Layout
 from xframe.reference import Given, Outputs
 from xframe.spec import Dense, Layer, Recurrent
@@ -318,6 +319,27 @@ def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
 def array_type(dtype: str) -> str:
     """The type of the arrays that hold numbers of ``dtype``: NumPy has no bfloat16."""
     return "float32" if dtype == "bfloat16" else dtype
+
+
+def sole_probe(graph: Graph, batch: int, steps: int, seed: int = 0) -> np.ndarray:
+    """What the only input of a graph is tried on."""
+    return running.sole(running.probe(graph, batch, steps, seed))
+
+
+def sole_run(graph: Graph, x: np.ndarray, dtype: str | None = None) -> np.ndarray:
+    """The only output of a graph."""
+    return running.sole(running.run(graph, x, dtype))
+
+
+def sole_noise(graph: Graph, x: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """The only output of a graph in float64, and its rounding noise."""
+    return running.sole(running.noise(graph, x, dtype))
+
+
+def sole_written(folder: Path, x: np.ndarray, to: str) -> np.ndarray:
+    """What a written model puts out, if that is one value."""
+    (y,) = writers.run(folder, [x], to)
+    return y
 
 
 def effective(spec: Layer, blocks: Mapping[Key, np.ndarray]) -> Blocks:

@@ -11,15 +11,15 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from helpers import sole_probe
 from onnx import helper, numpy_helper
 
 from xframe import budget
-from xframe.chain import reference
-from xframe.chain.base import Chain, Step
 from xframe.cli import cli
 from xframe.errors import FileError, LimitError, SpecError
 from xframe.files import load
 from xframe.files._json import object_of
+from xframe.graph import Node, chained
 from xframe.report.blocks import Table, shortened
 from xframe.report.text import write
 from xframe.spec import Recurrent
@@ -131,19 +131,19 @@ GRU = Recurrent("gru", 2, 3)
     ],
 )
 def test_models_that_ask_for_long_or_wide_inputs(spec: Recurrent, shape: tuple[int | None, ...], words: str) -> None:
-    chain = Chain((Step("gru", "recurrent", {"sequence": False}, spec),), shape, "m")
+    graph = chained([Node("gru", "recurrent", {"sequence": False}, spec)], shape, "m")
     start = time.process_time()
     with pytest.raises(LimitError, match=f"Running the model 'm' on an input of the shape .* {words}"):
-        reference.probe(chain, spec.batch_size or 2, 5)
+        sole_probe(graph, spec.batch_size or 2, 5)
     assert time.process_time() - start < 2
     with budget.allowed(memory=4000, seconds=2000):
-        assert reference.probe(chain, spec.batch_size or 2, 5).shape[-1] == 2
+        assert sole_probe(graph, spec.batch_size or 2, 5).shape[-1] == 2
 
 
 def test_a_repeated_input_is_counted(tmp_path: Path) -> None:
-    steps = (Step("r", "repeat", {"times": 300_000}), Step("gru", "recurrent", {"sequence": False}, GRU))
+    nodes = (Node("r", "repeat", {"times": 300_000}), Node("gru", "recurrent", {"sequence": False}, GRU))
     with pytest.raises(LimitError, match="would take about 1,500 seconds"):
-        reference.probe(Chain(steps, (2,), "m"), 2, 5)
+        sole_probe(chained(nodes, (2,), "m"), 2, 5)
 
 
 # ---- ONNX: small files that ask for much.

@@ -30,16 +30,16 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from helpers import sole_noise, sole_probe, sole_run, sole_written
 from test_real_models import find_models
 
 import xframe
 from xframe import conversion, noise, proof, writers
-from xframe.chain import Chain, Step, chain_of, chain_of_model
-from xframe.chain import reference as chains
 from xframe.cli import main
 from xframe.errors import FileError, ObstaclesError, SpecError, UnsupportedError
 from xframe.files import load
 from xframe.files.base import ModelFile
+from xframe.graph import Graph, Node, chained, graph_of, graph_of_model, running
 from xframe.judging import LIMIT
 from xframe.layout import Key
 from xframe.recognition import Choices, recognise
@@ -105,9 +105,9 @@ def fill(model: Any, seed: int = 0) -> Any:
     return model
 
 
-def units(chain: Chain, x: np.ndarray, got: np.ndarray, truth: np.ndarray, dtype: str = "float32") -> float:
+def units(graph: Graph, x: np.ndarray, got: np.ndarray, truth: np.ndarray, dtype: str = "float32") -> float:
     """How far the outputs are from the oracle's, in units of rounding noise."""
-    clean, deviation = chains.noise(chain, x, dtype)
+    clean, deviation = sole_noise(graph, x, dtype)
     assert got.shape == truth.shape == clean.shape
     assert np.isfinite(got).all()
     assert np.isfinite(truth).all()
@@ -116,8 +116,8 @@ def units(chain: Chain, x: np.ndarray, got: np.ndarray, truth: np.ndarray, dtype
     return float(noise.ratio(got, truth, deviation).max())
 
 
-def chain_in(path: Path, **choices: Any) -> Chain:
-    return chain_of(recognise(load(path), Choices(**choices) if choices else None))
+def graph_in(path: Path, **choices: Any) -> Graph:
+    return graph_of(recognise(load(path), Choices(**choices) if choices else None))
 
 
 # ---- The legacy oracle: tf_keras.
@@ -193,11 +193,11 @@ LEGACY = {
 
 
 class Written(NamedTuple):
-    """A model in a file: its framework's model, its chain, and inputs with what the framework makes of them."""
+    """A model in a file: its framework's model, its graph, and inputs with what the framework makes of them."""
 
     path: Path
     model: Any
-    chain: Chain
+    graph: Graph
     runs: list[tuple[np.ndarray, np.ndarray]]
 
 
@@ -217,11 +217,11 @@ def legacy(tf_keras: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Ca
         built = fill(tf_keras.Sequential([tf_keras.layers.InputLayer(model.shape), *model.build(tf_keras.layers)]))
         path = folder / f"{name.replace(' ', '-')}.h5"
         built.save(path)
-        chain = chain_in(path)
-        given = [chains.probe(chain, *size, seed) for seed, size in enumerate(SIZES)]
+        graph = graph_in(path)
+        given = [sole_probe(graph, *size, seed) for seed, size in enumerate(SIZES)]
         # Called for the second: tracing the graph once more takes long.
         truths = [built.predict(given[0], verbose=0), np.asarray(built(given[1], training=False))]
-        return Written(path, built, chain, list(zip(given, truths, strict=True)))
+        return Written(path, built, graph, list(zip(given, truths, strict=True)))
 
     return of
 
@@ -255,7 +255,7 @@ def test_what_keras_2_wrote(
     assert "VERDICT: equivalent." in result.words
     source = legacy(name)
     for x, truth in source.runs:
-        assert units(source.chain, x, writers.run(folder, x, to), truth) < LIMIT
+        assert units(source.graph, x, sole_written(folder, x, to), truth) < LIMIT
 
 
 _DRIVER = """
@@ -305,7 +305,7 @@ def test_what_is_written_needs_no_xframe(
     assert done.returncode == 0, done.stderr[-2000:]
     for folder, source in placed.items():
         x, truth = source.runs[0]
-        assert units(source.chain, x, np.load(folder / "y.npy"), truth) < LIMIT, folder.name
+        assert units(source.graph, x, np.load(folder / "y.npy"), truth) < LIMIT, folder.name
 
 
 def test_the_slope_of_hard_sigmoid_is_that_of_the_file(
@@ -314,15 +314,15 @@ def test_the_slope_of_hard_sigmoid_is_that_of_the_file(
     """Keras 3 loads the same file with a slope of 1/6 and says nothing; that would have been seen."""
     source = legacy("hard sigmoid")
     x, truth = source.runs[0]
-    steps = []
-    for step in source.chain.steps:
-        spec = step.spec
+    nodes = []
+    for node in source.graph.nodes:
+        spec = node.spec
         if isinstance(spec, Recurrent):
             assert spec.recurrent_activation == "hard_sigmoid_keras2"
             spec = replace(spec, recurrent_activation="hard_sigmoid")
-        steps.append(replace(step, spec=spec))
-    wrong, _ = chains.run(replace(source.chain, steps=tuple(steps)), x)
-    assert units(source.chain, x, wrong, truth) > 100 * LIMIT
+        nodes.append(replace(node, spec=spec))
+    wrong = sole_run(replace(source.graph, nodes=tuple(nodes)), x)
+    assert units(source.graph, x, wrong, truth) > 100 * LIMIT
     assert "0.2 * x + 0.5" in (converted("hard sigmoid", "torch")[1] / "model.py").read_text()
     kinds = {n.op_type for n in onnx.load(converted("hard sigmoid", "onnx")[1] / "model.onnx").graph.node}
     assert {"LSTM", "GRU"} <= kinds
@@ -365,13 +365,13 @@ def test_what_keras_3_wrote(build: Callable[[], Any], ending: str, tmp_path: Pat
     model = fill(build(), seed=3)
     path = tmp_path / f"model.{ending}"
     model.save(path)
-    chain = chain_in(path)
-    runs = [(x, np.asarray(model(x, training=False))) for x in (chains.probe(chain, *size, 5) for size in SIZES)]
+    graph = graph_in(path)
+    runs = [(x, np.asarray(model(x, training=False))) for x in (sole_probe(graph, *size, 5) for size in SIZES)]
     for to in TARGETS:
         result = convert(path, tmp_path / to, to)
         assert (result.status, result.err) == (0, "")
         for x, truth in runs:
-            assert units(chain, x, writers.run(tmp_path / to, x, to), truth) < LIMIT
+            assert units(graph, x, sole_written(tmp_path / to, x, to), truth) < LIMIT
 
 
 def two_inputs() -> Any:
@@ -388,25 +388,50 @@ def branched() -> Any:
     return keras.Model(given, k3.Dense(2, name="head")(k3.GRU(5, name="second")(y)))
 
 
+@pytest.mark.parametrize("build", [two_inputs, branched])
+@pytest.mark.parametrize("to", TARGETS)
+def test_branches_are_converted(build: Callable[[], Any], to: str, tmp_path: Path) -> None:
+    model = fill(build(), seed=4)
+    path = tmp_path / "model.keras"
+    model.save(path)
+    result = convert(path, tmp_path / "made", to)
+    assert (result.status, result.err) == (0, "")
+    assert json.loads((tmp_path / "made/proof.json").read_text())["scope"] == "model"
+    assert json.loads(render(recognise(load(path)), "json"))["converts"] == {"whole": True, "why": []}
+    graph = graph_in(path)
+    given = running.probe(graph, 3, 7, 5)
+    (y,) = writers.run(tmp_path / "made", list(given.values()), to)
+    truth = np.asarray(model(list(given.values()) if len(given) > 1 else running.sole(given)))
+    assert noise.ratio(y, truth, running.sole(running.noise(graph, given, "float32"))[1]).max() < LIMIT
+
+
+def two_towers() -> Any:
+    one, other = keras.Input((None, 3)), keras.Input((None, 2))
+    x = k3.LSTM(4, name="first")(one)
+    y = k3.GRU(4, name="second")(other)
+    return keras.Model([one, other], k3.Dense(2, name="head")(k3.Dot(-1, name="joined")([x, y])))
+
+
+def in_groups() -> Any:
+    given = keras.Input((None, 3))
+    x = k3.LSTM(3, return_sequences=True, name="first")(given)
+    y = k3.GroupNormalization(1, name="grouped")(k3.LayerNormalization(name="normed")(k3.Add(name="added")([given, x])))
+    return keras.Model(given, k3.Dense(2, name="head")(k3.GRU(5, name="second")(y)))
+
+
 # What is left, and what stands in the way: all of it.
 LEFT: dict[Callable[[], Any], tuple[list[str], list[str]]] = {
-    two_inputs: (
-        [],
-        [
-            "The layer 'joined' (Concatenate) has 2 inputs, and the model is no chain",
-            "The model has 2 inputs, and a chain has one",
-        ],
-    ),
-    branched: (
-        ["normed, of kind LayerNormalization"],
-        ["The layer 'added' (Add) has 2 inputs, and the model is no chain"],
+    two_towers: ([], ["The layer 'joined' (Dot) is of a class that is not modelled"]),
+    in_groups: (
+        ["normed, of kind LayerNormalization", "grouped, of kind GroupNormalization"],
+        ["The layer 'grouped' (GroupNormalization) is of a class that is not modelled"],
     ),
 }
 
 
 @pytest.mark.parametrize("build", LEFT)
 @pytest.mark.parametrize("to", TARGETS)
-def test_what_is_no_chain_is_converted_layer_by_layer(build: Callable[[], Any], to: str, tmp_path: Path) -> None:
+def test_what_is_not_modelled_is_converted_layer_by_layer(build: Callable[[], Any], to: str, tmp_path: Path) -> None:
     model = fill(build(), seed=4)
     path = tmp_path / "model.keras"
     model.save(path)
@@ -467,10 +492,10 @@ def test_all_that_stands_in_the_way_is_named() -> None:
 
 @pytest.mark.parametrize("format_", ["text", "markdown", "html", "junit"])
 def test_partial_in_every_format(format_: str, tmp_path: Path) -> None:
-    branched().save(tmp_path / "model.keras")
+    in_groups().save(tmp_path / "model.keras")
     result = convert(tmp_path / "model.keras", tmp_path / "made", "npz", "--format", format_)
     assert result.status == 2
-    assert "Partly: 3 of 4 layers, no whole model; 1 thing stands in the way: The layer" in " ".join(result.out.split())
+    assert "Partly: 3 of 5 layers, no whole model; 1 thing stands in the way: The layer" in " ".join(result.out.split())
     marks = {"html": 'class="found partial"', "junit": 'type="partial"'}
     assert marks.get(format_, "VERDICT: partial.") in result.out
     assert ('name="scope" value="layers"' if format_ == "junit" else "Scope: layers.") in " ".join(result.out.split())
@@ -483,11 +508,11 @@ def one_layer_is_right(layer: Any, folder: Path, to: str) -> None:
         again.build((None, None, layer.input.shape[-1]))
         again.set_weights(layer.get_weights())
         layer = again
-    chain = chain_of_model(layer)
-    if isinstance(chain.steps[0].spec, Dense):
-        chain = replace(chain, input_shape=chain.input_shape[-1:])
-    x = chains.probe(chain, 4, 7, 6)
-    assert units(chain, x, writers.run(folder, x, to), applied(layer, x)) < LIMIT
+    graph = graph_of_model(layer)
+    if isinstance(graph.nodes[0].spec, Dense):
+        graph = chained(graph.nodes, graph.inputs[0].shape[-1:])
+    x = sole_probe(graph, 4, 7, 6)
+    assert units(graph, x, sole_written(folder, x, to), applied(layer, x)) < LIMIT
 
 
 def applied(layer: Any, x: np.ndarray) -> np.ndarray:
@@ -680,12 +705,12 @@ def test_real_models_that_need_a_word(models: Path, tmp_path: Path) -> None:
 def test_live_keras_models() -> None:
     for build in (plain, functional, nested, hard):
         model = fill(build(), seed=6)
-        chain = chain_of_model(model)
+        graph = graph_of_model(model)
         for size in SIZES:
-            x = chains.probe(chain, *size)
+            x = sole_probe(graph, *size)
             truth = np.asarray(model(x, training=False))
             for to in ("torch", "keras"):
-                assert units(chain, x, applied(xframe.convert(model, to=to), x), truth) < LIMIT
+                assert units(graph, x, applied(xframe.convert(model, to=to), x), truth) < LIMIT
     assert isinstance(xframe.convert(plain(), to="torch"), torch.nn.Module)
     assert isinstance(xframe.convert(plain(), to="keras"), keras.Model)
 
@@ -696,10 +721,10 @@ def test_live_layers() -> None:
     torch.manual_seed(5)
     stack = torch.nn.LSTM(3, 4, num_layers=2, bidirectional=True, batch_first=True)
     for layer in (one, two, stack, torch.nn.Linear(3, 5), torch.nn.GRU(3, 4, batch_first=True).eval()):
-        chain = chain_of_model(layer)
-        x = chains.probe(chain, 3, 7)
+        graph = graph_of_model(layer)
+        x = sole_probe(graph, 3, 7)
         for to in ("torch", "keras"):
-            assert units(chain, x, applied(xframe.convert(layer, to=to), x), applied(layer, x)) < LIMIT
+            assert units(graph, x, applied(xframe.convert(layer, to=to), x), applied(layer, x)) < LIMIT
 
 
 def fill_layer(layer: Any, features: int) -> Any:
@@ -709,10 +734,10 @@ def fill_layer(layer: Any, features: int) -> Any:
 
 def test_live_in_onnx_and_numpy() -> None:
     model = fill(plain())
-    chain = chain_of_model(model)
-    x = chains.probe(chain, 3, 5)
+    graph = graph_of_model(model)
+    x = sole_probe(graph, 3, 5)
     session = onnxruntime.InferenceSession(xframe.convert(model, to="onnx"))
-    assert units(chain, x, session.run(None, {session.get_inputs()[0].name: x})[0], np.asarray(model(x))) < LIMIT
+    assert units(graph, x, session.run(None, {session.get_inputs()[0].name: x})[0], np.asarray(model(x))) < LIMIT
     arrays = xframe.convert(model, to="npz")
     assert {type(array) for array in arrays.values()} == {np.ndarray}
     # The LSTM's recurrent biases are zeros.
@@ -721,7 +746,7 @@ def test_live_in_onnx_and_numpy() -> None:
 
 def test_what_is_live_and_cannot_be_converted() -> None:
     with pytest.raises(UnsupportedError, match="'joined'"):
-        xframe.convert(two_inputs(), to="torch")
+        xframe.convert(two_towers(), to="torch")
     with pytest.raises(UnsupportedError):
         xframe.convert(torch.nn.Conv2d(3, 4, 2), to="keras")
     with pytest.raises(SpecError, match="to must be torch, keras, onnx, npz, not 'jax'"):
@@ -749,55 +774,55 @@ def simple(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def blocks(step: Step, change: Callable[[Key, np.ndarray], np.ndarray]) -> Step:
-    """The step with changed canonical parameters."""
-    return replace(step, params=lambda: {key: change(key, block) for key, block in step.params().items()})
+def blocks(node: Node, change: Callable[[Key, np.ndarray], np.ndarray]) -> Node:
+    """The node with changed canonical parameters."""
+    return replace(node, params=lambda: {key: change(key, block) for key, block in node.params().items()})
 
 
-def _gates_swapped(step: Step) -> Step:
+def _gates_swapped(node: Node) -> Node:
     def params() -> dict[Key, np.ndarray]:
-        found, other = dict(step.params()), {"i": "f", "f": "i"}
+        found, other = dict(node.params()), {"i": "f", "f": "i"}
         return {key: found[key._replace(gate=other.get(key.gate, key.gate))] for key in found}
 
-    return replace(step, params=params)
+    return replace(node, params=params)
 
 
-def _bias_dropped(step: Step) -> Step:
-    return blocks(step, lambda key, block: np.zeros_like(block) if key.role == "bias" else block)
+def _bias_dropped(node: Node) -> Node:
+    return blocks(node, lambda key, block: np.zeros_like(block) if key.role == "bias" else block)
 
 
-def _kernel_transposed(step: Step) -> Step:
-    return blocks(step, lambda key, block: block.T if key.role == "kernel" else block)
+def _kernel_transposed(node: Node) -> Node:
+    return blocks(node, lambda key, block: block.T if key.role == "kernel" else block)
 
 
-def _recurrent_kernel_transposed(step: Step) -> Step:
-    return blocks(step, lambda key, block: block.T if key.role == "recurrent_kernel" else block)
+def _recurrent_kernel_transposed(node: Node) -> Node:
+    return blocks(node, lambda key, block: block.T if key.role == "recurrent_kernel" else block)
 
 
-def _wrong_epsilon(step: Step) -> Step:
-    return replace(step, options={"epsilon": 0.0031})
+def _wrong_epsilon(node: Node) -> Node:
+    return replace(node, options={"epsilon": 0.0031})
 
 
-def _mask_ignored(step: Step) -> Step:
-    return replace(step, options={"mask_zero": False})
+def _mask_ignored(node: Node) -> Node:
+    return replace(node, options={"mask_zero": False})
 
 
-def _reset_before(step: Step) -> Step:
-    assert isinstance(step.spec, Recurrent)
-    return replace(step, spec=replace(step.spec, reset_after=False))
+def _reset_before(node: Node) -> Node:
+    assert isinstance(node.spec, Recurrent)
+    return replace(node, spec=replace(node.spec, reset_after=False))
 
 
-def _one_number(step: Step) -> Step:
+def _one_number(node: Node) -> Node:
     def params() -> dict[Any, np.ndarray]:
-        (key, first), *others = step.params().items()
+        (key, first), *others = node.params().items()
         changed = first.copy()
         changed.flat[3] += 1e-3
         return {key: changed, **dict(others)}
 
-    return replace(step, params=params)
+    return replace(node, params=params)
 
 
-MISTAKES: list[tuple[str, Callable[[Step], Step]]] = [
+MISTAKES: list[tuple[str, Callable[[Node], Node]]] = [
     ("lstm", _gates_swapped),
     ("lstm", _bias_dropped),
     ("lstm", _kernel_transposed),
@@ -813,11 +838,11 @@ MISTAKES: list[tuple[str, Callable[[Step], Step]]] = [
 @pytest.mark.parametrize(("name", "mistake"), MISTAKES, ids=[f"{name}{mistake.__name__}" for name, mistake in MISTAKES])
 @pytest.mark.parametrize("to", ["torch", "npz", pytest.param("keras", marks=pytest.mark.slow)])
 def test_a_writer_with_a_mistake_is_caught(
-    to: str, name: str, mistake: Callable[[Step], Step], simple: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    to: str, name: str, mistake: Callable[[Node], Node], simple: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(chain: Chain, folder: Path, target: str) -> writers.Written:
-        steps = tuple(mistake(step) if step.name.endswith(name) else step for step in chain.steps)
-        return writers.write(replace(chain, steps=steps), folder, target)
+    def broken(graph: Graph, folder: Path, target: str) -> writers.Written:
+        nodes = tuple(mistake(node) if node.name.endswith(name) else node for node in graph.nodes)
+        return writers.write(replace(graph, nodes=nodes), folder, target)
 
     monkeypatch.setattr(conversion, "write", broken)
     result = convert(simple, tmp_path / "made", to)
@@ -828,8 +853,8 @@ def test_a_writer_with_a_mistake_is_caught(
 
 
 def test_a_writer_with_a_mistake_gives_no_object(simple: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(chain: Chain, folder: Path, target: str) -> writers.Written:
-        return writers.write(replace(chain, steps=(*chain.steps[:-1], _bias_dropped(chain.steps[-1]))), folder, target)
+    def broken(graph: Graph, folder: Path, target: str) -> writers.Written:
+        return writers.write(replace(graph, nodes=(*graph.nodes[:-1], _bias_dropped(graph.nodes[-1]))), folder, target)
 
     monkeypatch.setattr(conversion, "write", broken)
     with pytest.raises(SpecError, match="could not be proven to be the same: off by"):
@@ -851,7 +876,9 @@ def test_outputs_that_are_no_numbers(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(proof, "opened", lambda folder, to: lambda x: change(writers.run(folder, x, to)))
+    monkeypatch.setattr(
+        proof, "opened", lambda folder, to: lambda given: [change(y) for y in writers.run(folder, given, to)]
+    )
     result = convert(simple, tmp_path / "made", "npz", "--format", "json")
     assert (result.status, result.err) == (1, "")
     content = json.loads(result.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
@@ -1325,13 +1352,13 @@ def test_padding_on_the_right_is_what_onnx_can_mask(tmp_path: Path) -> None:
     assert (done.status, done.err) == (0, "")
     words = np.array([[3, 7, 1, 0, 0], [2, 0, 0, 0, 0], [9, 8, 4, 6, 5]])
     model = keras.saving.load_model(source)
-    chain = chain_of(recognise(load(source)))
-    clean, deviation = chains.noise(chain, words, "float32")
-    for got in (model.predict(words, verbose=0), writers.run(tmp_path / "out", words, "onnx")):
+    graph = graph_of(recognise(load(source)))
+    clean, deviation = sole_noise(graph, words, "float32")
+    for got in (model.predict(words, verbose=0), sole_written(tmp_path / "out", words, "onnx")):
         assert noise.ratio(got, clean, deviation).max() < LIMIT
     # The padding matters here: without the mask, the outputs are others.
     assert (
-        noise.ratio(writers.run(tmp_path / "out", np.where(words, words, 1), "onnx"), clean, deviation)[:2].max() > 1e3
+        noise.ratio(sole_written(tmp_path / "out", np.where(words, words, 1), "onnx"), clean, deviation)[:2].max() > 1e3
     )
 
 
@@ -1339,8 +1366,8 @@ def test_the_probe_of_a_promise_keeps_it(tmp_path: Path) -> None:
     """Of different lengths, with padding after the end only; a writer that ignored the mask would be seen."""
     done = convert(_masked_model(tmp_path), tmp_path / "out", "onnx", "--right-padded", "--format", "json")
     assert json.loads(done.out)["status"] == "equivalent"
-    chain = conversion.promised(chain_of(recognise(load(tmp_path / "masked.keras"))))
-    x = chains.probe(chain, 3, 12)
+    graph = conversion.promised(graph_of(recognise(load(tmp_path / "masked.keras"))))
+    x = sole_probe(graph, 3, 12)
     lengths = (x != 0).sum(axis=1)
     assert sorted(set(lengths)) == [6, 11, 12]
     assert all((row[:n] != 0).all() and (row[n:] == 0).all() for row, n in zip(x, lengths, strict=True))

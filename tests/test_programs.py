@@ -19,6 +19,7 @@ from torch import nn
 
 import xframe
 from xframe.adapters import get_adapter
+from xframe.conversion import convert_file
 from xframe.errors import UnsupportedError
 from xframe.programs import program_of, program_of_onnx
 
@@ -377,7 +378,11 @@ def test_masks_that_a_packed_sequence_cannot_say() -> None:
 
     found = xframe.verify(source, Packed(masked=True))
     assert found.status == "different"
-    assert "padding after the end (--right-padded)" in found.reason
+    assert "with padding before and within sequences" in found.reason
+    assert "with padding after the end only they agree" in found.reason
+    assert "(--right-padded, in Python right_padded=True)" in found.reason
+    with pytest.raises(AssertionError, match=r"Where they agree: xframe\.verify\(a, b, .*right_padded=True\)"):
+        xframe.assert_equivalent(source, Packed(masked=True))
     assert xframe.verify(source, Packed(masked=True), right_padded=True).status == "equivalent"
     found = xframe.verify(source, Packed(masked=False), right_padded=True)
     assert found.status == "different"
@@ -405,6 +410,230 @@ def test_an_activation_that_no_input_shows_is_not_judged() -> None:
     found = xframe.verify(source, Two())
     assert found.status == "inconclusive"
     assert "nothing shows what relu does in dense" in found.reason
+
+
+# ---- What must not be hidden by noise.
+
+
+class Tagged(nn.Module):
+    """A table, an LSTM and a softmax by hand; ``change`` is done to the last output, and ``scale`` to what is put out."""
+
+    def __init__(self, source: Any, change: Any = None, scale: float = 1.0, norm: Any = None) -> None:
+        super().__init__()
+        self.change, self.scale = change, scale
+        self.table, self.lstm = nn.Embedding(WORDS, FEATURES), nn.LSTM(FEATURES, UNITS, batch_first=True)
+        self.norm, self.head = norm, nn.Linear(UNITS, OUT)
+        xframe.transfer(next(one for one in source.layers if isinstance(one, layers.LSTM)), self.lstm)
+        xframe.transfer(source.layers[-1], self.head)
+        with torch.no_grad():
+            self.table.weight.copy_(torch.from_numpy(source.layers[0].get_weights()[0]))
+        self.eval()
+
+    def forward(self, words: Any) -> Any:
+        lengths = (words != 0).sum(1)
+        # Brought to the type of the layer that reads it, as is done where only the table is to take less memory.
+        y = self.lstm(self.table(words).to(self.lstm.weight_hh_l0.dtype))[0]
+        y = y[torch.arange(len(y)), lengths - 1 if self.change != "first" else lengths * 0]
+        if self.norm is not None:
+            y = self.norm(y.half()).float()
+        y = self.change(y) if callable(self.change) else y
+        return self.head(y).softmax(0 if self.change == "axis" else -1) * self.scale
+
+
+@pytest.fixture(scope="module")
+def words() -> Any:
+    """Of which each number that is looked up has more digits than a type of 16 bits."""
+    steps = [layers.Embedding(WORDS, FEATURES, mask_zero=True), layers.LSTM(UNITS), layers.Dense(OUT, "softmax")]
+    return filled(steps, (None,), "int32")
+
+
+def with_table(model: Tagged, dtype: str) -> Tagged:
+    model.table.to(getattr(torch, dtype))
+    return model
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_table_of_16_bits_is_judged_by_its_numbers(dtype: str, words: Any) -> None:
+    """What is stored so makes no noise in which a mistake elsewhere could hide."""
+    found = xframe.verify(words, with_table(Tagged(words), dtype), right_padded=True)
+    assert (found.status, found.scope) == ("equivalent", "model"), found.reason
+    assert f"Judged as rounded to {dtype}: " in found.reason
+    assert re.search(
+        rf"of float32 in the first model and of {dtype} in the second, which differ by up to 0\.00", found.reason
+    )
+    assert "rounding noise of" not in found.reason
+    # Nothing tells whether its numbers are brought to float32 as they are looked up, or multiplied in 16 bits before.
+    hidden = xframe.verify(words, with_table(Tagged(words, scale=1.002), dtype), right_padded=True)
+    assert hidden.status == "inconclusive"
+    assert (
+        f"times the rounding noise of float32, in which all layers compute; only in {dtype}, in which " in hidden.reason
+    )
+    assert "stores table" in hidden.reason
+    wrong = xframe.verify(words, with_table(Tagged(words, "axis"), dtype), right_padded=True)
+    assert (wrong.status, wrong.whole.made) == ("different", None)  # type: ignore[union-attr]
+
+
+def test_a_table_of_16_bits_in_two_models_that_are_understood() -> None:
+    steps = [layers.LSTM(UNITS), layers.Dense(OUT)]
+    wide = filled([layers.Embedding(WORDS, FEATURES), *steps], (None,), "int32")
+    narrow = filled(
+        [layers.Embedding(WORDS, FEATURES, dtype="float16"), layers.LSTM(UNITS), layers.Dense(OUT)], (None,), "int32"
+    )
+    narrow.layers[-1].set_weights([narrow.layers[-1].kernel, wide.layers[-1].bias])
+    for a, b in ((wide, narrow), (narrow, wide)):
+        found = xframe.verify(a, b)
+        assert (found.status, found.scope) == ("equivalent", "model"), found.reason
+        assert "Judged as rounded to float16: " in found.reason
+        assert "rounding noise of" not in found.reason
+    narrow.layers[-1].bias.assign(narrow.layers[-1].bias * 1.0001)
+    assert xframe.verify(wide, narrow).status == "different"
+
+
+def test_what_computes_in_16_bits_is_named() -> None:
+    """A normalisation among layers of float32: its rounding is noise, and the verdict says because of what."""
+    steps = [layers.Embedding(WORDS, FEATURES), layers.LSTM(UNITS), layers.LayerNormalization(epsilon=1e-3)]
+    source = filled([*steps, layers.Dense(OUT, "softmax")], (None,), "int32")
+    norm = nn.LayerNorm(UNITS, eps=1e-3)
+    with torch.no_grad():
+        for parameter, array in zip(norm.parameters(), source.layers[2].get_weights(), strict=True):
+            parameter.copy_(torch.from_numpy(array))
+
+    class Last(Tagged):
+        def forward(self, words: Any) -> Any:
+            return self.head(self.norm(self.lstm(self.table(words))[0][:, -1].half()).float()).softmax(-1)
+
+    found = xframe.verify(source, Last(source, norm=norm.half()))
+    assert "Judged in the rounding noise of float16: norm, of float16 in PyTorch Last." in (*found.notes, found.reason)
+    assert found.status == "equivalent" or "above the rounding noise of float16" in found.reason
+
+
+def test_a_cause_is_not_named_because_it_takes_the_outputs_a_little_nearer(words: Any) -> None:
+    """In 16 bits many a mistake lies within ten times the noise of another one."""
+    found = xframe.verify(words, Tagged(words, "first").half(), right_padded=True)
+    assert found.status == "different"
+    assert "they agree with" not in found.reason
+
+
+# ---- Forwards that draw random numbers.
+
+
+class Draws(nn.Module):
+    """Adds a little of what is drawn."""
+
+    def __init__(self, port: nn.Module, draw: Any, by: float) -> None:
+        super().__init__()
+        self.port, self.draw, self.by = port, draw, by
+
+    def forward(self, x: Any) -> Any:
+        return self.port(x) * (1 + self.by * self.draw())
+
+
+DRAWN = {
+    "torch": lambda: torch.rand(()),
+    "numpy": lambda: np.random.uniform(),  # noqa: NPY002
+    "python": lambda: random.random(),
+}
+
+
+@pytest.mark.parametrize("what", DRAWN)
+@pytest.mark.parametrize("by", [0.1, 1e-6], ids=["much", "within the noise"])
+def test_what_is_drawn_anew_at_each_call_is_seen(what: str, by: float) -> None:
+    model = filled([layers.GRU(UNITS), layers.Dense(OUT)], (None, FEATURES))
+    port = Draws(Plain(model), DRAWN[what], by)
+    before = torch.get_rng_state(), random.getstate()
+    found = xframe.verify(model, port)
+    assert found.status == "different"
+    assert "puts out something else each time it is called with the same input (off by up to" in found.reason
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_dropout_that_is_left_on_is_seen(half: bool, words: Any) -> None:
+    """Of so few rows that little is dropped, and in 16 bits in the noise."""
+    port = Tagged(words, lambda y: torch.dropout(y, 0.1, True))
+    found = xframe.verify(words, port.half() if half else port, right_padded=True)
+    assert found.status == "different"
+    assert "each time it is called with the same input" in found.reason
+
+
+def test_dropout_in_a_keras_model_that_is_run() -> None:
+    class Own(keras.Model):
+        def __init__(self, rate: float) -> None:
+            super().__init__()
+            self.gru, self.head, self.drop = layers.GRU(UNITS), layers.Dense(OUT), layers.Dropout(rate)
+
+        def call(self, x: Any) -> Any:
+            return self.head(self.drop(self.gru(x), training=True))
+
+    source = filled([layers.GRU(UNITS), layers.Dense(OUT)], (None, FEATURES))
+    for rate, status in ((0.0, "equivalent"), (0.1, "different")):
+        own = Own(rate)
+        own(np.zeros((1, 2, FEATURES), "float32"))
+        own.gru.set_weights(source.layers[0].get_weights())
+        own.head.set_weights(source.layers[1].get_weights())
+        found = xframe.verify(source, own)
+        assert found.status == status, found.reason
+        assert (status == "different") == ("each time it is called" in found.reason)
+
+
+@pytest.mark.parametrize("seed", [None, 3.0], ids=["any", "of its own"])
+def test_an_onnx_file_that_draws(seed: float | None, tmp_path: Path) -> None:
+    """With a seed of its own the operator puts out the same in each process, and something else at the next call."""
+    source = filled([layers.Dense(OUT)], (FEATURES,))
+    kernel, bias = source.layers[0].get_weights()
+    source.save(tmp_path / "source.keras")
+    own = {} if seed is None else {"seed": seed}
+    nodes = [
+        helper.make_node("Gemm", ["x0", "w", "b"], ["z"], name="dense"),
+        helper.make_node("RandomUniform", [], ["r"], shape=[1], **own),
+        helper.make_node("Mul", ["z", "r"], ["y"]),
+    ]
+    path = graph(tmp_path / "draws.onnx", nodes, {"w": kernel, "b": bias})
+    found = xframe.verify(tmp_path / "source.keras", path)
+    assert found.status == "different"
+    assert "each time it is called with the same input" in found.reason
+
+
+# ---- What a sentence says.
+
+
+@pytest.mark.parametrize(("value", "called"), [(float("nan"), "NaN"), (float("inf"), "infinite")])
+def test_what_is_no_number_is_called_so(value: float, called: str) -> None:
+    model = filled([layers.GRU(UNITS), layers.Dense(OUT)], (None, FEATURES))
+    found = xframe.verify(model, Draws(Plain(model), lambda: value, 1.0))
+    assert found.status == "different"
+    assert f"PyTorch Draws puts out what is {called}, where Keras Sequential puts out numbers" in found.reason
+    assert "e+30" not in found.report()
+
+
+def test_a_mode_that_was_not_judged_is_in_the_verdict(words: Any) -> None:
+    told = "PyTorch Tagged is in training mode, and was judged in evaluation mode, as after eval()."
+    for scope in (None, "layers"):
+        found = xframe.verify(words, Tagged(words).train(), right_padded=True, scope=scope)
+        assert found.status == "equivalent"
+        assert told in found.reason
+        assert "training mode" not in xframe.verify(words, Tagged(words), right_padded=True, scope=scope).reason
+
+
+@pytest.mark.parametrize("change", ["axis", "first", torch.relu])
+def test_a_wrong_port_is_different_with_padding_on_the_right_too(change: Any, words: Any) -> None:
+    """Among the mistakes that are tried some would make other masks than were promised."""
+    found = xframe.verify(words, Tagged(words, change), right_padded=True)
+    assert found.status == "different", found.reason
+
+
+def test_an_onnx_file_that_is_told_lengths_says_so(words: Any, tmp_path: Path) -> None:
+    """As xframe's own conversion is, which was promised padding after the end."""
+    words.save(tmp_path / "words.keras")
+    convert_file(tmp_path / "words.keras", tmp_path / "made", "onnx", right_padded=True)
+    found = xframe.verify(words, tmp_path / "made" / "model.onnx")
+    assert found.status == "different"
+    told = "are told how long each sequence is (sequence_lens of ONNX's operators, as xframe convert --right-padded writes it)"
+    assert any(told in note for note in found.notes)
+    found = xframe.verify(words, tmp_path / "made" / "model.onnx", right_padded=True)
+    assert found.status == "equivalent", found.reason
+    assert not any(told in note for note in found.notes)
 
 
 # ---- ONNX files.

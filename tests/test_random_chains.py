@@ -14,12 +14,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from helpers import sole_noise, sole_probe, sole_written
 
 from xframe import conversion, noise, writers
-from xframe.chain import Chain, Step, chain_of
-from xframe.chain import reference as chains
 from xframe.conversion import convert_file
 from xframe.files import load
+from xframe.graph import Graph, Node, graph_of
 from xframe.judging import LIMIT
 from xframe.layout import Key
 from xframe.recognition import recognise
@@ -101,17 +101,17 @@ def check(seed: int, folder: Path) -> None:
     """Converted, and the same as what Keras makes of an input of another seed."""
     model, path = drawn(seed), folder / f"model{seed}.keras"
     model.save(path)
-    chain = chain_of(recognise(load(path)))
-    masks = any(getattr(step.spec, "mask", None) for step in chain.steps)
+    graph = graph_of(recognise(load(path)))
+    masks = any(getattr(node.spec, "mask", None) for node in graph.nodes)
     for to in targets(seed):
         if to == "onnx" and masks:
             continue
         done = convert_file(path, folder / f"{to}{seed}", to)
         assert done, f"{seed} to {to}: {done.reason}"
-        x = chains.probe(chain, 3, chain.input_shape[0] or 7, seed + 1)
+        x = sole_probe(graph, 3, graph.inputs[0].shape[0] or 7, seed + 1)
         truth = np.asarray(model(x, training=False))
-        got = writers.run(folder / f"{to}{seed}", x, to)
-        _, deviation = chains.noise(chain, x, "float32")
+        got = sole_written(folder / f"{to}{seed}", x, to)
+        _, deviation = sole_noise(graph, x, "float32")
         finite = np.isfinite(truth) & np.isfinite(deviation)
         assert np.isfinite(got[finite]).all()
         # Both round: the square root of two is in it.
@@ -132,33 +132,33 @@ def test_right_models_are_converted_every_one(seed: int, tmp_path: Path) -> None
 # ---- Wrong ones are found.
 
 
-def swapped(step: Step) -> Step:
+def swapped(node: Node) -> Node:
     """Two gates; with one gate only, the recurrent kernel's two ends."""
 
     def params() -> dict[Key, np.ndarray]:
-        found = dict(step.params())
+        found = dict(node.params())
         gates = list(dict.fromkeys(key.gate for key in found))
         if len(gates) < 2:
             return {key: block[:, ::-1] if key.role == "recurrent_kernel" else block for key, block in found.items()}
         other = {gates[0]: gates[-1], gates[-1]: gates[0]}
         return {key: found[key._replace(gate=other.get(key.gate, key.gate))] for key in found}
 
-    return replace(step, params=params)
+    return replace(node, params=params)
 
 
-def turned(step: Step) -> Step:
+def turned(node: Node) -> Node:
     """The recurrent kernel transposed."""
     return replace(
-        step, params=lambda: {k: b.T if k.role == "recurrent_kernel" else b for k, b in step.params().items()}
+        node, params=lambda: {k: b.T if k.role == "recurrent_kernel" else b for k, b in node.params().items()}
     )
 
 
-def more_epsilon(step: Step) -> Step:
-    return replace(step, options={**step.options, "epsilon": 1.5 * step.options["epsilon"]})
+def more_epsilon(node: Node) -> Node:
+    return replace(node, options={**node.options, "epsilon": 1.5 * node.options["epsilon"]})
 
 
-def other_activation(step: Step) -> Step:
-    return replace(step, options={"name": "linear"})
+def other_activation(node: Node) -> Node:
+    return replace(node, options={"name": "linear"})
 
 
 def one_step(m: Any) -> list[Any]:
@@ -199,7 +199,7 @@ def weights(model: Any, largest: float, head: float) -> Any:
     return model
 
 
-WRONG: list[tuple[Callable[[Any], list[Any]], float, float, str, Callable[[Step], Step]]] = [
+WRONG: list[tuple[Callable[[Any], list[Any]], float, float, str, Callable[[Node], Node]]] = [
     (one_step, 1.0, 0.0, "lstm", swapped),
     (one_step, 1.0, 0.0, "lstm", turned),
     (last_relu, 1.0, -9.0, "gru", swapped),
@@ -218,7 +218,7 @@ def test_what_a_wrong_writer_writes_is_found(
     largest: float,
     head: float,
     name: str,
-    mistake: Callable[[Step], Step],
+    mistake: Callable[[Node], Node],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -230,9 +230,9 @@ def test_what_a_wrong_writer_writes_is_found(
     right = convert_file(tmp_path / "model.keras", tmp_path / "right", "npz")
     assert right, right.reason
 
-    def broken(chain: Chain, folder: Path, to: str) -> writers.Written:
-        steps = tuple(mistake(step) if step.name == name else step for step in chain.steps)
-        return writers.write(replace(chain, steps=steps), folder, to)
+    def broken(graph: Graph, folder: Path, to: str) -> writers.Written:
+        nodes = tuple(mistake(node) if node.name == name else node for node in graph.nodes)
+        return writers.write(replace(graph, nodes=nodes), folder, to)
 
     monkeypatch.setattr(conversion, "write", broken)
     wrong = convert_file(tmp_path / "model.keras", tmp_path / "wrong", "npz")

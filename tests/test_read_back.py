@@ -15,10 +15,10 @@ import torch
 from helpers import away_from_zero
 
 from xframe import verify
-from xframe.chain import chain_of
 from xframe.conversion import convert_file
 from xframe.errors import XframeError
 from xframe.files import load
+from xframe.graph import graph_of
 from xframe.recognition import recognise
 
 pytestmark = pytest.mark.needs("keras", "torch")
@@ -100,17 +100,17 @@ def saved(name: str, folder: Path) -> Path:
 def test_what_is_written_is_the_same_read_back(name: str, tmp_path: Path) -> None:
     """Against its source, and converted on from one file to the next, up to where it began."""
     source = saved(name, tmp_path)
-    chain = chain_of(recognise(load(source)))
+    graph = graph_of(recognise(load(source)))
     at = source
     for i, to in enumerate(("torch", "npz", "torch")):
         done = convert_file(at, tmp_path / str(i), to)
         assert (done.status, done.scope) == ("equivalent", "model"), done.reason
         at = tmp_path / str(i) / FILES[to]
-        again = chain_of(recognise(load(at)))
-        assert [(s.kind, dict(s.options), s.spec) for s in again.steps] == [
-            (s.kind, dict(s.options), s.spec) for s in chain.steps
+        again = graph_of(recognise(load(at)))
+        assert [(n.kind, dict(n.options), n.spec) for n in again.nodes] == [
+            (n.kind, dict(n.options), n.spec) for n in graph.nodes
         ]
-        assert again.input_shape == chain.input_shape
+        assert again.inputs == graph.inputs
         found = verify(source, at)
         assert found.status == "equivalent", found.reason
         assert found.whole is not None
@@ -225,7 +225,7 @@ def test_what_contradicts_the_tensors_or_makes_no_sense_is_refused(
     change(config)
     path = saying(written, json.dumps(config), tmp_path / "other.safetensors")
     with pytest.raises(XframeError) as refused:
-        chain_of(recognise(load(path)))
+        graph_of(recognise(load(path)))
     assert words in str(refused.value)
     assert not (tmp_path / "out").exists()
 

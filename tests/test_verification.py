@@ -169,7 +169,8 @@ def test_tensors_of_other_layers(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", **arrays)
     found = verify(tmp_path / "a.pt", tmp_path / "other.npz", choices=Choices(packing="torch"))
     assert found.status == "different"
-    assert any("norm" in name for name in found.only_a)
+    assert found.reason.startswith("norm.weight differs by up to 0.001 at (4,), in 1 of 9 numbers.")
+    assert not found.only_a + found.only_b
 
 
 def _others(**arrays: Any) -> dict[str, Any]:
@@ -190,6 +191,56 @@ def _verified(folder: Path, one: dict[str, Any], other: dict[str, Any], torch_si
         return verify(folder / "one.pt", folder / "other.pt")
     np.savez(folder / "other.npz", **other)
     return verify(folder / "one.npz", folder / "other.npz", choices=Choices(packing="torch"))
+
+
+@pytest.mark.parametrize("name", ["embedding.weight", "table.embeddings"])
+def test_a_tensor_of_another_layer_with_one_wrong_number(name: str, tmp_path: Path) -> None:
+    """It belongs to the one of its name, or the only one of its shape; one that lacks has no partner."""
+    array = helpers.away_from_zero(np.random.default_rng(0), (9, 4), 1.0).astype("float32")
+    wrong = array.copy()
+    wrong[7, 3] += 1e-3
+    right = _others(**{"embedding.weight": array})
+    found = _verified(tmp_path, right, _others(**{name: wrong}))
+    assert found.status == "different"
+    assert "differ" in found.reason
+    assert f"by up to {abs(wrong - array).max():.2g} at (7, 3), in 1 of 36 numbers" in found.reason
+    assert not found.only_a + found.only_b
+    assert f"{found.differing[0]}." in " ".join(found.report().split())
+    for a, b in ((right, _others()), (_others(), right)):
+        found = _verified(tmp_path, a, b)
+        assert "embedding.weight of the" in found.reason
+        assert found.reason.endswith("model has no partner in the other.")
+    two = _others(**{"embedding.weight": array, "more.weight": array[:3]})
+    assert "has no partner in the other, nor has 1 more." in _verified(tmp_path, two, _others()).reason
+    # Of two of one shape nobody knows which it is.
+    found = _verified(tmp_path, right, _others(one=wrong, two=wrong + 1))
+    assert "embedding.weight of the first model has no partner in the other, nor have 2 more." in found.reason
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("live", [False, True], ids=["file", "live"])
+def test_a_tensor_of_16_bits_is_named_with_how_far_it_is_off(live: bool, dtype: str, tmp_path: Path) -> None:
+    """By one rule for files and live modules; and a number that is not rounding is seen beside those that are."""
+    model = torch_model(Recurrent("gru", FEATURES, UNITS))
+    model["embedding"] = torch.nn.Embedding(9, 4)
+    wide = model["embedding"].weight.detach().clone()
+    saved(model, tmp_path / "wide.pt")
+    model["embedding"].to(getattr(torch, dtype))
+    off = (wide - model["embedding"].weight.float()).abs().max().item()
+    found = verify(tmp_path / "wide.pt", model if live else saved(model, tmp_path / "narrow.pt"))
+    assert found.status == "equivalent", found.reason
+    told = (
+        f"Judged as rounded to {dtype}: embedding.weight, of float32 in the first model and of {dtype} in the second, which "
+        f"differ by up to {off:.2g}."
+    )
+    assert told in found.notes
+    assert told in found.reason
+    assert "and 1 other tensor holds the same numbers" in found.reason
+    with torch.no_grad():
+        model["embedding"].weight[7, 3] += 0.1
+    found = verify(tmp_path / "wide.pt", model if live else saved(model, tmp_path / "wrong.pt"))
+    assert found.status == "different"
+    assert f"at (7, 3), in 1 of 36 numbers beyond rounding to {dtype}" in found.reason
 
 
 @pytest.mark.parametrize("torch_side", [False, True])

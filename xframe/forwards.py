@@ -15,7 +15,7 @@ from xframe.graph.kinds.merging import OPERATIONS
 from xframe.graph.node import Node
 from xframe.spec import Recurrent
 
-__all__ = ["Slipped", "slipped"]
+__all__ = ["Slipped", "mistakes", "slipped"]
 
 # Two mistakes are tried in graphs in which one can be made in so many ways.
 _MANY = 80
@@ -44,17 +44,18 @@ class Slipped:
 
 def slipped(graph: Graph) -> Iterator[Slipped]:
     """Every graph that is one mistake away from this one, and then every one that is two, of those that can be run."""
-    single = list(_tried(graph))
+    single = list(mistakes(graph))
     yield from single
     if len(single) > _MANY:
         return
     for one in single:
-        for other in _tried(one.graph):
+        for other in mistakes(one.graph):
             name, mend = f"{one.name} and {other.name}", f"{one.mend} {other.mend}"
             yield Slipped(name, mend, one.option, other.graph)
 
 
-def _tried(graph: Graph) -> Iterator[Slipped]:
+def mistakes(graph: Graph) -> Iterator[Slipped]:
+    """Every graph that is one mistake away from this one, of those that can be run."""
     for i, node in enumerate(graph.nodes):
         if node.kind == "activation":
             own = node.options["name"]

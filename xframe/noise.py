@@ -35,7 +35,7 @@ arrays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,7 @@ __all__ = [
     "drifts",
     "growth",
     "measure",
+    "narrowest",
     "narrowing",
     "ratio",
     "rounding",
@@ -102,6 +103,11 @@ def rounding(values: np.ndarray, dtype: str) -> np.ndarray:
     """By how much each number may at most change when it is rounded to a float type, whose numbers are twice as far apart."""
     _, exponent = np.frexp(values.astype(np.float64))
     return np.maximum((values != 0) * np.ldexp(ROUNDOFF[dtype], exponent - 1), LEAST[dtype])
+
+
+def narrowest(dtypes: Iterable[str]) -> str:
+    """The float type of these with the largest roundoff; float32 if there is none."""
+    return max((dtype for dtype in dtypes if dtype in ROUNDOFF), key=ROUNDOFF.__getitem__, default="float32")
 
 
 def narrowing(values: np.ndarray, dtype: str) -> np.ndarray:

@@ -7,8 +7,10 @@ against another side that is understood (`xframe.whole`).
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
@@ -44,16 +46,16 @@ class Program:
 
     Attributes:
         title: what reports call it.
-        dtype: the narrowest float type that it computes in, as far as its numbers tell.
+        dtypes: the float types that it may compute in, as far as its numbers tell, each by what is of it: a tensor, a layer.
         run: what it puts out for each of several inputs, (batch, ...) of float32 or of whole numbers; nothing of it is
-            changed by that, and each is its first call.
+            changed by that, and each is its first call. With another seed, if one is given, it draws other random numbers.
         in_turn: the same where it is called on one after the other and nothing is reset; None if it keeps nothing.
         shape: of its input, None for an axis of any length; None if nothing says it.
     """
 
     title: str
-    dtype: str
-    run: Callable[[Sequence[np.ndarray]], list[Ran]] = field(repr=False)
+    dtypes: Mapping[str, str]
+    run: Callable[..., list[Ran]] = field(repr=False)
     in_turn: Callable[[Sequence[np.ndarray]], list[Ran]] | None = field(default=None, repr=False)
     shape: tuple[int | None, ...] | None = None
 
@@ -67,20 +69,38 @@ def program_of(adapter: Adapter, model: Any) -> Program:
     adapter.check_runs(model)
     title = f"{adapter.title} {type(model).__name__}"
     in_turn = partial(_called, adapter, model)
-    return Program(title, adapter.model_dtype(model), lambda xs: [one for x in xs for one in in_turn([x])], in_turn)
+
+    def run(inputs: Sequence[np.ndarray], seed: int = 0) -> list[Ran]:
+        return [one for x in inputs for one in in_turn([x], seed)]
+
+    return Program(title, adapter.model_dtypes(model), run, in_turn)
 
 
-def _called(adapter: Adapter, model: Any, inputs: Sequence[np.ndarray]) -> list[Ran]:
+def _called(adapter: Adapter, model: Any, inputs: Sequence[np.ndarray], seed: int = 0) -> list[Ran]:
     """What each call puts out, up to the first that fails."""
     found: list[Ran] = []
     try:
-        for outputs in adapter.calls(model, inputs):
-            found.append(Ran(outputs))
+        with _drawing(seed):
+            for outputs in adapter.calls(model, inputs, seed):
+                found.append(Ran(outputs))
     except XframeError as error:
         found.append(Ran(failure=str(error)))
     except Exception as error:  # what its author's code raises, whatever that is
         found.append(Ran(failure=_line(f"{type(error).__name__}: {error}")))
     return found
+
+
+@contextmanager
+def _drawing(seed: int) -> Iterator[None]:
+    """Python's and NumPy's own random numbers begin with a seed, and go on afterwards as if none had been drawn."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what a forward may draw from
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 def leaves(value: Any, name: str = "output") -> Iterator[tuple[str, Any]]:
@@ -122,10 +142,16 @@ def program_of_onnx(path: Path) -> Program:
     kind = given["type"]
     dtype = {"tensor(float16)": "float16", "tensor(bfloat16)": "bfloat16"}.get(kind, "float32")
     shape = tuple(axis if isinstance(axis, int) and axis > 0 else None for axis in given["shape"]) or None
-    return Program(f"ONNX {path}", dtype, partial(_run_onnx, path), shape=shape)
+    return Program(f"ONNX {path}", {given["name"]: dtype}, partial(_run_onnx, path), shape=shape)
 
 
-def _run_onnx(path: Path, inputs: Sequence[np.ndarray]) -> list[Ran]:
+def _run_onnx(path: Path, inputs: Sequence[np.ndarray], seed: int = 0) -> list[Ran]:
+    # A graph has no random numbers but those that its nodes draw one after the other, which calls before these move on.
+    before = list(inputs[:1]) * seed
+    return _ran_onnx(path, [*before, *inputs])[len(before) :]
+
+
+def _ran_onnx(path: Path, inputs: Sequence[np.ndarray]) -> list[Ran]:
     stream = BytesIO()
     given: dict[str, Any] = {str(i): x for i, x in enumerate(inputs)}
     np.savez(stream, **given)

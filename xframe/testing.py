@@ -95,6 +95,9 @@ def _message(result: Verdict | Verification, a: Any, b: Any, options: dict[str, 
         *(_worst_element(result) if isinstance(result, Verdict) else _worst_pair(result)),
         f"To see it again: {reproduction(a, b, options)}",
     ]
+    whole = None if isinstance(result, Verdict) else result.whole
+    if whole is not None and whole.agrees_with:
+        lines.append(f"Where they agree: {reproduction(a, b, {**options, whole.agrees_with: True})}")
     return "\n".join([*map(printable, lines), "", result.report()])
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from itertools import product
@@ -33,7 +33,7 @@ from xframe.errors import SpecError, UnsupportedError, XframeError
 from xframe.files import FORMATS, load
 from xframe.files.base import ModelFile
 from xframe.folding import Normalisation, folded, normalisations
-from xframe.graph import Graph, graph_of, graph_of_model
+from xframe.graph import Graph, Node, graph_of, graph_of_model
 from xframe.graph.graph import promised
 from xframe.judging import LIMIT, Input, Subject, difference, judge
 from xframe.layout import keys
@@ -118,6 +118,7 @@ class Verification:
         only_a, only_b: layers and tensors without a partner.
         notes: what else a reader should know.
         whole: what runs between the layers, and what the whole models put out, where that was judged.
+        differing: of those other tensors, which belong together and hold other numbers, and by how much: a clause each.
     """
 
     a: str
@@ -131,6 +132,7 @@ class Verification:
     only_b: tuple[str, ...]
     notes: tuple[str, ...] = ()
     whole: Whole | None = None
+    differing: tuple[str, ...] = ()
 
     @property
     def first_wrong(self) -> tuple[Pair, ...]:
@@ -149,7 +151,7 @@ class Verification:
         """Why what runs between the layers differs. None where it does not, is not known, or the layers differ themselves."""
         from xframe.diagnosis.between import between  # which is needed where something differs
 
-        if self.whole is None or self.first_wrong or self.only_a or self.only_b:
+        if self.whole is None or self.first_wrong or self.only_a or self.only_b or self.differing:
             return None
         return between(self.whole, self.a, self.b)
 
@@ -214,7 +216,7 @@ def judged(
     others = _same_numbers(first, second)
     only_a = (*(unit.name for unit in alone_a), *others.only_a)
     only_b = (*(unit.name for unit in alone_b), *others.only_b)
-    whole = whole_models(first, second, right_padded, seed) if asked == widest == "model" else None
+    whole = whole_models(first, second, right_padded, seed, others.pairs) if asked == widest == "model" else None
     if not (isinstance(whole, Whole) and whole.status == "equivalent"):
         pairs = tuple(
             replace(pair, status="inconclusive", reason=_EXCHANGED)
@@ -223,7 +225,8 @@ def judged(
             for i, pair in enumerate(pairs)
         )
     narrow = list(_narrow_types(couples))
-    notes = [*first.notes, *second.notes, *_manners(first, second), *narrow, *others.notes]
+    notes = [*first.notes, *second.notes, *_modes(first, second), *_manners(first, second), *narrow]
+    notes += [*others.rounded, *others.notes]
     if isinstance(whole, Whole):
         notes += whole.notes
     states, unjudged = _keeps_states(first, second), _not_judged(first, second) if scope is None and not subset else ""
@@ -231,8 +234,11 @@ def judged(
     status, reason = _concluded(found)
     if status == "equivalent" and wider(asked, widest):
         status, reason = "inconclusive", f"{reason} The scope {asked} was asked for, but {_why(first, second, subset)}."
-    if status == "equivalent" and any(one.numerics != other.numerics for one, other in couples):
-        reason = " ".join((reason, *narrow))
+    if status == "equivalent":
+        mixed = any(one.numerics != other.numerics for one, other in couples)
+        coarse = whole.coarse if isinstance(whole, Whole) else ()
+        modes = () if asked == "weights" else _modes(first, second)
+        reason = " ".join((reason, *(narrow if mixed else ()), *others.rounded, *coarse, *modes))
     ends = _judged_were(asked, first, second, found) if status == "equivalent" else ""
     return Verification(
         first.name,
@@ -246,7 +252,13 @@ def judged(
         only_b,
         tuple(dict.fromkeys(notes)),
         whole if isinstance(whole, Whole) else None,
+        others.differing,
     )
+
+
+def _modes(first: _Side, second: _Side) -> list[str]:
+    """Which of the two is in training mode as it was given, though it was judged as it is at inference; a sentence each."""
+    return [f"{side.mode}." for side in (first, second) if side.mode]
 
 
 def _manners(first: _Side, second: _Side) -> Iterator[str]:
@@ -271,13 +283,17 @@ def _narrow_types(couples: Sequence[tuple[_Unit, _Unit]]) -> Iterator[str]:
     """The layers that are not of float32 or wider on both sides: in which types they are, and in which they were judged."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for one, other in couples:
-        narrow = _narrowest([one.numerics, other.numerics])
+        narrow = noise.narrowest([one.numerics, other.numerics])
         if narrow in ("float16", "bfloat16"):
             groups.setdefault((one.type, other.type, narrow), []).append(one.name)
     for (mine, theirs, narrow), names in groups.items():
-        which = f"{', '.join(names[:_TOLD])}{f' and {len(names) - _TOLD} more' if len(names) > _TOLD else ''}"
         types = f"{mine} in both models" if mine == theirs else f"{mine} in the first model and {theirs} in the second"
-        yield f"Judged in the rounding noise of {narrow}: {which}, {types}."
+        yield f"Judged in the rounding noise of {narrow}: {_few(names)}, {types}."
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    return f"{', '.join(names[:_TOLD])}{f' and {len(names) - _TOLD} more' if len(names) > _TOLD else ''}"
 
 
 def _told(pair: Pair, one: _Unit, other: _Unit, units: Sequence[_Unit], seed: int) -> Pair:
@@ -291,9 +307,14 @@ def _told(pair: Pair, one: _Unit, other: _Unit, units: Sequence[_Unit], seed: in
     return replace(pair, search=search) if pair.status == "different" else pair
 
 
-def whole_models(first: _Side, second: _Side, right_padded: bool, seed: int) -> Whole | str:
-    """Both whole models run, and what runs between their layers; or why that could not be judged, as the end of a sentence."""
-    dtype = _narrowest(unit.numerics for side in (first, second) for unit in side.units)
+def whole_models(
+    first: _Side, second: _Side, right_padded: bool, seed: int, same: Sequence[tuple[str, str]] = ()
+) -> Whole | str:
+    """Both whole models run, and what runs between their layers; or why that could not be judged, as the end of a sentence.
+
+    ``same`` are the names of other tensors that hold the same numbers, but for rounding to the narrower of their types.
+    """
+    dtype = noise.narrowest(unit.numerics for side in (first, second) for unit in side.units)
     graphs: list[Graph | None] = []
     why: list[str] = []
     for side in (first, second):
@@ -307,22 +328,85 @@ def whole_models(first: _Side, second: _Side, right_padded: bool, seed: int) -> 
     one, other = graphs
     try:
         if one is not None and other is not None:
-            return together(one, other, dtype, seed)
+            return together(_as_stored(one, first, second, same)[0], other, dtype, seed)
         if one is None and other is None:
             return "; ".join(why)
         named, side = (first, second) if one is not None else (second, first)
-        program = side.program()
-        graph, narrow = next(filter(None, graphs)), _narrowest([dtype, program.dtype])
-        return beside(graph, program, narrow, seed, (named.name, side.name))
+        graph = next(filter(None, graphs))
+        same = same if one is not None else [(theirs, mine) for mine, theirs in same]
+        found = _run_beside(*_as_stored(graph, named, side, same), named, side, dtype, seed)
+        return found if right_padded else replace(found, notes=(*found.notes, *_lengths_told(graph, side)))
     except XframeError as error:
         return "; ".join([*why, _ended(str(error))])
 
 
-def _right_padded(graphs: Sequence[Graph | None]) -> list[Graph | None]:
+def _as_stored(graph: Graph, own: _Side, other: _Side, same: Sequence[tuple[str, str]]) -> tuple[Graph, frozenset[str]]:
+    """The graph of a side with those of its numbers that the other stores in another float type as that stores them.
+
+    That numbers are rounded is then no noise, in which a mistake could hide. Also the names of those that are looked up: nothing
+    is computed in the type of a table.
+    """
+    types = own.types, other.types
+    retyped = [(mine, theirs) for mine, theirs in same if types[0].get(mine) != types[1].get(theirs)]
+    arrays = [
+        (np.asarray(own.others[mine]()), np.asarray(other.others[theirs]()), theirs)
+        for mine, theirs in retyped
+        if mine in own.others and theirs in other.others  # those that were folded have other names
+    ]
+    looked_up: set[str] = set()
+
+    def stored(node: Node) -> Node:
+        params = dict(node.params()) if node.spec is None and arrays else {}
+        for key, array in params.items():
+            for mine, theirs, name in arrays:
+                if array.shape == theirs.shape and np.array_equal(array, mine):
+                    params[key] = theirs
+                    looked_up.update([name] if node.kind == "embedding" else ())
+                    break
+        return replace(node, params=lambda: params) if params else node
+
+    return replace(graph, nodes=tuple(map(stored, graph.nodes))), frozenset(looked_up)
+
+
+def _run_beside(graph: Graph, looked_up: frozenset[str], named: _Side, side: _Side, dtype: str, seed: int) -> Whole:
+    """A side that is run as it is, held against the graph of the other, in the noise of the type in which they compute."""
+    program, titles = side.program(), (named.name, side.name)
+    computing = {name: kind for name, kind in program.dtypes.items() if name not in looked_up}
+    narrow, narrower = noise.narrowest([dtype, *computing.values()]), noise.narrowest([dtype, *program.dtypes.values()])
+    found = beside(graph, program, narrow, seed, titles)
+    if found.status == "different" and found.made is None and narrow != narrower and found.off:
+        # What was looked up may have been computed with before it was brought to the wider type, which nothing tells.
+        again = beside(graph, program, narrower, seed, titles)
+        if again.status != "different":
+            tables = _few([name.rpartition("/")[0] or name for name in sorted(looked_up)])
+            return replace(
+                found,
+                status="inconclusive",
+                reason=f"the outputs of {named.name} and {side.name} differ {found.off} of {narrow}, in which all layers "
+                f"compute; only in {narrower}, in which {side.name} stores {tables}, would that be rounding: store it in "
+                f"{narrow} to have that judged",
+            )
+    units = {name for unit in side.units for name in (unit.name, unit.stack)}
+    others = dict.fromkeys(name.rpartition("/")[0] or name for name, kind in computing.items() if kind == narrow)
+    coarse = [name for name in others if name not in units] if narrow in ("float16", "bfloat16") else []
+    told = (f"Judged in the rounding noise of {narrow}: {_few(coarse)}, of {narrow} in {side.name}.",) if coarse else ()
+    return replace(found, coarse=told, notes=(*told, *found.notes))
+
+
+def _lengths_told(graph: Graph, side: _Side) -> Iterator[str]:
+    """Where a side can only say how long sequences are, and the other makes masks: how to ask for that, a sentence."""
+    if side.lengths and _right_padded([graph], strict=False) != [graph]:
+        yield (
+            f"The layers of {side.name} are told how long each sequence is ({side.lengths}): they can mask padding after its end "
+            "only. Where all masks are that, ask for it: --right-padded, in Python right_padded=True."
+        )
+
+
+def _right_padded(graphs: Sequence[Graph | None], strict: bool = True) -> list[Graph | None]:
     """The graphs for masks that are padding after the end.
 
     Raises:
-        SpecError: no mask reaches a layer of any.
+        SpecError: no mask reaches a layer of any, and they are strict.
     """
     found, errors = [], []
     for graph in graphs:
@@ -331,7 +415,7 @@ def _right_padded(graphs: Sequence[Graph | None]) -> list[Graph | None]:
         except SpecError as error:
             found.append(graph)
             errors.append(error)
-    if errors and len(errors) == sum(graph is not None for graph in graphs):
+    if strict and errors and len(errors) == sum(graph is not None for graph in graphs):
         raise errors[0]
     return found
 
@@ -404,7 +488,7 @@ def _not_the_same(found: _Found) -> Iterator[str]:
     for which, names in (("the first", found.only_a), ("the second", found.only_b)):
         if names:
             both = [*found.only_a, *found.only_b]
-            more = f", nor have {len(both) - 1} more" if len(both) > 1 else ""
+            more = f", nor {'has' if len(both) == 2 else 'have'} {len(both) - 1} more" if len(both) > 1 else ""
             yield f"{names[0]} of {which} model has no partner in the other{more}"
     if found.others.differing:
         yield found.others.differing[0]
@@ -419,7 +503,8 @@ def _some(names: Sequence[str]) -> str:
 def _same(found: _Found) -> str:
     """What was found to be the same."""
     pairs, others = found.pairs, found.others
-    also = f", and {len(others.pairs)} other tensors hold the same numbers" if others.pairs else ""
+    hold = "holds" if len(others.pairs) == 1 else "hold"
+    also = f", and {plural(len(others.pairs), 'other tensor')} {hold} the same numbers" if others.pairs else ""
     layers = f"All {len(pairs)} pairs of layers have" if len(pairs) > 1 else "The one pair of layers has"
     return f"{layers} the same parameters and outputs{also}"
 
@@ -535,7 +620,8 @@ class _Side:
     ``onnx`` that single numbers and whole numbers may be constants of what it runs, such as shapes, and no weights; ``native``
     is what is live; ``types`` are the float types of ``others`` as they are stored, where that is known: NumPy reads bfloat16 as
     float32; ``tables`` are those of the others that are looked up, and have their axes in one order everywhere; ``norms`` are
-    normalisations among them; ``opaque`` is what a file runs besides its layers, a phrase each.
+    normalisations among them; ``opaque`` is what a file runs besides its layers, a phrase each; ``mode`` says that a live model
+    is in training mode, and ``lengths`` how its recurrent layers are told of masks, where they are told lengths.
     """
 
     name: str
@@ -554,6 +640,8 @@ class _Side:
     tables: frozenset[str] = frozenset()
     norms: tuple[Normalisation, ...] = ()
     opaque: tuple[str, ...] = ()
+    mode: str = ""
+    lengths: str = ""
 
 
 def sides(a: Any, b: Any, choices: Choices | None) -> tuple[_Side, _Side]:
@@ -587,7 +675,7 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
     for layer in found.layers:
         split = []
         for reading in layer.readings:
-            dtype = _narrowest(file.tensors[name].dtype for name in reading.tensors.values())
+            dtype = noise.narrowest(file.tensors[name].dtype for name in reading.tensors.values())
             params = _Lazy(partial(reading.parameters, file))
             whole = _Reading(reading.spec, params, dtype, reading.open, layer.undecided, computes=layer.computes)
             split.append(list(_split(replace(whole, assumed=tuple(_assumed(layer, reading, choices))))))
@@ -618,7 +706,17 @@ def _file_side(path: str | Path, choices: Choices | None) -> _Side:
         tables=frozenset(t for other in found.others if other.kind in _TABLES for t in other.tensors.values()),
         norms=tuple(normalisations(found)),
         opaque=found.opaque,
+        lengths=_lengths(file),
     )
+
+
+def _lengths(file: ModelFile) -> str:
+    """By what the recurrent operators of an ONNX file are told how long sequences are; empty where they are not."""
+    operators = [node for graph in file.graphs for node in graph.nodes if node.kind in ("RNN", "LSTM", "GRU")]
+    if not any(node.inputs[4:5] not in ((), ("",)) for node in operators):
+        return ""
+    ours = ", as xframe convert --right-padded writes it" if file.metadata.get("producer_name") == "xframe" else ""
+    return f"sequence_lens of ONNX's operators{ours}"
 
 
 def _extent(file: ModelFile, alone: bool) -> str:
@@ -639,6 +737,7 @@ def _model_side(model: Any) -> _Side:
     units: list[_Unit] = []
     others: dict[str, Any] = {}
     notes: list[str] = []
+    mode = ""
     tables: set[str] = set()
     types: dict[str, str] = {}
     for name, layer in adapter.layers(model):
@@ -647,8 +746,7 @@ def _model_side(model: Any) -> _Side:
         except UnsupportedError:
             own = {f"{name}/{own}": array for own, array in adapter.tensors(layer).items()}
             others |= own
-            with suppress(UnsupportedError):  # of several float types, or of none
-                types |= dict.fromkeys(own, adapter.dtype(layer))
+            types |= {f"{name}/{own}": kind for own, kind in adapter.tensor_types(layer).items()}
             tables |= set(own) if type(layer).__name__ in ("Embedding", "Embed") else set()
             continue
         called = name or type(layer).__name__
@@ -662,8 +760,8 @@ def _model_side(model: Any) -> _Side:
         known = activation in ACTIVATIONS and dtype == computes
         units += _units(called, split, cache(partial(_amiss, Subject(adapter, layer, called))) if known else None)
     alone = [name for name, _ in adapter.layers(model)] == [""]
-    if not alone and (mode := adapter.mode(model)):
-        notes.append(f"{mode}.")
+    if not alone:
+        mode = adapter.mode(model)
     return _Side(
         f"{adapter.title} {type(model).__name__}",
         units,
@@ -677,6 +775,7 @@ def _model_side(model: Any) -> _Side:
         native=model,
         types=types,
         tables=frozenset(tables),
+        mode=mode,
     )
 
 
@@ -788,10 +887,6 @@ class _Lazy:
         self._value = None
 
 
-def _narrowest(dtypes: Iterable[str]) -> str:
-    return max(dtypes, key=lambda dtype: noise.ROUNDOFF.get(dtype, 0.0))
-
-
 # ---- Who belongs to whom.
 
 
@@ -890,7 +985,7 @@ def _alike(one: _Unit, other: _Unit) -> Iterator[tuple[_Reading, _Reading]]:
 def _parameters(first: _Reading, second: _Reading) -> tuple[float, str, bool]:
     """The largest difference of effective parameters, where it is, and whether rounding explains all of them."""
     return difference(
-        first.params(), second.params(), _narrowest([first.dtype, second.dtype]), first.dtype != second.dtype
+        first.params(), second.params(), noise.narrowest([first.dtype, second.dtype]), first.dtype != second.dtype
     )
 
 
@@ -918,9 +1013,9 @@ def astray(one: _Unit, other: _Unit, seed: int) -> tuple[str, str] | None:
 def _judged(one: _Unit, other: _Unit, first: _Reading, second: _Reading, seed: int) -> Pair:
     max_abs, where, _ = _parameters(first, second)
     a, b, notes = agreed(first, second)
-    differ = apart(a, b, _narrowest([first.dtype, second.dtype]), first.dtype != second.dtype)
+    differ = apart(a, b, noise.narrowest([first.dtype, second.dtype]), first.dtype != second.dtype)
     # What differs by more than rounding is judged as two functions, in which smaller differences show.
-    dtype = "float64" if differ else _narrowest([first.numerics, second.numerics])
+    dtype = "float64" if differ else noise.narrowest([first.numerics, second.numerics])
     ratio, finite = _outputs(tried(a, b, differ, seed, dtype), b, dtype)
     pair = Pair(one.name, other.name, a[0], "equivalent", "", max_abs, where, ratio, notes)
     if differ and ratio <= LIMIT:
@@ -1006,14 +1101,16 @@ class _Others:
 
     Attributes:
         pairs: (name in a, name in b).
+        rounded: which of them are the same only as they are rounded to a narrower type, a sentence for each two types.
         only_a, only_b: tensors of floats without a partner.
         alone: single numbers, whole numbers and yes-or-no without a partner, which other frameworks may not need.
-        differing: those of one name that hold other numbers, a part of a sentence each.
+        differing: those that are partners by their names or shapes and hold other numbers, a part of a sentence each.
         exchanged: a pair that stands in another order than one of its shape before it, or nothing.
         notes: what was passed over, a sentence each.
     """
 
     pairs: tuple[tuple[str, str], ...]
+    rounded: tuple[str, ...]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
     alone: tuple[str, ...]
@@ -1055,18 +1152,24 @@ def _same_numbers(a: _Side, b: _Side) -> _Others:
         if not _plain(array) and places[match] < last.get(group, 0) and _words(name) != _words(match):
             exchanged = exchanged or (name, match)
         last[group] = max(places[match], last.get(group, 0))
+    rounded = tuple(_rounded_told(a, b, [(name, mine[name], match, theirs[match]) for name, match in pairs]))
     left = {name: mine[name] for name in alone}
     pairs += _folded(a, left, rest)
     pairs += [(ours, theirs_) for theirs_, ours in _folded(b, rest, left)]
+    for name, match, turned in _partners(a, b, left, rest):
+        narrow = _narrower(_kinds(a, b, name, turned, match, rest[match]))
+        differing.append(_apart(name, match, turned, rest[match], narrow))
+        del left[name], rest[match]
     lone = [[name for name, array in names.items() if _plain(array)] for names in (left, rest)]
     notes = [f"Without effect at inference, and not compared: {', '.join(unused)}."] if unused else []
     notes += [
-        f"{plural(len(names), 'constant')} of the graph of {side.name} were not compared: they belong to what it runs."
+        f"Not compared, as part of what it runs: {plural(len(names), 'constant')} of the graph of {side.name}."
         for side, names in zip((a, b), lone, strict=True)
         if side.onnx and names
     ]
     return _Others(
         tuple(pairs),
+        rounded,
         tuple(name for name, array in left.items() if not _plain(array)),
         tuple(name for name, array in rest.items() if not _plain(array)),
         tuple(name for side, names in zip((a, b), lone, strict=True) for name in names if not side.onnx),
@@ -1074,6 +1177,87 @@ def _same_numbers(a: _Side, b: _Side) -> _Others:
         exchanged,
         tuple(notes),
     )
+
+
+def _kinds(a: _Side, b: _Side, name: str, one: np.ndarray, match: str, other: np.ndarray) -> tuple[str, str]:
+    """The float types of two tensors as they are stored."""
+    return a.types.get(name, one.dtype.name), b.types.get(match, other.dtype.name)
+
+
+def _rounded_told(a: _Side, b: _Side, pairs: Sequence[tuple[str, np.ndarray, str, np.ndarray]]) -> Iterator[str]:
+    """Which pairs of tensors hold the same numbers only as 16 bits can hold them, and by how much they are apart."""
+    groups: dict[tuple[str, str], dict[str, float]] = {}
+    for name, one, match, other in pairs:
+        kinds = _kinds(a, b, name, one, match, other)
+        if kinds[0] != kinds[1] and noise.narrowest(kinds) in ("float16", "bfloat16"):
+            off = min(
+                float(np.abs(turned.astype(np.float64) - other).max(initial=0))
+                for turned in _orders(a, b, name, one, match, other)
+            )
+            groups.setdefault(kinds, {})[name] = off
+    for kinds, offs in groups.items():
+        yield (
+            f"Judged as rounded to {noise.narrowest(kinds)}: {_few([*offs])}, of {kinds[0]} in the first model and of "
+            f"{kinds[1]} in the second, which differ by up to {max(offs.values()):.2g}."
+        )
+
+
+def _orders(a: _Side, b: _Side, name: str, one: np.ndarray, match: str, other: np.ndarray) -> Iterator[np.ndarray]:
+    """A tensor of the first side in the orders of its axes in which it may be one of the second, of the shape of that."""
+    orders = [one] if name in a.tables or match in b.tables else _turned(a.kind, b.kind, one, other)
+    yield from (turned for turned in orders if turned.shape == other.shape)
+
+
+def _partners(
+    a: _Side, b: _Side, left: Mapping[str, np.ndarray], rest: Mapping[str, np.ndarray]
+) -> list[tuple[str, str, np.ndarray]]:
+    """What belongs together of the tensors that hold other numbers: those of one name, then the only ones of a shape and a role.
+
+    Each with the first in that order of its axes in which it is nearest to the second.
+    """
+
+    def fits(name: str, match: str) -> list[np.ndarray]:
+        if left[name].size != rest[match].size or not _may_be(_role(name), _role(match)):
+            return []
+        return list(_orders(a, b, name, left[name], match, rest[match]))
+
+    mine, theirs = ([name for name, array in one.items() if not _plain(array)] for one in (left, rest))
+    named = {_words(match): match for match in theirs}
+    couples: dict[str, str] = {}
+    for name in mine:
+        match = named.get(_words(name), "")
+        if match and match not in couples.values() and fits(name, match):
+            couples[name] = match
+    mine, theirs = [n for n in mine if n not in couples], [n for n in theirs if n not in couples.values()]
+    fitting = {name: [match for match in theirs if fits(name, match)] for name in mine}
+    wanted = Counter(match for matches in fitting.values() for match in matches)
+    couples |= {name: found[0] for name, found in fitting.items() if len(found) == 1 and wanted[found[0]] == 1}
+    return [
+        (name, match, min(fits(name, match), key=partial(_farthest, rest[match]))) for name, match in couples.items()
+    ]
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def _distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """How far the numbers of two tensors are from each other; infinitely, where only one is a number."""
+    off = np.abs(one.astype(np.float64) - other)
+    same = (one == other) | (np.isnan(one) & np.isnan(other))
+    return np.where(same, 0.0, np.nan_to_num(off, nan=np.inf))
+
+
+def _farthest(one: np.ndarray, other: np.ndarray) -> float:
+    return float(_distance(one, other).max(initial=0))
+
+
+def _apart(name: str, match: str, one: np.ndarray, other: np.ndarray, narrow: str) -> str:
+    """By how much two tensors of one shape differ, and where most, beyond rounding to a narrower type, if there is one."""
+    off = _distance(one, other)
+    beyond = off - (_allowed(one, other, narrow) if narrow else 0)
+    place = tuple(map(int, np.unravel_index(int(beyond.argmax()), off.shape)))
+    same_name = _words(name) == _words(match)
+    who = f"{name} differs" if same_name else f"{name} of the first model and {match} of the second differ"
+    count = f"in {np.count_nonzero(beyond > 0):,} of {plural(off.size, 'number')}"
+    return f"{who} by up to {off[place]:.2g} at {place}, {count}{f' beyond rounding to {narrow}' if narrow else ''}"
 
 
 def _plain(array: np.ndarray) -> bool:
@@ -1118,20 +1302,26 @@ def _equal(a: _Side, b: _Side, mine: tuple[str, np.ndarray], theirs: tuple[str, 
     (name, one), (other_name, other) = mine, theirs
     if one.dtype.kind != "f" or other.dtype.kind != "f":
         return one.shape == other.shape and bool(np.array_equal(one, other))
-    kinds = a.types.get(name, one.dtype.name), b.types.get(other_name, other.dtype.name)
-    narrow = _narrowest(kinds) if kinds[0] != kinds[1] else ""
-    return any(
-        turned.shape == other.shape and _rounded(turned, other, narrow)
-        for turned in ([one] if name in a.tables or other_name in b.tables else _turned(a.kind, b.kind, one, other))
-    )
+    kinds = _kinds(a, b, name, one, other_name, other)
+    narrow = _narrower(kinds)
+    return any(_rounded(turned, other, narrow) for turned in _orders(a, b, name, one, other_name, other))
 
 
 def _rounded(one: np.ndarray, other: np.ndarray, narrow: str) -> bool:
     """Whether two arrays of one shape are equal, but for right rounding to a narrower type, if there is one."""
     if not narrow or not np.isfinite(one).all():
         return bool(np.array_equal(one, other))
-    allowed = noise.narrowing(np.minimum(np.abs(one), np.abs(other)), narrow)
-    return bool(np.all(np.abs(one.astype(np.float64) - other) <= allowed))
+    return bool(np.all(_distance(one, other) <= _allowed(one, other, narrow)))
+
+
+def _allowed(one: np.ndarray, other: np.ndarray, narrow: str) -> np.ndarray:
+    """By how much right rounding to a narrower type may change each number."""
+    return noise.narrowing(np.minimum(np.abs(one), np.abs(other)), narrow)
+
+
+def _narrower(kinds: tuple[str, str]) -> str:
+    """The narrower of two float types; empty where they are one."""
+    return noise.narrowest(kinds) if kinds[0] != kinds[1] else ""
 
 
 def _turned(kind: str, other_kind: str, one: np.ndarray, other: np.ndarray) -> Iterator[np.ndarray]:

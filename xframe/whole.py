@@ -50,6 +50,16 @@ class Off:
         """Whether that is more than rounding."""
         return not self.noise_ratio <= LIMIT
 
+    @property
+    def incomparable(self) -> bool:
+        """Whether there are no numbers to be compared: outputs of another shape, or that are not finite."""
+        return self.max_abs >= _CERTAIN
+
+    def __str__(self) -> str:
+        if self.incomparable:
+            return "in that one has NaN, infinity or another shape where the other has numbers"
+        return f"by {self.max_abs:.2g}, {self.noise_ratio:.3g} times the rounding noise"
+
 
 @dataclass(frozen=True)
 class Slip:
@@ -107,6 +117,8 @@ class Whole:
         inputs: on how many inputs both were run.
         notes: what else a reader should know, a sentence each.
         made: the mistake by which the one that is understood puts out what the other does; None where none was found.
+        coarse: because of what else than layers both were judged in the noise of a type of 16 bits, a sentence each.
+        agrees_with: the option of `xframe.verify` with which they put out the same, where one is known, or empty.
     """
 
     status: str
@@ -118,6 +130,8 @@ class Whole:
     inputs: int = 0
     notes: tuple[str, ...] = ()
     made: Made | None = None
+    coarse: tuple[str, ...] = ()
+    agrees_with: str = ""
 
 
 @dataclass(frozen=True)
@@ -227,13 +241,16 @@ def _scaled(given: Arrays, scale: float) -> dict[str, np.ndarray]:
 def _told(slips: Sequence[Slip], lacking: Sequence[str], off: Off) -> tuple[str, str]:
     """Status and reason."""
     counting = [slip for slip in slips if slip.off.differs]
-    by = f"; their outputs differ by {off.max_abs:.2g}, {off.noise_ratio:.3g} times the rounding noise"
-    if counting:
-        return "different", f"{counting[0]}{by}"
+    by = f"; their outputs differ {off}"
     if off.differs:
-        return "different", f"{lacking[0] if lacking else 'the whole models put out something else'}{by}"
-    if slips:
-        return "inconclusive", f"{slips[0]}, which changes nothing on the inputs that were tried"
+        told = counting[0] if counting else lacking[0] if lacking else "the whole models put out something else"
+        return "different", f"{told}{by}"
+    # What each has in the place of what the other has may be the same in other words; what is all that differs is not.
+    if counting and not lacking:
+        return "different", f"{counting[0]}{by}"
+    alone = len({sentence.partition(" model ")[0] for sentence in lacking}) == 1 and not counting
+    for one in (*(slips if not counting else ()), *(lacking if alone else ())):
+        return "inconclusive", f"{one}, which changes nothing on the inputs that were tried"
     return "equivalent", ""
 
 
@@ -329,17 +346,33 @@ def _partners(a: Graph, b: Graph) -> tuple[tuple[int, int], ...]:
                 found[i] = known[mark].pop(0)
     mine = [i for i in range(len(a.nodes)) if i not in found]
     theirs = [j for j in range(len(b.nodes)) if j not in found.values()]
-    kinds = [a.nodes[i].kind for i in mine], [b.nodes[j].kind for j in theirs]
-    for i, j, size in SequenceMatcher(None, *kinds, autojunk=False).get_matching_blocks():
-        found.update({mine[i + k]: theirs[j + k] for k in range(size)})
+    # First those that are the same, and then in the gaps between them those of one kind.
+    i = j = 0
+    for end, other, size in _matching([_said(a.nodes[k]) for k in mine], [_said(b.nodes[k]) for k in theirs]):
+        gaps = mine[i:end], theirs[j:other]
+        for k, m, count in _matching([a.nodes[k].kind for k in gaps[0]], [b.nodes[k].kind for k in gaps[1]]):
+            found.update(zip(gaps[0][k : k + count], gaps[1][m : m + count], strict=True))
+        found.update(zip(mine[end : end + size], theirs[other : other + size], strict=True))
+        i, j = end + size, other + size
     return tuple(sorted(found.items()))
 
 
+def _matching(mine: Sequence[object], theirs: Sequence[object]) -> Iterator[tuple[int, int, int]]:
+    """Where the two are the same, and for how long; the last is where both end."""
+    for block in SequenceMatcher(None, mine, theirs, autojunk=False).get_matching_blocks():
+        yield block.a, block.b, block.size
+
+
+def _said(node: Node) -> tuple[str, str]:
+    """The kind of a node and its options, as something that can be looked up."""
+    return node.kind, repr(sorted(node.options.items()))
+
+
 def _marks(graph: Graph) -> Iterator[object]:
-    """For each node its kind, and those of all on which it depends."""
+    """For each node what it is, and what all are on which it depends."""
     known: dict[str, int] = {one.name: hash(("input", i)) for i, one in enumerate(graph.inputs)}
     for node in graph.nodes:
-        mark = hash((node.kind, *(known[value] for value in node.reads)))
+        mark = hash((*_said(node), *(known[value] for value in node.reads)))
         known.update({value: hash((mark, i)) for i, value in enumerate(node.writes)})
         yield mark
 
@@ -359,7 +392,7 @@ def _lacking(both: _Both) -> Iterator[str]:
     for which, (one, other), graph in ((0, ("first", "second"), both.a), (1, ("second", "first"), both.b)):
         known = {partner[which] for partner in both.partners}
         for i, node in enumerate(graph.nodes):
-            if i not in known:
+            if i not in known and not (node.kind == "activation" and _idle(graph, node)):
                 yield f"the {one} model has {node.name} ({_what(node)}), for which the {other} has none"
 
 
@@ -536,21 +569,48 @@ class _Beside:
                 return f"its first call is right, and call {number} in turn fails ({out.failure})"
             got = out.outputs.get(name)
             if got is None or (off := one.off(got)).differs:
-                by = "of another shape" if got is None else f"off by {off.max_abs:.2g}"
+                by = "of another shape" if got is None else _strange(got) or f"off by {off.max_abs:.2g}"
                 return f"its first call is right, and call {number} in turn is {by}"
         return ""
 
-    def otherwise(self, name: str) -> str:
-        """Where a program that is wrong is right: with time before the batch, or with padding at the end only."""
-        for graph, swapped, words in (
-            (self.graph, True, "when it is given time before the batch (batch_first=False, time_major)"),
-            (_right_padded(self.graph), False, "where masked time steps are padding after the end (--right-padded)"),
+    def at_random(self, tried: Sequence[_Tried], name: str) -> str:
+        """By how much a program puts out something else when it is called with the same input again; empty if it does not."""
+        first, others = [one.ran.outputs.get(name) for one in tried], self._again(tried, name, 1)
+        if all(map(_identical, first, others)):
+            return ""
+        off = _worst(
+            Off(_CERTAIN, _CERTAIN) if y is None or z is None else replace(one, clean=y).off(z)
+            for one, y, z in zip(tried, first, others, strict=True)
+        )
+        # What is more than rounding tells. So does less, where with the same random numbers it puts out the same to the last
+        # digit, so that they are why, and no sums that are added up in an order that is not fixed.
+        if not (off.differs or all(map(_identical, first, self._again(tried, name, 0)))):
+            return ""
+        return "at times no number" if off.incomparable else f"off by up to {off.max_abs:.2g}"
+
+    def _again(self, tried: Sequence[_Tried], name: str, seed: int) -> list[np.ndarray | None]:
+        return [ran.outputs.get(name) for ran in self.program.run([one.x for one in tried], seed)]
+
+    def otherwise(self, name: str) -> tuple[str, str]:
+        """Where a program that is wrong is right: with time before the batch, or with padding at the end only.
+
+        The end of a sentence, and the option of `xframe.verify` that asks for that; both are empty where it is wrong there, too.
+        """
+        for graph, swapped, words, option in (
+            (self.graph, True, "they agree when it is given time before the batch (batch_first=False, time_major)", ""),
+            (
+                _right_padded(self.graph),
+                False,
+                "that is with padding before and within sequences, too, and with padding after the end only they agree: if there "
+                "will be no other, ask for that (--right-padded, in Python right_padded=True)",
+                "right_padded",
+            ),
         ):
             tried = [] if graph is None else [one for one in self._drawn(graph) if one.x.ndim > 1 or not swapped]
             again = self.program.run([np.swapaxes(one.x, 0, 1) if swapped else one.x for one in tried])
             if tried and all(_off(one, ran.outputs.get(name), swapped) for one, ran in zip(tried, again, strict=True)):
-                return f"; they agree {words}"
-        return ""
+                return f"; {words}", option
+        return "", ""
 
 
 @np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -573,6 +633,20 @@ def _padded(x: np.ndarray) -> np.ndarray:
     ends = [max(1, x.shape[1] - 1 - row) for row in range(len(x))]
     kept = np.arange(x.shape[1]) < np.array(ends)[:, None]
     return x * kept.reshape(*kept.shape, *[1] * (x.ndim - 2)).astype(x.dtype)
+
+
+def _identical(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    """Whether two outputs are the same to the last digit, or both lack."""
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+
+
+def _strange(y: np.ndarray) -> str:
+    """What there is among numbers that is none; empty where all are."""
+    if y.dtype.kind != "f" or np.isfinite(y).all():
+        return ""
+    return "NaN" if np.isnan(y).any() else "infinite"
 
 
 def _off(one: _Tried, got: np.ndarray | None, swapped: bool) -> bool:
@@ -634,15 +708,24 @@ def beside(graph: Graph, program: Program, dtype: str, seed: int, titles: tuple[
         why = (
             f"{theirs} puts out {found} where {mine} puts out {one.clean.shape}, of an input of the shape {one.x.shape}"
         )
-        why += next(filter(None, map(both.otherwise, tried[0].ran.outputs)), "")
-        return Whole("different", why, off=Off(_CERTAIN, _CERTAIN), inputs=len(tried), notes=tuple(notes))
+        known = (both.otherwise(one) for one in tried[0].ran.outputs)
+        words, option = next((found for found in known if found[0]), ("", ""))
+        off = Off(_CERTAIN, _CERTAIN)
+        return Whole("different", why + words, off=off, inputs=len(tried), notes=tuple(notes), agrees_with=option)
     if rest := [key for key in tried[0].ran.outputs if key != name]:
         notes.append(f"Of what {theirs} puts out, {name} was compared, and not {', '.join(rest)}.")
+    if by := both.at_random(tried, name):
+        why = f"{theirs} puts out something else each time it is called with the same input ({by})"
+        return Whole("different", why, off=off, inputs=len(tried), notes=tuple(notes))
+    if strange := next(filter(None, (_strange(one.ran.outputs[name]) for one in tried)), ""):
+        why = f"{theirs} puts out what is {strange}, where {mine} puts out numbers"
+        return Whole("different", why, off=off, inputs=len(tried), notes=tuple(notes))
     if off.differs:
-        made = next(_made(graph, tried, name), None)
-        why = f"the outputs of {mine} and {theirs} differ by {off.max_abs:.2g}, {off.noise_ratio:.3g} times the rounding noise"
-        why += both.otherwise(name) if made is None else f"; they agree with {made.name}"
-        return Whole("different", why, off=off, inputs=len(tried), notes=tuple(notes), made=made)
+        # What takes the outputs only a little nearer may do so by chance.
+        made = next((one for one in _made(graph, tried, name) if one.off.noise_ratio * LIMIT <= off.noise_ratio), None)
+        words, option = both.otherwise(name) if made is None else (f"; they agree with {made.name}", "")
+        why = f"the outputs of {mine} and {theirs} differ {off}{words}"
+        return Whole("different", why, off=off, inputs=len(tried), notes=tuple(notes), made=made, agrees_with=option)
     if keeping:
         why = (
             f"{keeping[0]} of {mine} keeps its states from call to call (stateful), and only first calls, from zero states, "
@@ -682,7 +765,12 @@ def _made(graph: Graph, tried: Sequence[_Tried], name: str) -> Iterator[Made]:
     for wrong in slipped(graph):
         offs = []
         for one in tried:
-            clean = sole(running.run(wrong.graph, one.x, "float64"))
+            try:
+                clean = sole(running.run(wrong.graph, one.x, "float64"))
+            except (
+                SpecError
+            ):  # no such input can be given to it: a tanh before a mask is made leaves none that was promised
+                break
             if clean.shape != one.clean.shape:
                 break
             offs.append(replace(one, clean=clean).off(one.ran.outputs[name]))

@@ -273,6 +273,13 @@ class Adapter(ABC):
     def tensors(self, layer: Any) -> Mapping[str, Callable[[], np.ndarray]]:
         """What gives the numbers of a layer of any kind, by the names that it has for them."""
 
+    def tensor_types(self, layer: Any) -> Mapping[str, str]:
+        """The float types of what `tensors` gives as they are stored, by the same names, where they are known."""
+        try:
+            return dict.fromkeys(self.tensors(layer), self.dtype(layer))
+        except UnsupportedError:  # it is of several, or of none that is known
+            return {}
+
     def is_model(self, model: Any) -> bool:
         """Whether it says what runs after what, and does not only hold layers."""
         return not isinstance(model, list | tuple)
@@ -281,11 +288,11 @@ class Adapter(ABC):
         """UnsupportedError, with the reason, unless `call` can run this model as it is."""
         raise UnsupportedError(f"xframe does not run whole models of {self.title} yet.")
 
-    def model_dtype(self, model: Any) -> str:
-        """The narrowest float type of a whole model's numbers and arithmetic; float32 where it has none."""
+    def model_dtypes(self, model: Any) -> Mapping[str, str]:
+        """The float types of a whole model's numbers and arithmetic, each by what has it: ``layer/tensor``, or a layer."""
         raise NotImplementedError
 
-    def calls(self, model: Any, inputs: Iterable[np.ndarray]) -> Iterator[Mapping[str, np.ndarray]]:
+    def calls(self, model: Any, inputs: Iterable[np.ndarray], seed: int = 0) -> Iterator[Mapping[str, np.ndarray]]:
         """Every output of a whole model at inference, as it is and by its own call, on one input after the other.
 
         It begins with zero states, and nothing is reset between the calls. Its mode, its states and the random numbers of the
@@ -294,6 +301,7 @@ class Adapter(ABC):
         Args:
             model: one that `check_runs` does not refuse.
             inputs: each (batch, ...), of floats, which become the model's type, or of whole numbers.
+            seed: of the random numbers that it draws, where the framework lets them be told; else they are others each time.
 
         Returns:
             What it puts out at each call, by the way to each part: ``output``, ``output[0]``, ``output['y']``.

@@ -708,6 +708,9 @@ class KerasAdapter(Adapter):
     def tensors(self, layer: Any) -> Mapping[str, Callable[[], np.ndarray]]:
         return {variable.path: partial(self._array, variable) for variable in layer.weights}
 
+    def tensor_types(self, layer: Any) -> Mapping[str, str]:
+        return {variable.path: str(variable.dtype) for variable in layer.weights}
+
     # ---- Whole models.
 
     def check_runs(self, model: Any) -> None:
@@ -716,19 +719,24 @@ class KerasAdapter(Adapter):
         if not model.built:
             raise SpecError(f"The Keras model {model.name!r} has no weights yet; call it on data first.")
 
-    def model_dtype(self, model: Any) -> str:
-        from xframe.noise import ROUNDOFF
+    def model_dtypes(self, model: Any) -> Mapping[str, str]:
+        # An embedding of one type looks its numbers up, and the layers that read them compute in their own type.
+        lookup = self._keras.layers.Embedding
+        return {
+            one.name: str(one.compute_dtype)
+            for one in model._flatten_layers()
+            if not (type(one) is lookup and one.variable_dtype == one.compute_dtype)
+        }
 
-        kinds = {str(one.compute_dtype) for one in model._flatten_layers()}
-        return max(kinds & set(ROUNDOFF), key=lambda kind: ROUNDOFF[kind], default="float32")
-
-    def calls(self, model: Any, inputs: Iterable[np.ndarray]) -> Iterator[Mapping[str, np.ndarray]]:
+    def calls(self, model: Any, inputs: Iterable[np.ndarray], seed: int = 0) -> Iterator[Mapping[str, np.ndarray]]:
         # Copies: on TensorFlow a variable is assigned in place.
         states = list(self._states_of(model))
         kept = [(v, self._array(v).copy()) for v in (*model.non_trainable_variables, *states)]
         try:
             for state in states:
                 state.assign(self._keras.ops.zeros(state.shape, dtype=state.dtype))
+            for drawn in (v for v in model.non_trainable_variables if v.name == "seed_generator_state"):
+                drawn.assign(drawn + seed)
             for x in inputs:
                 yield dict(self._whole_call(model, x))
         finally:
@@ -738,7 +746,10 @@ class KerasAdapter(Adapter):
     def _whole_call(self, model: Any, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         from xframe.programs import leaves
 
-        for name, value in leaves(model(self._keras.ops.convert_to_tensor(x), training=False)):
+        # What is not all of Keras's own may do something else in a graph of TensorFlow's.
+        own = all(type(one).__module__.split(".")[0] == "keras" for one in model._flatten_layers())
+        call = _compiled(self._keras, model, x.shape) if own else model
+        for name, value in leaves(call(self._keras.ops.convert_to_tensor(x), training=False)):
             array = self._keras.ops.convert_to_numpy(value)
             yield name, array.astype("float32") if str(array.dtype) == "bfloat16" else array
 
@@ -953,20 +964,12 @@ class _Call:
             return self._apart(layer, x, initial)
         nested = None if initial is None else [state for half in initial for state in half]
         with _everything_returned(layer):
-            out = self._compiled(layer, x)(x, initial_state=nested, mask=self.mask, training=False)
+            out = _compiled(self._keras, layer, x.shape)(x, initial_state=nested, mask=self.mask, training=False)
         flat = self._keras.tree.flatten(out)
         count = 2 if len(halves) == 2 and layer.merge_mode is None else 1
         sequence = flat[0] if count == 1 else self._keras.ops.concatenate(flat[:2], axis=-1)
         final = [half.states for half in halves] if halves[0].stateful else flat[count:]
         return sequence, self._keras.tree.flatten(final)
-
-    def _compiled(self, layer: Any, x: Any) -> Any:
-        """The layer, or for long sequences what Model.predict runs: called eagerly, TensorFlow takes milliseconds a time step."""
-        if x.shape[1] < _LONG or self._keras.backend.backend() != "tensorflow":
-            return layer
-        import tensorflow
-
-        return tensorflow.function(layer, autograph=False)
 
     def _nested(self, halves: list[Any], given: list[Any], batch: int) -> list[list[Any]]:
         """The states of each half, nested as its cells have them."""
@@ -999,6 +1002,15 @@ class _Call:
             output, states = cell(x[:, t], states, training=False)
             outputs.append(output)
         return self._keras.ops.stack(outputs, axis=1), self._keras.tree.flatten(states)
+
+
+def _compiled(keras: Any, layer: Any, shape: Sequence[int]) -> Any:
+    """The layer, or for long sequences what Model.predict runs: called eagerly, TensorFlow takes milliseconds a time step."""
+    if len(shape) < 2 or shape[1] < _LONG or keras.backend.backend() != "tensorflow":
+        return layer
+    import tensorflow
+
+    return tensorflow.function(layer, autograph=False)
 
 
 class _States:

@@ -265,15 +265,10 @@ class OnnxAdapter(Adapter):
         if len(_free(model.graph)) != 1:
             raise UnsupportedError(f"The ONNX model reads {', '.join(_free(model.graph)) or 'nothing'}, not one input.")
 
-    def model_dtype(self, model: Any) -> str:
-        import numpy as np
+    def model_dtypes(self, model: Any) -> Mapping[str, str]:
+        return {t.name: str(array_of(self._onnx, t).dtype) for t in model.graph.initializer}
 
-        from xframe.noise import ROUNDOFF
-
-        kinds = {str(np.dtype(array_of(self._onnx, t).dtype)) for t in model.graph.initializer}
-        return max(kinds & set(ROUNDOFF), key=lambda kind: ROUNDOFF[kind], default="float32")
-
-    def calls(self, model: Any, inputs: Iterable[np.ndarray]) -> Iterator[Mapping[str, np.ndarray]]:
+    def calls(self, model: Any, inputs: Iterable[np.ndarray], seed: int = 0) -> Iterator[Mapping[str, np.ndarray]]:
         return (dict(self._called(model, x)) for x in inputs)
 
     def _called(self, model: Any, x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

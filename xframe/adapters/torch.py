@@ -283,6 +283,9 @@ class TorchAdapter(Adapter):
     def tensors(self, layer: Any) -> Mapping[str, Callable[[], np.ndarray]]:
         return {name: partial(self._array, tensor) for name, tensor in self._own_tensors(layer).items()}
 
+    def tensor_types(self, layer: Any) -> Mapping[str, str]:
+        return {name: str(one.dtype).removeprefix("torch.") for name, one in self._own_tensors(layer).items()}
+
     def _own_tensors(self, module: Any) -> dict[str, Any]:
         """Parameters and buffers that belong to a module itself and are saved with it."""
         buffers = {n: b for n, b in module.named_buffers(recurse=False) if n not in module._non_persistent_buffers_set}
@@ -296,15 +299,18 @@ class TorchAdapter(Adapter):
         if not self.is_model(model):
             raise UnsupportedError(f"{_title(model)} has no forward.")
 
-    def model_dtype(self, model: Any) -> str:
-        from xframe.noise import ROUNDOFF
+    def model_dtypes(self, model: Any) -> Mapping[str, str]:
+        named = [
+            (f"{name}/{own}", tensor)
+            for name, module in model.named_modules()
+            for own, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+        ]
+        return {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in named if tensor.is_floating_point()}
 
-        kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in self._floating(model)}
-        return max(kinds & set(ROUNDOFF), key=lambda kind: ROUNDOFF[kind], default="float32")
-
-    def calls(self, model: Any, inputs: Iterable[np.ndarray]) -> Iterator[Mapping[str, np.ndarray]]:
+    def calls(self, model: Any, inputs: Iterable[np.ndarray], seed: int = 0) -> Iterator[Mapping[str, np.ndarray]]:
         torch = self._torch
         with torch.no_grad(), torch.random.fork_rng(), _left_alone(torch, model):
+            torch.manual_seed(seed)
             model.eval()
             for x in inputs:
                 yield dict(self._called(model, x))

@@ -76,7 +76,7 @@ def verify(
 
     Layers are paired by name, order and shape. Their parameters must be equal but for rounding, however the frameworks pack
     them, and so must what the NumPy reference makes of them. Tensors of other layers must hold the same numbers. A whole model of
-    Keras that is a chain of layers is run in NumPy, an ONNX file in ONNX Runtime, within bounds of time and memory.
+    Keras whose layers are all modelled is run in NumPy, an ONNX file in ONNX Runtime, within bounds of time and memory.
 
     The verdict has a scope. Where one file holds weights only it is weights: nothing more can be judged. Where both files are
     whole models it is model, and they are equivalent only if both were run; where that cannot be done, the status is 2, and
@@ -132,7 +132,7 @@ def convert(
 
     DESTINATION becomes a folder with the weights, a short model.py that builds the model and loads them without xframe, and
     the proof (proof.json, proof.md). What was written is run and judged against a NumPy reference with the source's numbers;
-    if it is not the same, nothing is written. A whole-model file of Keras that is a chain of layers is converted whole; of
+    if it is not the same, nothing is written. A whole-model file of Keras is converted whole if its layers are all modelled; of
     any other file the recurrent and dense layers are, one by one: that is partial, with status 2 and all that stands in the
     way, unless --layers-only asks for no more.
 

@@ -73,6 +73,10 @@ class Graph:
             if twice := [value for i, value in enumerate(node.writes) if value in known or value in node.writes[:i]]:
                 raise SpecError(f"The node {node.name!r} writes {twice[0]!r}, which is written already.")
             known.update(node.writes)
+        layers: dict[str, Node] = {}
+        for node in self.nodes:
+            if not _same_layer(node, layers.setdefault(node.name, node)):
+                raise SpecError(f"The model has two layers of the name {node.name!r}.")
         if lacking := [one.value for one in self.outputs if one.value not in known]:
             raise SpecError(f"The model puts out {lacking[0]!r}, which no node writes.")
         self.shapes  # noqa: B018 - computed once, which checks them
@@ -132,8 +136,8 @@ class Graph:
 
     @cached_property
     def chain(self) -> bool:
-        """Whether each node reads what the one before it puts out, and nothing else."""
-        if not self.single:
+        """Whether each node reads what the one before it puts out, and nothing else, and so does who reads the output."""
+        if not self.single or self.form != "one":
             return False
         values = [self.inputs[0].name, *(value for node in self.nodes for value in node.writes)]
         read = [node.reads for node in self.nodes]
@@ -142,6 +146,15 @@ class Graph:
     def readers(self, value: str) -> list[Node]:
         """The nodes that read a value, as a mask or otherwise."""
         return [node for node in self.nodes if value in node.reads or value in node.masks]
+
+
+def _same_layer(node: Node, other: Node) -> bool:
+    """Whether two nodes may be two calls of one layer, of which a mask may reach one only."""
+    plain = [
+        replace(one.spec, mask=None, masked_output=None) if isinstance(one.spec, Recurrent) else one.spec
+        for one in (node, other)
+    ]
+    return plain[0] == plain[1] and (node.kind, node.sources, node.shapes) == (other.kind, other.sources, other.shapes)
 
 
 def chained(nodes: Sequence[Node], shape: Shape, name: str = "model") -> Graph:
@@ -217,13 +230,22 @@ def joined(graphs: Mapping[str, Graph]) -> Graph:
         graphs: by the name that comes before those of each one's values.
     """
     nodes, inputs, outputs = list[Node](), list[Input](), list[Output]()
+    # Each graph may have read a shared layer from another file; here it has one source.
+    sources = {node.name: node.sources for graph in reversed(list(graphs.values())) for node in graph.nodes}
     for name, graph in graphs.items():
 
         def own(values: tuple[str, ...], name: str = name) -> tuple[str, ...]:
             return tuple(value and f"{name}/{value}" for value in values)
 
         nodes += [
-            replace(node, reads=own(node.reads), writes=own(node.writes), masks=own(node.masks)) for node in graph.nodes
+            replace(
+                node,
+                reads=own(node.reads),
+                writes=own(node.writes),
+                masks=own(node.masks),
+                sources=sources[node.name],
+            )
+            for node in graph.nodes
         ]
         inputs += [Input(f"{name}/{one.name}", one.shape) for one in graph.inputs]
         outputs += [Output(f"{name}/{one.name}", f"{name}/{one.value}") for one in graph.outputs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from xframe.spec import Recurrent
 
 __all__ = ["Arrays", "altered", "named", "noise", "probe", "run", "run_masked", "sole"]
 
+Found = TypeVar("Found")
 # Arrays by the names of a model's inputs or outputs.
 Arrays: TypeAlias = Mapping[str, np.ndarray]
 
@@ -64,9 +65,9 @@ def named(graph: Graph, given: np.ndarray | Arrays) -> dict[str, np.ndarray]:
     return found
 
 
-def sole(arrays: Arrays) -> np.ndarray:
-    """The array of the only input or output of a model."""
-    (found,) = arrays.values()
+def sole(by_name: Mapping[str, Found]) -> Found:
+    """What belongs to the only input or output of a model."""
+    (found,) = by_name.values()
     return found
 
 
@@ -184,13 +185,13 @@ def probe(graph: Graph, batch: int, steps: int, seed: int = 0, scale: float = 1.
         # The first input is what it would be alone.
         own = seed + 7_919 * number
         if one.name in graph.words:
-            found[one.name] = _words(graph, maker, shape, own)
+            found[one.name] = _words(graph, maker, shape, own, number)
             continue
         random = np.random.default_rng([own, _NUMBERS])
         drawn = random.choice([-1.0, 1.0], shape) * random.uniform(0.2, 1.0, shape) * 1.5
         x = scale * probes.rounded(drawn, "float32")
         if maker is not None and maker.kind == "masking":
-            x[~_valid(graph, shape)] = maker.options["value"]
+            x[~_valid(graph, shape, number)] = maker.options["value"]
         found[one.name] = x.astype(np.float32)
     return found
 
@@ -238,18 +239,19 @@ def _check_cost(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
     current().lasts(_SECONDS_A_STEP * time_steps, what)
 
 
-def _words(graph: Graph, embedding: Node | None, shape: tuple[int, ...], seed: int) -> np.ndarray:
+def _words(graph: Graph, embedding: Node | None, shape: tuple[int, ...], seed: int, number: int) -> np.ndarray:
     """Rows of the table; with ``mask_zero``, zeros where a time step is masked, and nowhere else."""
     assert embedding is not None
     size = (embedding.shapes or {"embeddings": embedding.params()["embeddings"].shape})["embeddings"][0]
     masks = bool(embedding.options["mask_zero"])
     found = np.random.default_rng([seed, _WORDS]).integers(min(int(masks), size - 1), size, shape)
-    return np.where(_valid(graph, shape), found, 0) if masks else found
+    return np.where(_valid(graph, shape, number), found, 0) if masks else found
 
 
-def _valid(graph: Graph, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask (batch, time): padding before, gaps, none, padding after, and a sample without a valid step, unless steps
-    are averaged, which such a sample does not allow. Where a layer takes padding on the right only: of different lengths."""
+def _valid(graph: Graph, shape: tuple[int, ...], number: int) -> np.ndarray:
+    """A mask (batch, time), another one for each input: padding before, gaps, none, padding after, and a sample without a valid
+    step, unless steps are averaged, which such a sample does not allow. Where a layer takes padding on the right only: of
+    different lengths."""
     batch, steps = shape[0], shape[1]
     times = np.arange(steps)
     kinds = [times >= (steps + 1) // 3, times % 3 != 1, times >= 0, (times < steps - 1) | (steps == 1)]
@@ -257,7 +259,7 @@ def _valid(graph: Graph, shape: tuple[int, ...]) -> np.ndarray:
         kinds = [times < max(steps - 1, 1), times >= 0, times < (steps + 1) // 2]
     elif not any(KINDS[node.kind].uses_mask(node) and node.spec is None for node in graph.nodes):
         kinds.append(times < 0)
-    return np.array([kinds[row % len(kinds)] for row in range(batch)])
+    return np.array([kinds[(row + number) % len(kinds)] for row in range(batch)])
 
 
 # ---- How much it may be off.

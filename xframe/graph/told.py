@@ -156,7 +156,7 @@ def _whole(value: Any) -> bool:
 
 
 _CHECKS: Mapping[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("sequence", "mask_zero", "keepdims", "unmasked"), _flag),
+    **dict.fromkeys(("sequence", "mask_zero", "keepdims", "unmasked", "every"), _flag),
     **dict.fromkeys(("stride", "dilation", "groups", "times"), _count),
     **dict.fromkeys(("negative_slope", "alpha", "threshold", "value"), _number),
     **dict.fromkeys(("shape", "dims"), _whole),

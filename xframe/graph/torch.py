@@ -11,6 +11,7 @@ from xframe.errors import ObstaclesError, SpecError, UnsupportedError
 from xframe.graph.graph import Graph, chained
 from xframe.graph.kinds import KINDS
 from xframe.graph.node import Node, Shape
+from xframe.noise import narrowest
 from xframe.spec import Dense
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def graph_of_sequential(adapter: Adapter, model: Any) -> Graph:
             "This torch.nn.Sequential has no Linear and no Embedding and does not tell what it reads."
         )
     # Behind the first module that is not modelled nobody knows what shape reaches the next one.
-    shape, steps, reasons, dtype = start, list[Node](), list[str](), adapter.model_dtype(model)
+    shape, steps, reasons, dtype = start, list[Node](), list[str](), narrowest(adapter.model_dtypes(model).values())
     for name, module in modules:
         try:
             step = _step(adapter, name, module, shape) if not reasons else _step_anyhow(adapter, name, module)

@@ -21,6 +21,7 @@ __all__ = [
     "Table",
     "TensorDrawing",
     "conclusion",
+    "off_text",
     "ratio_text",
     "shortened",
 ]
@@ -28,6 +29,8 @@ __all__ = [
 
 # The most characters of a name, or of what a file says of itself, that are shown where they are repeated or padded; JSON has all.
 _WIDEST = 200
+# Stands for how far outputs are off that are not finite, or of another shape; JSON has no infinity.
+_INCOMPARABLE = 1e30
 
 
 def shortened(text: str) -> str:
@@ -184,6 +187,13 @@ def conclusion(status: str, reason: str, scope: str = "") -> Paragraph:
     return Paragraph(f"VERDICT: {status}. {reason}{f' Scope: {scope}.' if scope else ''}", strong=True)
 
 
+def off_text(off: float) -> str:
+    """How far outputs are off, likewise."""
+    return "-" if off >= _INCOMPARABLE else f"{off:.1e}"
+
+
 def ratio_text(ratio: float) -> str:
-    """A ratio with two digits, large ones as powers of ten."""
+    """A ratio with two digits, large ones as powers of ten; a dash where there are no two numbers to be compared."""
+    if ratio >= _INCOMPARABLE:
+        return "-"
     return f"{ratio:.2g}" if 0.01 <= ratio < 100 or ratio == 0 else f"{ratio:.0e}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from xframe.report import figures
-from xframe.report.blocks import Block, Heading, Items, Paragraph, Preformatted, Table, conclusion, ratio_text
+from xframe.report.blocks import Block, Heading, Items, Paragraph, Preformatted, Table, conclusion, off_text, ratio_text
 
 if TYPE_CHECKING:
     from xframe.diagnosis import Diagnoses, Diagnosis, Where
@@ -38,8 +38,8 @@ def diagnosis(d: Diagnosis) -> Iterator[Block]:
 def explained(d: Diagnosis) -> Iterator[Block]:
     """What other reports show of a diagnosis, without its heading and verdict."""
     headers = ("taken", "outputs off by", "x noise")
-    rows = [("as they are", f"{d.max_abs:.1e}", ratio_text(d.noise_ratio))]
-    rows += [(f"with {c.name}", f"{c.max_abs:.1e}", ratio_text(c.noise_ratio)) for c in d.causes]
+    rows = [("as they are", off_text(d.max_abs), ratio_text(d.noise_ratio))]
+    rows += [(f"with {c.name}", off_text(c.max_abs), ratio_text(c.noise_ratio)) for c in d.causes]
     yield Table(headers, tuple(rows), frozenset(headers[1:]))
     if d.causes:
         cause = d.causes[0]

@@ -122,6 +122,7 @@ def verification(v: Verification) -> Iterator[Block]:
         yield Table(("of the first", "of the second"), v.others)
     yield Items(tuple(f"Without a partner: {name} of {v.a}." for name in v.only_a))
     yield Items(tuple(f"Without a partner: {name} of {v.b}." for name in v.only_b))
+    yield Items(tuple(f"{text}." for text in v.differing))
     notes = dict.fromkeys(note for pair in v.pairs for note in pair.notes)
     yield Items((*notes, *v.notes))
     if v.whole is not None:
@@ -156,7 +157,7 @@ def _between(whole: Whole) -> Iterator[Block]:
     if rows:
         yield Table(headers, rows, frozenset(headers[-2:]))
     yield Items(tuple(f"{text[0].upper()}{text[1:]}." for text in whole.lacking))
-    if whole.off is None or not whole.inputs:
+    if whole.off is None or not whole.inputs or whole.off.incomparable:
         yield Paragraph(f"{whole.reason[0].upper()}{whole.reason[1:]}.")
     else:
         yield Paragraph(

@@ -283,6 +283,7 @@ def _verification(v: Verification) -> dict[str, Any]:
         "others": [{"a": a, "b": b} for a, b in v.others],
         "only_a": list(v.only_a),
         "only_b": list(v.only_b),
+        "differing": list(v.differing),
         "notes": list(v.notes),
         "whole": v.whole and _whole(v.whole, v.between),
     }

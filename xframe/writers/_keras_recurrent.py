@@ -75,14 +75,8 @@ def function(name: str) -> str:
 def recurrent_layers(part: Part, whole: Plan) -> Made:
     """The Keras layers of a recurrent node, one for each layer of its stack."""
     # One layer is called everywhere; what one of the calls needs of it, all of them get.
-    calls = whole.calls[part.name]
-    spec = recurrent(next((one for one in calls if one.masked), part))
-    state = any(len(one.made) > 1 for one in calls)
-    if len({bool(one.node.options["sequence"]) for one in calls}) > 1:
-        raise UnsupportedError(
-            f"A Keras layer hands on its whole sequence always or never, and {in_source(part.node.name)} is called for both; "
-            "convert it to torch."
-        )
+    masked = (one.spec for one in part.calls if isinstance(one.spec, Recurrent) and one.spec.mask)
+    spec = next(masked, recurrent(part))
     notes = list(bias_notes(part.node.params(), KERAS.natives(spec)))
     if spec.merge_mode is None:
         notes.append("its two directions are handed on beside each other, by concat")
@@ -90,6 +84,17 @@ def recurrent_layers(part: Part, whole: Plan) -> Made:
         raise UnsupportedError(
             f"In Keras 3 a layer that is given initial states does not look at the mask that comes with its input, and "
             f"{in_source(part.node.name)} does; convert it to torch."
+        )
+    stateful = part.ever_given_states or part.ever_hands_states
+    if stateful and any(len(spec.column(d)) > 1 for d in range(spec.num_directions)):
+        raise UnsupportedError(
+            f"Keras takes and hands on the states of stacked cells as lists in lists, which xframe does not write, and those of "
+            f"{in_source(part.node.name)} are used; convert it to torch."
+        )
+    if len({bool(one.options["sequence"]) for one in part.calls}) > 1:
+        raise UnsupportedError(
+            f"The layer {in_source(part.node.name)} hands on its whole sequence at one call and its last output at another, as "
+            "no layer of Keras does; convert it to torch."
         )
     layers, given, states = list[str](), list[str](), list[list[str]]()
     for k in range(spec.num_layers):
@@ -100,11 +105,12 @@ def recurrent_layers(part: Part, whole: Plan) -> Made:
         mine = [i for i, slot in enumerate(slots(spec), 1) if slot.layer == k or spec.num_layers == 1]
         initial = [part.given[i] for i in mine] if len(part.given) > 1 else []
         given.append(f", initial_state=[{', '.join(initial)}]" if initial else "")
-        states.append([part.made[i] for i in mine] if len(part.made) > 1 else ["*_"] if state else [])
+        unread = ["*_"] if part.ever_hands_states else []
+        states.append([part.made[i] for i in mine] if len(part.made) > 1 else unread)
         # No layer has two underscores in its name.
         name = f"{part.name}__{k}" if spec.num_layers > 1 else part.name
         sequence = part.node.options["sequence"] or k + 1 < spec.num_layers
-        layers.append(_one(spec, whole, name, sequence, state))
+        layers.append(_one(spec, whole, name, sequence, part.ever_hands_states))
 
     def fill(built: list[Any], dtype: str) -> Iterator[tuple[Any, np.ndarray]]:
         mine = [one for one in built if type(one).__name__ != "Dropout"]

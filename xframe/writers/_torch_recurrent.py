@@ -68,9 +68,8 @@ def native(part: Part, spec: Any, named: Callable[[Native], str]) -> list[Entry]
 def recurrent_lines(part: Part, whole: Plan) -> Lines:
     """A recurrent node."""
     # One module is called everywhere; what one of the calls needs of it, all of them get.
-    calls = whole.calls[part.name]
-    masked, stateful = next((one for one in calls if one.masked), None), any(map(_stateful, calls))
-    spec, note = trained(recurrent(masked or part))
+    masked = (one.spec for one in part.calls if isinstance(one.spec, Recurrent) and one.spec.mask)
+    spec, note = trained(next(masked, recurrent(part)))
     notes = [note] if note else []
     if spec.merge_mode is None:
         notes.append("its two directions are handed on beside each other, as with concat")
@@ -78,7 +77,7 @@ def recurrent_lines(part: Part, whole: Plan) -> Lines:
     plain = _replaced(spec, mask=None, masked_output=None, merge_mode=spec.merge_mode or "concat")
     notes += bias_notes(part.node.params(), TORCH.natives(plain))
     sequence = bool(part.node.options["sequence"])
-    why = "a mask reaches it" if masked else TORCH.why_ours(plain)
+    why = "a mask reaches it" if part.ever_masked else TORCH.why_ours(plain)
     if not why and plain.stacked:
         why = "torch.nn has layers of one kind"
     if not why:
@@ -87,15 +86,15 @@ def recurrent_lines(part: Part, whole: Plan) -> Lines:
     notes.append(f"it is a plain PyTorch loop over time, because {why}")
     if plain.dropout:
         notes.append("its dropout between layers, which acts in training only, was left out")
-    layer, steps = _ours(spec), [f"{_returned(part, sequence, stateful)} = self.{part.name}({', '.join(_given(part))})"]
-    if stateful:
+    layer, steps = _ours(spec), [f"{_returned(part, sequence)} = self.{part.name}({', '.join(_given(part))})"]
+    if _stateful(part):
         layer = layer.replace("Recurrent(", "RecurrentFromStates(", 1)
     return Lines(layer, steps, native(part, plain, lambda one: _place(spec, one)), notes)
 
 
 def _stateful(part: Part) -> bool:
-    """Whether it is given states or hands its own on."""
-    return len(part.given) > 1 or len(part.made) > 1
+    """Whether its layer is given states or hands its own on, at any call."""
+    return part.ever_given_states or part.ever_hands_states
 
 
 def _given(part: Part) -> list[str]:
@@ -105,12 +104,12 @@ def _given(part: Part) -> list[str]:
     return [part.x, *masks, *states]
 
 
-def _returned(part: Part, sequence: bool, stateful: bool) -> str:
+def _returned(part: Part, sequence: bool) -> str:
     """What is taken of what the layer of the template puts out."""
     found = [part.y, "_"] if sequence else ["_", part.y]
     if len(part.made) > 1:
         found.append(f"[{', '.join(part.made[1:])}]")
-    elif stateful:
+    elif _stateful(part):
         found.append("_")
     return ", ".join(found)
 

@@ -99,7 +99,8 @@ class Part:
     Attributes:
         node: the node.
         name: what the source code calls the layer: an identifier, the same for each call of one layer.
-        again: whether the layer was called before, in this graph or in one that is written before it.
+        again: whether the layer was called before; calls: the nodes of all its calls. Both count those of all graphs that are
+            written together.
         shapes: the shapes of its own arrays by name; empty for recurrent and dense nodes, whose spec says them.
         reads: the shape of one sample of each value that it reads.
         given: the variables that it reads; made: those that it writes.
@@ -110,6 +111,7 @@ class Part:
     node: Node
     name: str
     again: bool
+    calls: tuple[Node, ...]
     shapes: Mapping[str, tuple[int, ...]]
     reads: tuple[Shape, ...]
     given: tuple[str, ...]
@@ -138,6 +140,21 @@ class Part:
         return bool(self.mask)
 
     @property
+    def ever_masked(self) -> bool:
+        """Whether a mask reaches any call of its recurrent layer."""
+        return any(isinstance(one.spec, Recurrent) and one.spec.mask is not None for one in self.calls)
+
+    @property
+    def ever_given_states(self) -> bool:
+        """Whether any call of its layer is given initial states."""
+        return any(len(one.reads) > 1 for one in self.calls)
+
+    @property
+    def ever_hands_states(self) -> bool:
+        """Whether any call of its layer hands on its final states."""
+        return any(len(one.writes) > 1 for one in self.calls)
+
+    @property
     def makes_mask(self) -> bool:
         """Whether a mask is handed on with what it writes that did not come with what it reads."""
         return self.node.kind == "masking" or (self.node.kind == "embedding" and bool(self.node.options["mask_zero"]))
@@ -152,14 +169,12 @@ class Plan:
         parts: its nodes.
         variables: by the name of each value, what the source code calls it: all of a chain ``x``.
         dtype: the one float type that holds all its numbers.
-        calls: by the name of each layer in the source code, all its calls, in all graphs that are written together.
     """
 
     graph: Graph
     parts: tuple[Part, ...]
     variables: Mapping[str, str]
     dtype: str
-    calls: Mapping[str, Sequence[Part]]
 
     def type_of(self, given: Input, words: str) -> str:
         """The type of an input, with ``words`` for whole numbers."""
@@ -176,53 +191,65 @@ class Plan:
         return [self.variables[one.value] for one in self.graph.outputs]
 
 
-def plan(graph: Graph, reserved: Collection[str] = (), template: str = "") -> Plan:
+def plan(graph: Graph, reserved: Collection[str] = (), template: str = "", avoided: str = "") -> Plan:
     """A graph alone, as `plans` has it."""
-    return plans({"": graph}, reserved, template)[""]
+    return plans({"": graph}, reserved, template, avoided)[""]
 
 
-def plans(graphs: Mapping[str, Graph], reserved: Collection[str] = (), template: str = "") -> dict[str, Plan]:
+def plans(
+    graphs: Mapping[str, Graph], reserved: Collection[str] = (), template: str = "", avoided: str = ""
+) -> dict[str, Plan]:
     """Look at every node once: names, shapes, float types, and where masks go. No numbers are kept.
 
     Args:
         graphs: by entry, graphs that are written together; layers of one name are one layer.
         reserved: identifiers that mean something else where the names of layers go.
         template: the module of `xframe.writers.templates` whose names mean something else where the variables go.
+        avoided: a pattern of others that no layer may have.
 
     Raises:
-        UnsupportedError: a node is none of a graph, or computes in a narrower float type than that of all numbers.
+        UnsupportedError: a node is none of a graph, is of no use, or computes in a narrower float type than that of all numbers.
     """
-    names, calls = dict[str, str](), dict[str, list[Part]]()
+    names, calls, seen = dict[str, str](), dict[str, list[Node]](), set[str]()
     for graph in graphs.values():
         if not graph.nodes:
             raise UnsupportedError(
                 f"The model {in_source(graph.name)} has no layers; give one that computes something."
             )
         for node in graph.nodes:
+            calls.setdefault(node.name, []).append(node)
             if node.name not in names:
                 # A layer of the name of an entry that is a method beside it.
                 wanted = f"{node.name} layer" if node.name in graphs and node.name in reserved else node.name
-                names[node.name] = identifier(wanted or node.kind, {*reserved, *names.values()})
+                others = {*reserved, *names.values()}
+                names[node.name] = identifier(wanted or node.kind, others)
+                if avoided and re.fullmatch(avoided, names[node.name]):
+                    names[node.name] = identifier(f"{names[node.name]}_layer", others)
     dtype, taken = held_in(*graphs.values()), {*_TAKEN, *names_in(template)}
-    return {entry: _planned(graph, taken, names, dtype, calls) for entry, graph in graphs.items()}
+    return {entry: _planned(graph, taken, names, dtype, calls, seen) for entry, graph in graphs.items()}
 
 
 def _planned(
-    graph: Graph, taken: Collection[str], names: Mapping[str, str], dtype: str, calls: dict[str, list[Part]]
+    graph: Graph,
+    taken: Collection[str],
+    names: Mapping[str, str],
+    dtype: str,
+    calls: Mapping[str, Sequence[Node]],
+    seen: set[str],
 ) -> Plan:
-    """One of the graphs; its calls are entered in ``calls``."""
+    """One of the graphs; the names of its layers are added to ``seen``."""
     parts = list[Part]()
     variables = _variables(graph, taken)
     masks = _Masks(graph, variables)
     for node in graph.nodes:
         _check(node)
-        before = calls.setdefault(names[node.name], [])
         own = {} if node.spec is not None else {str(n): tuple(np.shape(a)) for n, a in node.params().items()}
         parts.append(
             Part(
                 node,
                 names[node.name],
-                bool(before),
+                node.name in seen,
+                tuple(calls[node.name]),
                 own,
                 tuple(graph.shapes[value] for value in node.reads),
                 tuple(variables[value] for value in node.reads),
@@ -231,15 +258,20 @@ def _planned(
                 masks.made(node),
             )
         )
-        before.append(parts[-1])
+        seen.add(node.name)
+    kept = {one.value for one in graph.outputs}
     for node in graph.nodes:
+        if not any(value in kept or graph.readers(value) for value in node.writes):
+            raise UnsupportedError(
+                f"Nothing reads what the layer {in_source(node.name)} puts out; give a model without that layer."
+            )
         if node.dtype in ("float16", "bfloat16") and node.dtype != dtype:
             raise UnsupportedError(
                 f"The layer {in_source(node.name)} computes in {node.dtype}, and what is written would compute in {dtype}; make "
                 f"it a model of {dtype} first (in Keras: build it with dtype='{dtype}' and give it these weights with "
                 f"set_weights; in PyTorch: model.to(torch.{dtype})) and convert that."
             )
-    return Plan(graph, tuple(parts), variables, dtype, calls)
+    return Plan(graph, tuple(parts), variables, dtype)
 
 
 # What generated code calls something else.
@@ -285,7 +317,7 @@ class _Masks:
             for i, (value, masked) in enumerate(zip(node.writes, handed, strict=True)):
                 if not masked:
                     continue
-                if self._makes(node):
+                if KINDS[node.kind].makes_mask:
                     taken = {*variables.values(), *self._comes.values()}
                     self._comes[value] = "mask" if graph.chain else identifier(f"{variables[value]}_mask", taken)
                     self._new[node.writes[0]] = self._comes[value]
@@ -295,14 +327,9 @@ class _Masks:
         for node in reversed(graph.nodes):
             reads = [self.coming(value, node, i) for i, value in enumerate(node.reads)]
             if KINDS[node.kind].uses_mask(node) or (
-                self._makes(node) and self._new.get(node.writes[0], "") in self._used
+                KINDS[node.kind].makes_mask and self._new.get(node.writes[0], "") in self._used
             ):
                 self._used.update(filter(None, reads))
-
-    @staticmethod
-    def _makes(node: Node) -> bool:
-        """Whether the mask that a node hands on is none of those that it reads."""
-        return node.kind in ("masking", "embedding") or (len(node.reads) > 1 and node.kind != "recurrent")
 
     def coming(self, value: str, node: Node, i: int) -> str:
         """The variable of the mask that comes with what a node reads."""
@@ -355,9 +382,9 @@ def call(part: Part, function: str, *given: str) -> str:
 
 
 def recurrent(part: Part) -> Recurrent:
-    """The spec of a recurrent node."""
-    assert isinstance(part.node.spec, Recurrent)
-    return part.node.spec
+    """The spec of a recurrent layer, as a call has it that a mask reaches, if one does."""
+    specs = [one.spec for one in part.calls if isinstance(one.spec, Recurrent)]
+    return next((spec for spec in specs if spec.mask is not None), specs[0])
 
 
 def identifier(name: str, taken: Collection[str]) -> str:

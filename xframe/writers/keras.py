@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from xframe.adapters.keras import KERAS, handed_over
 from xframe.errors import MissingFrameworkError, UnsupportedError
 from xframe.escaping import in_source
 from xframe.graph.graph import Graph, Input
+from xframe.graph.keras._masks import MAKERS
 from xframe.packing import checked
 from xframe.spec import Dense
 from xframe.writers._keras_recurrent import Made, common, function, layer_text, recurrent_layers
@@ -67,6 +69,10 @@ def load(folder: str | Path = Path(__file__).parent) -> dict[str, keras.Model]:
     whole(models).load_weights(Path(folder) / "model.keras")
     return models
 '''
+# The names that Keras gives to the operations of which it makes masks, with a number behind.
+_OPERATIONS = f"({'|'.join(re.sub(r'(?<=.)(?=[A-Z])', '_', kind).lower() for kind in MAKERS)})(_[0-9]+)?"
+# Of a line in a function.
+_LONGEST = 116
 # Activation functions that are a layer when they have parameters.
 _LAYERS = {"relu": "ReLU", "leaky_relu": "LeakyReLU", "elu": "ELU"}
 
@@ -77,7 +83,8 @@ def write(graphs: Mapping[str, Graph], folder: Path) -> dict[str, Written]:
     Raises:
         MissingFrameworkError: Keras 3 is not installed.
     """
-    wholes = plans(graphs, template="keras_parts")
+    avoided = _OPERATIONS if any(masked for graph in graphs.values() for masked in graph.masked.values()) else ""
+    wholes = plans(graphs, template="keras_parts", avoided=avoided)
     made = {name: [_LAYERS_OF[part.node.kind](part, whole) for part in whole.parts] for name, whole in wholes.items()}
     body = _several(wholes, made) if "" not in graphs else _alone(wholes[""], made[""])
     said = _DOCUMENTATION if "" in graphs else _DOCUMENTATION_OF_SEVERAL.format(names=", ".join(graphs))
@@ -159,22 +166,25 @@ def _alone(whole: Plan, made: list[Made]) -> str:
     if whole.graph.chain and not any(one.expression for one in made):
         return _sequential(whole, made)
     inputs = {variable: variable for variable in whole.arguments}
-    return _functions("keras.Model", [f"    {line}" for line in _functional(whole, made, inputs, "return {}")])
+    return _functions(
+        "keras.Model",
+        [f"    {line}" for line in _functional(whole, made, inputs, "return {}", {}, whole.variables.values())],
+    )
 
 
 def _several(wholes: Mapping[str, Plan], made: Mapping[str, list[Made]]) -> str:
     """The functions that build models that share their layers, and load their weights."""
-    lines, taken = (
-        ["models: dict[str, keras.Model] = {}"],
-        {part.name for whole in wholes.values() for part in whole.parts},
-    )
+    lines = ["models: dict[str, keras.Model] = {}"]
+    taken = {part.name for whole in wholes.values() for part in whole.parts}
+    named: dict[tuple[str, int], str] = {}
+    values = {variable for whole in wholes.values() for variable in whole.variables.values()}
     for entry, whole in wholes.items():
         # No two layers of all models have one name, and inputs are layers.
         inputs = {}
         for variable in whole.arguments:
             inputs[variable] = identifier(variable if variable not in taken else f"{entry}_{variable}", taken)
             taken.add(inputs[variable])
-        lines += ["", *_functional(whole, made[entry], inputs, f'models["{entry}"] = {{}}')]
+        lines += ["", *_functional(whole, made[entry], inputs, f'models["{entry}"] = {{}}', named, values)]
     body = "\n".join(f"    {line}" if line else "" for line in lines)
     return _BODY_OF_SEVERAL.format(body=body)
 
@@ -196,13 +206,22 @@ def _sequential(whole: Plan, made: list[Made]) -> str:
     return _functions("keras.Sequential", body)
 
 
-def _functional(whole: Plan, made: list[Made], inputs: Mapping[str, str], end: str) -> list[str]:
+def _functional(
+    whole: Plan,
+    made: list[Made],
+    inputs: Mapping[str, str],
+    end: str,
+    named: dict[tuple[str, int], str],
+    values: Collection[str],
+) -> list[str]:
     """The lines that build any other graph.
 
     Args:
         whole, made: its nodes, and what becomes of each.
         inputs: by variable, what the inputs are called.
         end: what is done with the model, as source code, with {} in its place.
+        named: the variables of layers that stand on a line of their own, to which those of this graph are added.
+        values: the variables of all values, which no layer may have.
     """
     lines = [
         f"{variable} = {_input(whole, one, inputs[variable])}"
@@ -212,22 +231,24 @@ def _functional(whole: Plan, made: list[Made], inputs: Mapping[str, str], end: s
     if whole.graph.chain:  # its one variable means something else at the end
         lines.append(f"inputs = {given_to_all}")
         given_to_all = "inputs"
-    shared = {name for name, calls in whole.calls.items() if len(calls) > 1}
+    shared = {part.name for part in whole.parts if len(part.calls) > 1}
     for part, one in zip(whole.parts, made, strict=True):
         if not part.again:
             lines += _comment(part)
         if one.expression:
             lines.append(f"{part.y} = {one.expression}")
         for k, layer in enumerate(one.layers):
-            first, last = k == 0, k + 1 == len(one.layers)
             given = one.given[k] if one.given else ""
-            read = f"[{', '.join(part.given)}]" if one.merges else one.reads or (part.x if first else part.y)
+            read = f"[{', '.join(part.given)}]" if one.merges else one.reads or (part.x if k == 0 else part.y)
             results = [part.y, *(one.states[k] if one.states else [])]
-            if part.name in shared:
-                layer_name = f"{part.name}_layer" if last and first else f"{part.name}_layer_{k}"
-                lines += [] if part.again else f"{layer_name} = {layer}".split("\n")
-                layer = layer_name
-            lines += f"{', '.join(results)} = {layer}({read}{given})".split("\n")
+            call = f"{', '.join(results)} = {layer}({read}{given})".split("\n")
+            if part.name in shared or len(call[-1]) > _LONGEST:
+                if (part.name, k) not in named:
+                    taken = {*values, *named.values()}
+                    named[part.name, k] = identifier(f"{part.name}_layer", taken)
+                    lines += f"{named[part.name, k]} = {layer}".split("\n")
+                call = [f"{', '.join(results)} = {named[part.name, k]}({read}{given})"]
+            lines += call
     results, names = whole.results, [in_source(one.name) for one in whole.graph.outputs]
     outputs = {
         "one": results[0],
@@ -354,12 +375,27 @@ def _plain(kind: str, option: str = "") -> Callable[[Part, Plan], Made]:
     return made
 
 
+def _check_masks(part: Part) -> None:
+    if part.mask_made and part.node.options.get("every") and len(set(part.masks)) > 1:
+        raise UnsupportedError(
+            f"Keras 3 makes another mask of those that come with several values than Keras 2, from which the layer "
+            f"{in_source(part.node.name)} is, and a later layer uses it; convert it to torch."
+        )
+
+
 def _merge(part: Part, whole: Plan) -> Made:
+    _check_masks(part)
+    if part.node.options["operation"] in ("maximum", "minimum") and any(part.masks):
+        raise UnsupportedError(
+            f"Keras 3 takes the other value where a mask comes with one, and the layer {in_source(part.node.name)} does not; "
+            "convert it to torch."
+        )
     kind = str(part.node.options["operation"]).capitalize()
     return Made([layer_text(whole, part.name, kind)], merges=True)
 
 
 def _concatenate(part: Part, whole: Plan) -> Made:
+    _check_masks(part)
     axis = int(part.node.options["axis"])
     given = [] if axis == -1 else [f"axis={axis}"]
     return Made([layer_text(whole, part.name, "Concatenate", *given)], merges=True)

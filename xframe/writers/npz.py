@@ -261,7 +261,8 @@ def _repeat(part: Part, whole: Plan) -> list[str]:
 
 def _merge(part: Part, whole: Plan) -> list[str]:
     operation = str(part.node.options["operation"])
-    mask = [f"{part.mask_made} = {' | '.join(part.masks)}"] if part.mask_made else []
+    masks = (" & " if part.node.options.get("every") else " | ").join(filter(None, part.masks))
+    mask = [f"{part.mask_made} = {masks}"] if part.mask_made else []
     if operation in ("maximum", "minimum"):
         value = part.given[0]
         for other in part.given[1:]:
@@ -275,7 +276,8 @@ def _concatenate(part: Part, whole: Plan) -> list[str]:
     axis, mask = int(part.node.options["axis"]), []
     if part.mask_made:
         pairs = ", ".join(f"({x}, {m or None})" for x, m in zip(part.given, part.masks, strict=True))
-        mask = [f"{part.mask_made} = mask_of_all([{pairs}], {axis})"]
+        every = ", every=True" if part.node.options.get("every") else ""
+        mask = [f"{part.mask_made} = mask_of_all([{pairs}], {axis}{every})"]
     return [*mask, f"{part.y} = np.concatenate([{', '.join(part.given)}], axis={axis})"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial, reduce
 from pathlib import Path
 
 import numpy as np
@@ -216,12 +217,13 @@ def _merge(graph: Graph, part: Part, read: list[Values]) -> list[Values]:
     else:
         for value in values[1:]:
             y = graph.node("Mul", y, value)
-    mask = ""
-    if part.mask_made:
-        mask = read[0][1]
-        for _, other in read[1:]:
-            mask = graph.node("Or", mask, other)
-    return [(y, mask)]
+    return [(y, _mask_of_all(graph, part, read) if part.mask_made else "")]
+
+
+def _mask_of_all(graph: Graph, part: Part, read: list[Values]) -> str:
+    """The mask that is made of those that come with values of the same time steps."""
+    kind = "And" if part.node.options.get("every") else "Or"
+    return str(reduce(partial(graph.node, kind), (mask for _, mask in read if mask)))
 
 
 def _concatenate(graph: Graph, part: Part, read: list[Values]) -> list[Values]:
@@ -230,13 +232,10 @@ def _concatenate(graph: Graph, part: Part, read: list[Values]) -> list[Values]:
     if not part.mask_made:
         return [(y, "")]
     if axis == -1:
-        # Any of what are masks of the same steps; a value without one counts everywhere.
-        if not all(mask for _, mask in read):
-            return [(y, "")]
-        mask = read[0][1]
-        for _, other in read[1:]:
-            mask = graph.node("Or", mask, other)
-        return [(y, mask)]
+        made = _mask_of_all(graph, part, read)
+        if not part.node.options.get("every") and not all(mask for _, mask in read):
+            made = graph.node("Or", made, graph.node("Not", made))  # a value without one counts everywhere
+        return [(y, made)]
     raise UnsupportedError(
         f"xframe does not write the mask of values that are put behind each other in time, which {in_source(part.node.name)} "
         "makes; convert it to torch."

@@ -306,7 +306,8 @@ def _last(part: Part, whole: Plan) -> Lines:
 
 def _merge(part: Part, whole: Plan) -> Lines:
     operation = str(part.node.options["operation"])
-    mask = [f"{part.mask_made} = {' | '.join(part.masks)}"] if part.mask_made else []
+    masks = (" & " if part.node.options.get("every") else " | ").join(filter(None, part.masks))
+    mask = [f"{part.mask_made} = {masks}"] if part.mask_made else []
     if operation in ("maximum", "minimum"):
         value = part.given[0]
         for other in part.given[1:]:
@@ -324,7 +325,8 @@ def _concatenate(part: Part, whole: Plan) -> Lines:
     mask = []
     if part.mask_made:
         pairs = ", ".join(f"({x}, {m or None})" for x, m in zip(part.given, part.masks, strict=True))
-        mask = [f"{part.mask_made} = mask_of_all([{pairs}], {axis})"]
+        every = ", every=True" if part.node.options.get("every") else ""
+        mask = [f"{part.mask_made} = mask_of_all([{pairs}], {axis}{every})"]
     return Lines("", [*mask, f"{part.y} = torch.cat([{', '.join(part.given)}], dim={axis})"])
 
 

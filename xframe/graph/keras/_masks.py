@@ -14,7 +14,17 @@ from xframe.graph.node import Node
 __all__ = ["FIRST", "MAKERS", "Masks"]
 
 # The operations of which Keras's layers make masks.
-MAKERS = ("NotEqual", "Any", "Squeeze", "LogicalOr", "ExpandDims", "ZerosLike", "OnesLike", "Concatenate")
+MAKERS = (
+    "NotEqual",
+    "Any",
+    "Squeeze",
+    "LogicalOr",
+    "ExpandDims",
+    "ZerosLike",
+    "OnesLike",
+    "Concatenate",
+    "ConvertToTensor",
+)
 # Those that make the first of a mask, of something that is none.
 FIRST = ("NotEqual", "ZerosLike", "OnesLike")
 
@@ -49,7 +59,8 @@ class Masks:
             arguments: what it reads, by name, and other arguments; a tuple of those that it reads as a list.
         """
         read = [self._expression(one) for one in arguments]
-        if kind == "Squeeze" and read[0][0] == "any":  # an axis that was kept
+        # An axis that was kept, or what is a tensor already.
+        if (kind == "Squeeze" and read[0][0] == "any") or kind == "ConvertToTensor":
             self._spelt[value] = read[0]
         elif kind == "Any":
             self._spelt[value] = ("any", read[0])

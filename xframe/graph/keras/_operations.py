@@ -165,6 +165,10 @@ def _cast(called: Called, weights: Weights) -> Made:
     return _made(called, "activation", {"name": "linear"}, _value(called, given.get("x")))
 
 
+def _same(called: Called, weights: Weights) -> Made:
+    return _made(called, "activation", {"name": "linear"}, _value(called, _given(called, "x").get("x")))
+
+
 _FULL = (None, None, None)
 
 
@@ -248,6 +252,7 @@ OPERATIONS: dict[str, Builder] = {
     "Stack": _listed("stack", {}, 1),
     "Matmul": _matmul,
     "Cast": _cast,
+    "ConvertToTensor": _same,
     "GetItem": item,
 }
 

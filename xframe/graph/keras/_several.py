@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from xframe.graph.keras._attention import additive_attention, attention, multi_head_attention
@@ -28,15 +29,30 @@ def _merge(operation: str) -> Builder:
 def _merged(called: Called, operation: str) -> Made:
     if len(called.reads) < 2 or len(called.arguments) != 1 or called.options:
         raise refused(called.place, "is called with something else than a list of values, which is not modelled")
+    if operation in ("maximum", "minimum") and _masked(called) and not _of_keras_2(called):
+        raise refused(called.place, "is reached by a mask, where Keras 3 takes another value, which is not modelled")
     name = called.place.name
     node = Node(
         name,
         "merge",
-        {"operation": operation},
+        {"operation": operation, **_every(called)},
         reads=tuple(read.name for read in called.reads),
         writes=(called.fresh(name),),
     )
     return Made([node], list(node.writes))
+
+
+def _every(called: Called) -> dict[str, bool]:
+    """What becomes of the masks of several values, where any comes: Keras 2 lets a time step count that does in all of them."""
+    return {"every": True} if _masked(called) and _of_keras_2(called) else {}
+
+
+def _masked(called: Called) -> bool:
+    return any(read.masked for read in called.reads)
+
+
+def _of_keras_2(called: Called) -> bool:
+    return bool(re.match(r"[12]\.", called.version))
 
 
 def _concatenate(called: Called, weights: Weights) -> Made:
@@ -51,7 +67,7 @@ def _concatenate(called: Called, weights: Weights) -> Made:
     node = Node(
         name,
         "concatenate",
-        {"axis": axis - rank if axis > 0 else axis},
+        {"axis": axis - rank if axis > 0 else axis, **_every(called)},
         reads=tuple(read.name for read in called.reads),
         writes=(called.fresh(name),),
     )

@@ -33,6 +33,7 @@ class Kind:
         params: the arrays of `Node.params` by name, with their shapes and meanings. Empty for those of a layer's spec.
         allowed: for options whether a value makes sense; a file that says what it is may say anything.
         optional: the options that may be absent.
+        makes_mask: whether a mask that it hands on is one of its own, and not that of the first value that it reads.
         passes: whether what it puts out are numbers that it reads, as they are.
     """
 
@@ -40,6 +41,7 @@ class Kind:
     params: ClassVar[Mapping[str, str]] = {}
     allowed: ClassVar[Mapping[str, Callable[[Any], bool]]] = {}
     optional: ClassVar[frozenset[str]] = frozenset()
+    makes_mask: ClassVar[bool] = False
     passes: ClassVar[bool] = False
 
     def from_torch(self, options: Mapping[str, Any], name: str, array: np.ndarray) -> np.ndarray:

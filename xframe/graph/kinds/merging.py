@@ -14,18 +14,25 @@ from xframe.graph.node import Node
 
 __all__ = ["OPERATIONS", "Concatenate", "Merge"]
 
+_EVERY = (
+    "whether a time step counts where it does in every mask that comes, as in Keras 2, else where it does in any of them, and "
+    "a value without a mask counts everywhere"
+)
 OPERATIONS = ("add", "subtract", "multiply", "average", "maximum", "minimum")
 
 
 class Merge(Kind):
     """One number of those at the same place in each value; an axis of length 1 is as long as that of the others."""
 
+    makes_mask = True
     options: ClassVar[Mapping[str, str]] = {
-        "operation": f"{', '.join(OPERATIONS)}; subtract takes the second of two from the first"
+        "operation": f"{', '.join(OPERATIONS)}; subtract takes the second of two from the first",
+        "every": f"{_EVERY}; may be absent",
     }
+    optional = frozenset({"every"})
 
     def masks(self, node: Node, reaches: Sequence[bool]) -> Sequence[bool]:
-        return [all(reaches)]
+        return [any(reaches) if node.options.get("every") else all(reaches)]
 
     def output_shapes(self, node: Node, shapes: Sequence[Shape]) -> Sequence[Shape]:
         if len(shapes) < 2 or (node.options["operation"] == "subtract" and len(shapes) != 2):
@@ -55,7 +62,8 @@ class Merge(Kind):
         if operation == "average":
             y = ops.rounded(y / y.dtype.type(len(given)))
         present = [mask for mask in masks if mask is not None]
-        # A time step counts where it does in any of them.
+        if node.options.get("every"):
+            return [(y, reduce(np.logical_and, present) if present else None)]
         return [(y, reduce(np.logical_or, present) if len(present) == len(masks) else None)]
 
 
@@ -79,11 +87,13 @@ _FUNCTIONS: dict[str, Callable[[np.ndarray, np.ndarray, Operations], np.ndarray]
 class Concatenate(Kind):
     """Values behind each other along an axis."""
 
+    makes_mask = True
     options: ClassVar[Mapping[str, str]] = {
         "axis": "counted from the last, which is -1",
+        "every": f"{_EVERY}; may be absent",
         "unmasked": "whether it hands no mask on; may be absent",
     }
-    optional = frozenset({"unmasked"})
+    optional = frozenset({"every", "unmasked"})
     passes = True
 
     def masks(self, node: Node, reaches: Sequence[bool]) -> Sequence[bool]:
@@ -119,16 +129,16 @@ class Concatenate(Kind):
         masks: Sequence[np.ndarray | None],
         ops: Operations,
     ) -> Sequence[Masked]:
-        axis = int(node.options["axis"])
-        y = np.concatenate(given, axis=axis)
+        y = np.concatenate(given, axis=int(node.options["axis"]))
         masked = self.masks(node, [mask is not None for mask in masks])[0]
-        return [(y, self._mask(given, masks, axis) if masked else None)]
+        return [(y, self._mask(node, given, masks) if masked else None)]
 
     @staticmethod
-    def _mask(given: Sequence[np.ndarray], masks: Sequence[np.ndarray | None], axis: int) -> np.ndarray:
-        """What Keras makes of masks: any of them along the last axis, where those of all values stand behind each other."""
+    def _mask(node: Node, given: Sequence[np.ndarray], masks: Sequence[np.ndarray | None]) -> np.ndarray:
+        """What Keras makes of masks, where those of all values stand behind each other: any or every along the last axis."""
         wide = []
         for x, mask in zip(given, masks, strict=True):
             own = np.ones(x.shape[:2], bool) if mask is None else mask
             wide.append(np.broadcast_to(own.reshape(*own.shape, *[1] * (x.ndim - 2)), x.shape))
-        return np.any(np.concatenate(wide, axis=axis), axis=-1)
+        whole = np.concatenate(wide, axis=int(node.options["axis"]))
+        return np.asarray((np.all if node.options.get("every") else np.any)(whole, axis=-1))

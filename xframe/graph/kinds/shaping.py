@@ -75,6 +75,7 @@ class Dropout(Single):
 class Masking(Single):
     """Masks the time steps whose features all equal a value, and makes them zero."""
 
+    makes_mask = True
     options: ClassVar[Mapping[str, str]] = {"value": "the value"}
 
     def masked(self, node: Node, reaches: bool) -> bool:

@@ -49,6 +49,7 @@ class DenseKind(Single):
 class Embedding(Single):
     """A row of a table for each whole number."""
 
+    makes_mask = True
     options: ClassVar[Mapping[str, str]] = {"mask_zero": "whether the number 0 masks its time step"}
     params: ClassVar[Mapping[str, str]] = {"embeddings": "(V, d): the table"}
 

@@ -309,10 +309,11 @@ def mean_of_valid(x: np.ndarray, mask: np.ndarray, keepdims: bool = False) -> np
     return (x * weights).sum(1, keepdims=keepdims) / weights.sum(1, keepdims=keepdims)
 
 
-def mask_of_all(values: Sequence[tuple[np.ndarray, np.ndarray | None]], axis: int) -> np.ndarray:
-    """The mask of values that are put behind each other, each with its own or none: any of them along the last axis."""
+def mask_of_all(values: Sequence[tuple[np.ndarray, np.ndarray | None]], axis: int, every: bool = False) -> np.ndarray:
+    """The mask of values behind each other, each with its own or none: any or every of them along the last axis."""
     wide = [np.broadcast_to(True if mask is None else mask[..., None], x.shape) for x, mask in values]
-    return np.any(np.concatenate(wide, axis=axis), axis=-1)
+    whole = np.concatenate(wide, axis=axis)
+    return np.all(whole, axis=-1) if every else np.any(whole, axis=-1)
 
 
 def windows(

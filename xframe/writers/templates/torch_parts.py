@@ -259,7 +259,7 @@ class StatefulRecurrent(Recurrent):
 
 
 class RecurrentFromStates(Recurrent):
-    """Takes the states with which it begins, and hands on those in which it ends: of each direction and layer h, and c."""
+    """Takes the states with which it begins, and hands on those in which it ends: of each direction and layer."""
 
     def forward(  # type: ignore[override]
         self, x: Tensor, mask: Tensor | None = None, states: Sequence[Tensor] = ()
@@ -285,12 +285,13 @@ def mean_of_valid(x: Tensor, mask: Tensor, keepdims: bool = False) -> Tensor:
     return (x * weights).sum(1, keepdim=keepdims) / weights.sum(1, keepdim=keepdims)
 
 
-def mask_of_all(values: Sequence[tuple[Tensor, Tensor | None]], axis: int) -> Tensor:
-    """The mask of values that are put behind each other, each with its own or none: any of them along the last axis."""
+def mask_of_all(values: Sequence[tuple[Tensor, Tensor | None]], axis: int, every: bool = False) -> Tensor:
+    """The mask of values behind each other, each with its own or none: any or every of them along the last axis."""
     wide = [
         torch.ones_like(x, dtype=torch.bool) if mask is None else mask.unsqueeze(-1).expand_as(x) for x, mask in values
     ]
-    return torch.cat(wide, dim=axis).any(-1)
+    whole = torch.cat(wide, dim=axis)
+    return whole.all(-1) if every else whole.any(-1)
 
 
 def padded_same(
