@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -11,6 +12,8 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from xframe.convertible import listed, whole_graph
 from xframe.errors import FileError, SpecError, UnsupportedError, XframeError
@@ -23,22 +26,28 @@ from xframe.placing import check_folder, making, place_folder
 from xframe.proof import Proof, Trial, check_understood, resting, tried
 from xframe.recognition import Choices, Findings, FoundLayer, recognise
 from xframe.spec import Recurrent, plural
-from xframe.writers import TARGETS, Written, get_target, write
-from xframe.writers.base import identifier, module_of, plan
+from xframe.writers import TARGETS, Written, get_target, write, write_entries
+from xframe.writers._source import names_in
+from xframe.writers.base import held_in, identifier, module_of
+from xframe.writers.torch import RESERVED
 
 __all__ = ["Conversion", "Piece", "convert", "convert_file", "one_layer"]
 
 # In what libraries say where the disk refuses to write.
 _OF_DISKS = ("no space left", "file too large", "quota exceeded", "input/output error", "failed writing")
-_WEIGHTS = ("weights.safetensors", "model.weights.h5", "model.keras", "model.onnx", "weights.npz")
+# What `_convert_entries` needs of the names of models beside each other: they become functions, methods and files.
+_NOT_ENTRIES = frozenset([*dir(builtins), *RESERVED, "build", "load", "whole"]).union(
+    *map(names_in, ("keras_parts", "numpy_parts", "torch_parts"))
+)
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One model that was converted: the whole model, or one layer of it.
+    """One model that was converted: the whole model, one of several that share layers, or one layer.
 
     Attributes:
-        name: what the source calls it; folder: where it lies below the destination, empty for the destination itself.
+        name: what the source calls it, or which of several models it is.
+        folder: where it lies below the destination, empty for the destination itself.
         steps: what it does, in order, a line each.
         before, after: how many numbers the source and the written files hold for it.
         dtype: the type of the written numbers, in whose rounding noise the runs are judged.
@@ -120,42 +129,52 @@ class Conversion:
 
 
 def convert(model: Any, to: str) -> Any:
-    """A live model or layer in another framework, proven to be the same.
+    """A live model or layer in another framework, proven to be the same; or several models that share layers.
 
     Args:
-        model: a Keras model or layer, or a layer of another framework that xframe runs.
+        model: a Keras model or layer, or a layer of another framework that xframe runs; or a dictionary of models by names
+            such as ``encoder``, in which layers of one name are one layer.
         to: ``torch`` or ``keras``, which gives a native module or model; ``onnx`` gives the bytes of an ONNX model, ``npz`` a
-            dictionary of arrays.
+            dictionary of arrays. Of several models ``torch`` gives one module with a method for each, of which that named
+            ``model``, or else the first, is forward; ``keras`` and ``onnx`` a dictionary by name; ``npz`` the arrays of all.
 
     Raises:
         UnsupportedError: the model holds layers that are not modelled, and the sentence names all that stands in the way;
             or the target cannot express it.
         FileError: there is no room for the temporary files.
-        SpecError: ``to`` is unknown, or the proof failed; the sentence says by how much.
+        SpecError: ``to`` is unknown, or the proof failed; the sentence says by how much. Or a layer is not the same in two of
+            several models.
     """
     _check_target(to)
-    graph = held(graph_of_model(model))
-    check_understood(model, graph)
+    models = model if isinstance(model, Mapping) else {"": model}
+    if isinstance(model, Mapping):
+        _check_entries(list(model))
+    graphs = {entry: held(graph_of_model(one)) for entry, one in models.items()}
+    for entry, graph in graphs.items():
+        check_understood(models[entry], graph)
+    graphs = _shared(graphs)
     with _written(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="xframe-") as place:
         folder = Path(place)
-        piece = _piece(graph, folder, "", to, numbers(graph))
-        wrong = next((trial.reason for trial in piece.trials if trial.status != "equivalent"), piece.weak)
-        if wrong:
-            raise SpecError(f"The converted model could not be proven to be the same: {wrong}.")
-        return _native(folder, to)
+        for piece in _pieces(graphs, folder, "", to, {entry: numbers(graph) for entry, graph in graphs.items()}):
+            wrong = next((trial.reason for trial in piece.trials if trial.status != "equivalent"), piece.weak)
+            if wrong:
+                which = f" {piece.name}" if isinstance(model, Mapping) else ""
+                raise SpecError(f"The converted model{which} could not be proven to be the same: {wrong}.")
+        return _native(folder, to, graphs)
 
 
-def _native(folder: Path, to: str) -> Any:
+def _native(folder: Path, to: str, entries: Collection[str]) -> Any:
     """What was written, as an object that outlives the folder."""
     if to == "onnx":
-        if (folder / "model.onnx.data").exists():
+        if list(folder.glob("*.onnx.data")):
             raise UnsupportedError("The model is too large for the bytes of one ONNX model; convert a file of it.")
-        return (folder / "model.onnx").read_bytes()
+        found = {entry: (folder / f"{entry or 'model'}.onnx").read_bytes() for entry in entries}
+        return found.get("", found)
     return module_of(folder)["load"](folder)
 
 
 def convert_file(
-    source: str | Path,
+    source: str | Path | Mapping[str, str | Path],
     destination: str | Path,
     to: str,
     *,
@@ -168,7 +187,8 @@ def convert_file(
     """Convert a model file into a folder: the weights, a source file that needs no xframe, and the proof.
 
     Args:
-        source: the model file.
+        source: the model file; or several by names such as ``encoder``, whole models that share layers, which go by their
+            names: the folder then has the weights once and an entry for each, and each is proven.
         destination: the folder to make.
         to: ``torch``, ``keras``, ``onnx`` or ``npz``.
         choices: what the file does not say of its layers.
@@ -180,10 +200,15 @@ def convert_file(
 
     Raises:
         FileError: the source cannot be read, or the destination not written.
-        SpecError: a choice is missing or makes no sense, or tensors would be lost.
-        UnsupportedError: there is nothing that can be converted, or the target cannot express a layer.
+        SpecError: a choice is missing or makes no sense, or tensors would be lost; or a layer is not the same in two files.
+        UnsupportedError: there is nothing that can be converted, or the target cannot express a layer; or one of several files
+            is no whole model.
     """
     _check_target(to)
+    if isinstance(source, Mapping):
+        if layers_only or ignore:
+            raise SpecError("Several models are converted whole; leave --layers-only and --ignore out.")
+        return _convert_entries(source, Path(destination), to, choices, force, right_padded)
     target = Path(destination)
     check_folder(target, force, [Path(source)])
     found = recognise(load(source), choices)
@@ -196,29 +221,69 @@ def convert_file(
     for layer in found.layers:
         layer.check_decided()
     graphs = [(promised(graph), folder) for graph, folder in task.graphs] if right_padded else task.graphs
-    with _written(target.absolute().parent), making(target) as made:
-        made.mkdir()
-        pieces = []
+
+    def made_in(made: Path) -> Conversion:
+        pieces = list[Piece]()
         for graph, folder in graphs:
             (made / folder).mkdir(exist_ok=True)
-            pieces.append(_piece(graph, made / folder, folder, to, _stored(found, graph)))
-        status, reason = _concluded(found, to, pieces, task, left_out)
-        warnings = [*found.warnings, *_warned(found, task.scope == "model")]
-        conversion = Conversion(
+            pieces += _pieces({"": graph}, made / folder, folder, to, {"": _stored(found, graph)})
+        return Conversion(
             str(found.file.path),
             str(target),
             to,
             task.scope,
-            status,
-            reason,
+            *_concluded(to, pieces, _missing(found, task, left_out)),
             tuple(pieces),
             tuple(task.left),
             tuple(task.why),
             tuple(left_out),
+            tuple(dict.fromkeys([*found.warnings, *_warned(found, task.scope == "model")])),
+            LIMIT,
+            _environment(to),
+        )
+
+    return _delivered(made_in, target, force, sources)
+
+
+def _convert_entries(
+    given: Mapping[str, str | Path], target: Path, to: str, choices: Choices | None, force: bool, right_padded: bool
+) -> Conversion:
+    """Several files of whole models that share layers: see `convert_file`."""
+    _check_entries(list(given))
+    check_folder(target, force, [Path(source) for source in given.values()])
+    found = {entry: recognise(load(source), choices) for entry, source in given.items()}
+    sources = [path for one in found.values() for path in (one.file.path, *one.file.beside)]
+    check_folder(target, force, sources)
+    graphs = _shared({entry: held(_whole(entry, one)) for entry, one in found.items()})
+    if right_padded:
+        graphs = _promised(graphs)
+    warnings = [text for one in found.values() for text in (*one.warnings, *_warned(one, True))]
+
+    def made_in(made: Path) -> Conversion:
+        pieces = _pieces(graphs, made, "", to, {entry: _stored(one, graphs[entry]) for entry, one in found.items()})
+        return Conversion(
+            " ".join(f"{entry}={one.file.path}" for entry, one in found.items()),
+            str(target),
+            to,
+            "model",
+            *_concluded(to, pieces, ""),
+            tuple(pieces),
+            (),
+            (),
+            (),
             tuple(dict.fromkeys(warnings)),
             LIMIT,
             _environment(to),
         )
+
+    return _delivered(made_in, target, force, sources)
+
+
+def _delivered(make: Callable[[Path], Conversion], target: Path, force: bool, sources: Sequence[Path]) -> Conversion:
+    """Put what ``make`` writes into a folder in its place, with the proof, if it is what was asked for."""
+    with _written(target.absolute().parent), making(target) as made:
+        made.mkdir()
+        conversion = make(made)
         if conversion.status in ("equivalent", "partial"):
             _save(made / "proof.json", conversion.report("json"))
             _save(made / "proof.md", conversion.report("markdown"))
@@ -232,6 +297,88 @@ def convert_file(
 def _check_target(to: str) -> None:
     if to not in TARGETS:
         raise SpecError(f"to must be {', '.join(TARGETS)}, not {to!r}.")
+
+
+def _check_entries(names: Sequence[str]) -> None:
+    """Refuse names of models that cannot be those of functions, methods and files."""
+    if not names:
+        raise SpecError("There is no model to convert; give one at least, by a name such as encoder.")
+    for name in names:
+        if not isinstance(name, str) or not name or identifier(name, _NOT_ENTRIES) != name:
+            raise SpecError(
+                f"{name!r} cannot be what a model is called in source code; give it another name, of small letters, digits and _."
+            )
+
+
+def _whole(entry: str, found: Findings) -> Graph:
+    """The graph of one of several files."""
+    for layer in found.layers:
+        layer.check_decided()
+    graph, why = whole_graph(found)
+    if graph is None or why:
+        raise UnsupportedError(
+            f"{found.file.path}, the model {entry}, does not convert whole: "
+            f"{listed(why) if why else 'it holds one layer and no model'}; convert the others without it."
+        )
+    return graph
+
+
+def _promised(graphs: Mapping[str, Graph]) -> dict[str, Graph]:
+    """The graphs for masks that are padding on the right, of which one at least has a mask."""
+    made, refusals = dict(graphs), list[SpecError]()
+    for entry, graph in graphs.items():
+        try:
+            made[entry] = promised(graph)
+        except SpecError as error:
+            refusals.append(error)
+    if len(refusals) == len(graphs):
+        raise refusals[0]
+    return made
+
+
+def _shared(graphs: Mapping[str, Graph]) -> dict[str, Graph]:
+    """The graphs, in which each layer has one name: of one that is a model inside another, that which it has there.
+
+    Raises:
+        SpecError: layers of one name are not one layer.
+    """
+    graphs = {entry: _named_as_inside(graph, graphs.values()) for entry, graph in graphs.items()}
+    first = dict[str, tuple[str, Node]]()
+    for entry, graph in graphs.items():
+        for node in {node.name: node for node in graph.nodes}.values():
+            before, one = first.setdefault(node.name, (entry, node))
+            if before != entry and (why := _differ(one, node)):
+                raise SpecError(
+                    f"The layer {node.name!r} is not the same in {before} and {entry}: {why}; save both models with one "
+                    "layer, or give the layers names of their own."
+                )
+    return graphs
+
+
+def _named_as_inside(graph: Graph, others: Iterable[Graph]) -> Graph:
+    """A graph with the names that its layers have in one that calls it as a model: ``encoder/lstm`` for ``lstm``."""
+    for other in others:
+        names = {node.name for node in other.nodes}
+        end = f"/{graph.name}/{graph.nodes[0].name}"
+        for place in (name.removesuffix(f"/{graph.nodes[0].name}") for name in names if f"/{name}".endswith(end)):
+            if all(f"{place}/{node.name}" in names for node in graph.nodes):
+                return replace(graph, nodes=tuple(replace(n, name=f"{place}/{n.name}") for n in graph.nodes))
+    return graph
+
+
+def _differ(a: Node, b: Node) -> str:
+    """In what two nodes of one name are not calls of one layer; nothing if they are."""
+    if a.kind != b.kind or _of_layer(a) != _of_layer(b):
+        return f"it is {_described(a).partition(': ')[2]} and {_described(b).partition(': ')[2]}, or its options differ"
+    ours, theirs = a.params(), b.params()
+    same = ours.keys() == theirs.keys() and all(np.array_equal(ours[k], theirs[k], equal_nan=True) for k in ours)
+    return "" if same else "its numbers differ"
+
+
+def _of_layer(node: Node) -> tuple[Any, dict[str, Any]]:
+    """What a node is whatever it is called with: a mask, or states in the place of one, and what is taken of its output."""
+    spec = replace(node.spec, mask=None, masked_output=None) if isinstance(node.spec, Recurrent) else node.spec
+    return spec, {name: value for name, value in node.options.items() if name not in ("sequence", "unmasked")}
 
 
 def _ignored(found: Findings, patterns: Sequence[str]) -> list[str]:
@@ -316,11 +463,28 @@ def one_layer(found: Findings, layer: FoundLayer) -> Graph:
 # ---- Writing, and the proof.
 
 
-def _piece(graph: Graph, folder: Path, name: str, to: str, before: int) -> Piece:
-    graph = held(graph)
-    written = write(graph, folder, to)
-    dtype = "float32" if to == "onnx" else plan(graph).dtype
-    whole = tried(graph, folder, to, dtype)
+def _pieces(graphs: Mapping[str, Graph], folder: Path, place: str, to: str, before: Mapping[str, int]) -> list[Piece]:
+    """Write models into one folder, and prove each.
+
+    Args:
+        graphs: by entry; one alone has the empty name.
+        folder: where to; place: where that is below the destination.
+        to: the target.
+        before: how many numbers the source holds for each.
+    """
+    graphs = {entry: held(graph) for entry, graph in graphs.items()}
+    written = write_entries(graphs, folder, to)
+    dtype = "float32" if to == "onnx" else held_in(*graphs.values())
+    return [
+        _piece(entry, graph, folder, place, to, dtype, written[entry], before[entry]) for entry, graph in graphs.items()
+    ]
+
+
+def _piece(
+    entry: str, graph: Graph, folder: Path, place: str, to: str, dtype: str, written: Written, before: int
+) -> Piece:
+    """The proof of one model that was written."""
+    whole = tried(graph, folder, to, dtype, entry=entry)
     trials, margins = list(whole.trials), dict(whole.margins)
     for one in resting(graph, whole):
         for proof in _alone(one, folder, to, dtype):
@@ -328,8 +492,8 @@ def _piece(graph: Graph, folder: Path, name: str, to: str, before: int) -> Piece
             margins |= {mistake: max(margin, margins.get(mistake, 0.0)) for mistake, margin in proof.margins.items()}
     weakest = min(margins.items(), key=lambda item: item[1]) if margins else None
     return Piece(
-        graph.name,
-        name,
+        entry or graph.name,
+        place,
         tuple(_described(node) for node in graph.nodes),
         before,
         # Of a model without weights the file may be none that holds tensors.
@@ -353,10 +517,8 @@ def _alone(graph: Graph, folder: Path, to: str, dtype: str) -> Iterator[Proof]:
             return
 
 
-def _concluded(
-    found: Findings, to: str, pieces: Sequence[Piece], task: _Task, left_out: Sequence[str]
-) -> tuple[str, str]:
-    """Status and reason."""
+def _concluded(to: str, pieces: Sequence[Piece], missing: str) -> tuple[str, str]:
+    """Status and reason; ``missing`` is what was left out, as a clause."""
     trials = [(piece, trial) for piece in pieces for trial in piece.trials]
     wrong = next(((p, t) for p, t in trials if t.status != "equivalent"), None)
     weak = next((piece.weak for piece in pieces if piece.weak), "")
@@ -373,7 +535,6 @@ def _concluded(
         f"What was written, run in {get_target(to).title}, is within {worst:.2g} times the rounding noise of the NumPy "
         f"reference (limit {LIMIT:g}) on {plural(len(trials), 'input')}."
     )
-    missing = _missing(found, task, left_out)
     return ("partial", f"Partly: {missing}. {runs}") if missing else ("equivalent", runs)
 
 
@@ -429,8 +590,7 @@ def _stored(found: Findings, graph: Graph) -> int:
 
 def _numbers_in(written: Written) -> int:
     """How many numbers the written files hold: those of the tensors that took the source's, not the constants of a graph."""
-    weights = next((file for name in _WEIGHTS for file in written.files if file.name == name), None)
-    tensors = {} if weights is None else load(weights).tensors
+    tensors = load(written.files[0]).tensors
     named = {name for fate in written.fates.values() for name in fate.split(", ")}.intersection(tensors)
     return sum(tensor.count for name, tensor in tensors.items() if name in named or not named)
 

@@ -97,7 +97,7 @@ def check_understood(model: Any, graph: Graph) -> None:
             )
 
 
-def tried(graph: Graph, folder: Path, to: str, dtype: str, layer: str = "") -> Proof:
+def tried(graph: Graph, folder: Path, to: str, dtype: str, layer: str = "", entry: str = "") -> Proof:
     """Run what was written; one node alone until every known mistake in its parameters would have shown, or inputs run out.
 
     Args:
@@ -105,8 +105,9 @@ def tried(graph: Graph, folder: Path, to: str, dtype: str, layer: str = "") -> P
         folder, to: what was written, and for which target.
         dtype: the float type in which it is judged.
         layer: the node that this is, where it is one alone.
+        entry: which of several models in the folder it is.
     """
-    run = _runner(graph, folder, to)
+    run = _runner(graph, folder, to, entry)
     inputs = [probed(graph, size, dtype) for size in sizes(graph)]
     trials = [replace(_judged(graph, one, run(_arrays(one)), dtype), layer=layer) for one in inputs]
     margins: dict[tuple[str, str], float] = {}
@@ -140,11 +141,11 @@ def resting(graph: Graph, proof: Proof) -> Iterator[Graph]:
             yield alone(graph, i)
 
 
-def _runner(graph: Graph, folder: Path, to: str) -> Runner:
+def _runner(graph: Graph, folder: Path, to: str, entry: str) -> Runner:
     """What runs the written model; a stateful one is loaded for each run, so that it begins with zero states."""
     if any(getattr(node.spec, "stateful", False) for node in graph.nodes):
-        return lambda arrays: opened(folder, to)(arrays)
-    return opened(folder, to)
+        return lambda arrays: opened(folder, to, entry)(arrays)
+    return opened(folder, to, entry)
 
 
 def _judged(graph: Graph, probe: Probed, found: Sequence[np.ndarray], dtype: str) -> Trial:

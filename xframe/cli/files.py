@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from xframe.cli.options import STATUS, bounded, check_output, choice_options, deliver, output_options, warn
+from xframe.errors import SpecError
 
 __all__ = ["convert", "inspect", "verify"]
 
@@ -100,7 +103,7 @@ def verify(
 
 
 @click.command()
-@click.argument("source")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.argument("destination")
 @click.option("--to", required=True, metavar="T", help="torch, keras, onnx or npz.")
 @click.option("--force", is_flag=True, help="Replace DESTINATION, if xframe made it and nothing else is in it.")
@@ -113,7 +116,7 @@ def verify(
 @output_options
 @bounded
 def convert(
-    source: str,
+    sources: tuple[str, ...],
     destination: str,
     to: str,
     force: bool,
@@ -133,12 +136,18 @@ def convert(
     any other file the recurrent and dense layers are, one by one: that is partial, with status 2 and all that stands in the
     way, unless --layers-only asks for no more.
 
+    SOURCE is one file, or several as NAME=FILE: whole models that share layers, such as one that is trained and the encoder and
+    decoder that are used alone. They become one folder with the weights once and a method, function or file for each NAME;
+    the method of the one named model, or else of the first, is forward. Layers of one name must be the same layer.
+
     \b
     Examples:
       xframe convert model.keras converted --to torch
+      xframe convert model=seq2seq.keras encoder=enc.keras decoder=dec.keras converted --to torch
       xframe convert weights.h5 converted --to onnx --recurrent-activation sigmoid --layers-only
     """
-    check_output(output, source)
+    source = _source(sources)
+    check_output(output, *([source] if isinstance(source, str) else source.values()))
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from xframe.chatter import silenced
     from xframe.conversion import convert_file
@@ -159,3 +168,24 @@ def convert(
     if result.status == "partial":
         warn(result.reason[0].lower() + result.reason[1:])
     sys.exit(STATUS[result.status])
+
+
+def _source(given: Sequence[str]) -> str | dict[str, str]:
+    """One file, or several by their names.
+
+    Raises:
+        SpecError: of several one has no name, or the name of another.
+    """
+    if len(given) == 1 and ("=" not in given[0] or Path(given[0]).exists()):
+        return given[0]
+    found = dict[str, str]()
+    for one in given:
+        name, _, file = one.partition("=")
+        if not name or not file:
+            raise SpecError(
+                f"{one!r} is one of several sources and has no name; give it as NAME=FILE, such as encoder={one}."
+            )
+        if name in found:
+            raise SpecError(f"Two sources are named {name!r}; give each NAME=FILE a name of its own.")
+        found[name] = file
+    return found

@@ -13,7 +13,7 @@ from xframe.graph.kinds import KINDS
 from xframe.graph.node import Node, Shape, in_a_row
 from xframe.spec import Recurrent
 
-__all__ = ["Graph", "Input", "Output", "bypassed", "chained", "promised", "spliced"]
+__all__ = ["Graph", "Input", "Output", "bypassed", "chained", "joined", "promised", "spliced"]
 
 # The most numbers that one sample may become: far above any model's, far below what exhausts a machine.
 _MAX_SAMPLE = 2**28
@@ -222,6 +222,35 @@ def bypassed(graph: Graph, at: int, value: str) -> Graph:
 
 def _renamed(values: tuple[str, ...], old: str, new: str) -> tuple[str, ...]:
     return tuple(new if value == old else value for value in values)
+
+
+def joined(graphs: Mapping[str, Graph]) -> Graph:
+    """Several graphs beside each other as one, which calls the layers that they share more than once.
+
+    Args:
+        graphs: by the name that comes before those of each one's values.
+    """
+    nodes, inputs, outputs = list[Node](), list[Input](), list[Output]()
+    # Each graph may have read a shared layer from another file; here it has one source.
+    sources = {node.name: node.sources for graph in reversed(list(graphs.values())) for node in graph.nodes}
+    for name, graph in graphs.items():
+
+        def own(values: tuple[str, ...], name: str = name) -> tuple[str, ...]:
+            return tuple(value and f"{name}/{value}" for value in values)
+
+        nodes += [
+            replace(
+                node,
+                reads=own(node.reads),
+                writes=own(node.writes),
+                masks=own(node.masks),
+                sources=sources[node.name],
+            )
+            for node in graph.nodes
+        ]
+        inputs += [Input(f"{name}/{one.name}", one.shape) for one in graph.inputs]
+        outputs += [Output(f"{name}/{one.name}", f"{name}/{one.value}") for one in graph.outputs]
+    return Graph(tuple(nodes), tuple(inputs), tuple(outputs), " and ".join(graphs), "list")
 
 
 def promised(graph: Graph) -> Graph:

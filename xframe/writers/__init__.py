@@ -7,7 +7,7 @@ with neither installed.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from xframe.errors import FileError, UnsupportedError
 from xframe.graph.graph import Graph
 from xframe.writers.base import Runner, Target, Written
 
-__all__ = ["TARGETS", "Target", "Written", "get_target", "opened", "run", "write"]
+__all__ = ["TARGETS", "Target", "Written", "get_target", "opened", "run", "write", "write_entries"]
 
 TARGETS = ("torch", "keras", "onnx", "npz")
 
@@ -47,9 +47,19 @@ def write(graph: Graph, folder: Path, to: str) -> Written:
         FileError: a file cannot be written.
         MissingFrameworkError: a library that writing needs is not installed.
     """
+    return write_entries({"": graph}, folder, to)[""]
+
+
+def write_entries(graphs: Mapping[str, Graph], folder: Path, to: str) -> dict[str, Written]:
+    """Write several graphs into one folder, in which layers of one name are one layer; gives what was written of each.
+
+    Args:
+        graphs: by the name of the entry, which is an identifier.
+        folder, to: see `write`, which says what is raised too.
+    """
     target = get_target(to)
     try:
-        return target.write(graph, Path(folder))
+        return target.write(graphs, Path(folder))
     except OSError as error:
         if isinstance(error, FileError):
             raise
@@ -63,16 +73,17 @@ def run(folder: Path, arrays: Sequence[np.ndarray], to: str) -> list[np.ndarray]
     return opened(folder, to)(arrays)
 
 
-def opened(folder: Path, to: str) -> Runner:
+def opened(folder: Path, to: str, entry: str = "") -> Runner:
     """The model in a folder, by the model.py that `write` has just put there: from its inputs (batch, ...) to its outputs, both
     in the order of the graph.
 
     Args:
         folder: the folder; its model.py is run, so it must come from `write`, not from a stranger.
         to: which target the folder was written for.
+        entry: which of several models in the folder; empty where there is one.
 
     Raises:
         FileError: there is no such model.
         MissingFrameworkError: a library that the model needs is not installed.
     """
-    return get_target(to).opened(Path(folder))
+    return get_target(to).opened(Path(folder), entry)

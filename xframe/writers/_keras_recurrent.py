@@ -74,7 +74,9 @@ def function(name: str) -> str:
 
 def recurrent_layers(part: Part, whole: Plan) -> Made:
     """The Keras layers of a recurrent node, one for each layer of its stack."""
-    spec = recurrent(part)
+    # One layer is called everywhere; what one of the calls needs of it, all of them get.
+    masked = (one.spec for one in part.calls if isinstance(one.spec, Recurrent) and one.spec.mask)
+    spec = next(masked, recurrent(part))
     notes = list(bias_notes(part.node.params(), KERAS.natives(spec)))
     if spec.merge_mode is None:
         notes.append("its two directions are handed on beside each other, by concat")
@@ -108,7 +110,7 @@ def recurrent_layers(part: Part, whole: Plan) -> Made:
         # No layer has two underscores in its name.
         name = f"{part.name}__{k}" if spec.num_layers > 1 else part.name
         sequence = part.node.options["sequence"] or k + 1 < spec.num_layers
-        layers.append(_one(spec, whole, name, sequence, bool(states[-1])))
+        layers.append(_one(spec, whole, name, sequence, part.ever_hands_states))
 
     def fill(built: list[Any], dtype: str) -> Iterator[tuple[Any, np.ndarray]]:
         mine = [one for one in built if type(one).__name__ != "Dropout"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xframe.files.told import FORMAT
-from xframe.graph.graph import Graph
+from xframe.graph.graph import Graph, joined
 from xframe.recognition.told import spec_fields
 from xframe.spec import Recurrent
 from xframe.writers.base import trained
@@ -15,14 +15,15 @@ from xframe.writers.base import trained
 __all__ = ["telling"]
 
 
-def telling(graph: Graph, packing: str, tensors: Sequence[Mapping[str, str]]) -> str:
-    """The text for a graph.
+def telling(graphs: Mapping[str, Graph], packing: str, tensors: Sequence[Mapping[str, str]]) -> str:
+    """The text for a graph; for several the text for all of them beside each other.
 
     Args:
-        graph: what was written.
+        graphs: what was written, by entry.
         packing: of the tensors.
         tensors: for each node the names in the file, by those of the packing or, of other nodes, of the kind.
     """
+    graph = joined(graphs) if len(graphs) > 1 else next(iter(graphs.values()))
     steps: list[dict[str, Any]] = []
     for node, names in zip(graph.nodes, tensors, strict=True):
         told: dict[str, Any] = {"name": node.name, "kind": node.kind, "options": dict(node.options)}

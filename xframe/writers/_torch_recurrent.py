@@ -67,7 +67,9 @@ def native(part: Part, spec: Any, named: Callable[[Native], str]) -> list[Entry]
 
 def recurrent_lines(part: Part, whole: Plan) -> Lines:
     """A recurrent node."""
-    spec, note = trained(recurrent(part))
+    # One module is called everywhere; what one of the calls needs of it, all of them get.
+    masked = (one.spec for one in part.calls if isinstance(one.spec, Recurrent) and one.spec.mask)
+    spec, note = trained(next(masked, recurrent(part)))
     notes = [note] if note else []
     if spec.merge_mode is None:
         notes.append("its two directions are handed on beside each other, as with concat")

@@ -45,6 +45,7 @@ __all__ = [
     "number",
     "packed",
     "plan",
+    "plans",
     "recurrent",
     "save",
     "trained",
@@ -64,7 +65,7 @@ class Written:
     """What a writer has written.
 
     Attributes:
-        files: in the folder.
+        files: in the folder; the first holds the weights.
         notes: what was folded, split, left out or rounded, a sentence each.
         fates: by the name of each source tensor, the tensors that hold its numbers now.
     """
@@ -80,15 +81,16 @@ class Target:
 
     Attributes:
         name, title: ``torch``, ``PyTorch``.
-        write: (graph, folder) -> what was written. UnsupportedError if the framework cannot express it.
-        opened: (folder) -> what gives the outputs for the inputs, both in the order of the graph, by the model.py that lies
-            in the folder.
+        write: (graphs by entry, folder) -> what was written, by entry. A model alone is the entry of the empty name; layers of
+            one name are one layer, of which the weights are written once. UnsupportedError if the framework cannot express it.
+        opened: (folder, entry) -> what gives the outputs for the inputs, both in the order of the graph, by the model.py that
+            lies in the folder.
     """
 
     name: str
     title: str
-    write: Callable[[Graph, Path], Written]
-    opened: Callable[[Path], Runner]
+    write: Callable[[Mapping[str, Graph], Path], dict[str, Written]]
+    opened: Callable[[Path, str], Runner]
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ class Part:
     Attributes:
         node: the node.
         name: what the source code calls the layer: an identifier, the same for each call of one layer.
-        again: whether the layer was called before; calls: the nodes of all its calls.
+        again: whether the layer was called before; calls: the nodes of all its calls. Both count those of all graphs that are
+            written together.
         shapes: the shapes of its own arrays by name; empty for recurrent and dense nodes, whose spec says them.
         reads: the shape of one sample of each value that it reads.
         given: the variables that it reads; made: those that it writes.
@@ -140,7 +143,7 @@ class Part:
     @property
     def ever_masked(self) -> bool:
         """Whether a mask reaches any call of its recurrent layer."""
-        return recurrent(self).mask is not None
+        return any(isinstance(one.spec, Recurrent) and one.spec.mask is not None for one in self.calls)
 
     @property
     def ever_given_states(self) -> bool:
@@ -190,10 +193,17 @@ class Plan:
 
 
 def plan(graph: Graph, reserved: Collection[str] = (), template: str = "", avoided: str = "") -> Plan:
+    """A graph alone, as `plans` has it."""
+    return plans({"": graph}, reserved, template, avoided)[""]
+
+
+def plans(
+    graphs: Mapping[str, Graph], reserved: Collection[str] = (), template: str = "", avoided: str = ""
+) -> dict[str, Plan]:
     """Look at every node once: names, shapes, float types, and where masks go. No numbers are kept.
 
     Args:
-        graph: the graph.
+        graphs: by entry, graphs that are written together; layers of one name are one layer.
         reserved: identifiers that mean something else where the names of layers go.
         template: the module of `xframe.writers.templates` whose names mean something else where the variables go.
         avoided: a pattern of others that no layer may have.
@@ -201,28 +211,45 @@ def plan(graph: Graph, reserved: Collection[str] = (), template: str = "", avoid
     Raises:
         UnsupportedError: a node is none of a graph, is of no use, or computes in a narrower float type than that of all numbers.
     """
-    if not graph.nodes:
-        raise UnsupportedError(f"The model {in_source(graph.name)} has no layers; give one that computes something.")
-    names, parts = dict[str, str](), list[Part]()
-    variables = _variables(graph, {*_TAKEN, *names_in(template)})
+    names, calls, seen = dict[str, str](), dict[str, list[Node]](), set[str]()
+    for graph in graphs.values():
+        if not graph.nodes:
+            raise UnsupportedError(
+                f"The model {in_source(graph.name)} has no layers; give one that computes something."
+            )
+        for node in graph.nodes:
+            calls.setdefault(node.name, []).append(node)
+            if node.name not in names:
+                # A layer of the name of an entry that is a method beside it.
+                wanted = f"{node.name} layer" if node.name in graphs and node.name in reserved else node.name
+                others = {*reserved, *names.values()}
+                names[node.name] = identifier(wanted or node.kind, others)
+                if avoided and re.fullmatch(avoided, names[node.name]):
+                    names[node.name] = identifier(f"{names[node.name]}_layer", others)
+    dtype, taken = held_in(*graphs.values()), {*_TAKEN, *names_in(template)}
+    return {entry: _planned(graph, taken, names, dtype, calls, seen) for entry, graph in graphs.items()}
+
+
+def _planned(
+    graph: Graph,
+    taken: Collection[str],
+    names: Mapping[str, str],
+    dtype: str,
+    calls: Mapping[str, Sequence[Node]],
+    seen: set[str],
+) -> Plan:
+    """One of the graphs; the names of its layers are added to ``seen``."""
+    parts = list[Part]()
+    variables = _variables(graph, taken)
     masks = _Masks(graph, variables)
-    calls: dict[str, list[Node]] = {}
-    for node in graph.nodes:
-        calls.setdefault(node.name, []).append(node)
     for node in graph.nodes:
         _check(node)
-        again = node.name in names
-        if not again:
-            taken = {*reserved, *names.values()}
-            names[node.name] = identifier(node.name or node.kind, taken)
-            if avoided and re.fullmatch(avoided, names[node.name]):
-                names[node.name] = identifier(f"{names[node.name]}_layer", taken)
         own = {} if node.spec is not None else {str(n): tuple(np.shape(a)) for n, a in node.params().items()}
         parts.append(
             Part(
                 node,
                 names[node.name],
-                again,
+                node.name in seen,
                 tuple(calls[node.name]),
                 own,
                 tuple(graph.shapes[value] for value in node.reads),
@@ -232,7 +259,8 @@ def plan(graph: Graph, reserved: Collection[str] = (), template: str = "", avoid
                 masks.made(node),
             )
         )
-    dtype, kept = held_in(graph), {one.value for one in graph.outputs}
+        seen.add(node.name)
+    kept = {one.value for one in graph.outputs}
     for node in graph.nodes:
         if not any(value in kept or graph.readers(value) for value in node.writes):
             raise UnsupportedError(
@@ -249,8 +277,8 @@ def plan(graph: Graph, reserved: Collection[str] = (), template: str = "", avoid
 
 # What generated code calls something else.
 _TAKEN = frozenset(
-    "x self torch nn functional np keras ops weights folder model layers load build forward Path Tensor mask Model Outputs "
-    "float int bool len tuple list dict steps".split()
+    "x self torch nn functional np keras ops folder model layers load build forward Path Tensor mask Model Outputs "
+    "float int bool len tuple list dict models session sessions weights steps".split()
 )
 
 
@@ -313,10 +341,10 @@ class _Masks:
         return new if new in self._used else ""
 
 
-def held_in(graph: Graph) -> str:
-    """The one float type that holds all numbers of a graph."""
+def held_in(*graphs: Graph) -> str:
+    """The one float type that holds all numbers of some graphs."""
     # The numbers of one layer have one type; to read the first is to read one tensor of it.
-    firsts = ((params, next(iter(params), None)) for params in (node.params() for node in graph.nodes))
+    firsts = ((params, next(iter(params), None)) for params in (node.params() for one in graphs for node in one.nodes))
     types = [params[name].dtype for params, name in firsts if name is not None]
     return str(np.result_type(np.float16, *types)) if types else "float32"
 

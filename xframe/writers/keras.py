@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from xframe.writers.base import (
     module_of,
     number,
     packed,
-    plan,
+    plans,
     recurrent,
     save,
 )
@@ -46,6 +46,30 @@ _DOCUMENTATION = """A model in Keras 3, with its weights in model.keras beside t
 
 Needs keras 3 and the backend that you have set. Where no class or function is defined below,
 keras.saving.load_model("model.keras") gives the same model."""
+_DOCUMENTATION_OF_SEVERAL = """Models in Keras 3 that share their layers, with the weights in model.keras beside this file.
+
+    models = load("the folder of this file")  # by name: {names}
+
+Needs keras 3 and the backend that you have set."""
+_BODY_OF_SEVERAL = '''
+def build() -> dict[str, keras.Model]:
+    """The models by name, which share their layers."""
+{body}
+    return models
+
+
+def whole(models: dict[str, keras.Model]) -> keras.Model:
+    """All models beside each other as one, which is what model.keras holds."""
+    inputs = [one for model in models.values() for one in model.inputs]
+    return keras.Model(inputs, [one for model in models.values() for one in model.outputs])
+
+
+def load(folder: str | Path = Path(__file__).parent) -> dict[str, keras.Model]:
+    """The models with their weights."""
+    models = build()
+    whole(models).load_weights(Path(folder) / "model.keras")
+    return models
+'''
 # The names that Keras gives to the operations of which it makes masks, with a number behind.
 _OPERATIONS = f"({'|'.join(re.sub(r'(?<=.)(?=[A-Z])', '_', kind).lower() for kind in MAKERS)})(_[0-9]+)?"
 # Of a line in a function.
@@ -54,49 +78,64 @@ _LONGEST = 116
 _LAYERS = {"relu": "ReLU", "leaky_relu": "LeakyReLU", "elu": "ELU"}
 
 
-def write(graph: Graph, folder: Path) -> Written:
+def write(graphs: Mapping[str, Graph], folder: Path) -> dict[str, Written]:
     """See `Target.write`. Keras builds the model by the model.py that was just written, and saves it.
 
     Raises:
         MissingFrameworkError: Keras 3 is not installed.
     """
-    whole = plan(graph, template="keras_parts", avoided=_OPERATIONS if any(graph.masked.values()) else "")
-    made = [in_keras(_LAYERS_OF[part.node.kind], part, whole) for part in whole.parts]
-    layers_only = graph.chain and not any(one.expression for one in made)
-    body = _sequential(whole, made) if layers_only else _functional(whole, made)
-    source = save(folder / "model.py", assembled(_DOCUMENTATION, body, "keras_parts"))
-    own = [(part, one) for part, one in zip(whole.parts, made, strict=True) if not part.again]
-    notes = tuple(f"{part.name}: {note}." for part, one in own for note in one.notes)
+    avoided = _OPERATIONS if any(masked for graph in graphs.values() for masked in graph.masked.values()) else ""
+    wholes = plans(graphs, template="keras_parts", avoided=avoided)
+    made = {
+        name: [in_keras(_LAYERS_OF[part.node.kind], part, whole) for part in whole.parts]
+        for name, whole in wholes.items()
+    }
+    body = _several(wholes, made) if "" not in graphs else _alone(wholes[""], made[""])
+    said = _DOCUMENTATION if "" in graphs else _DOCUMENTATION_OF_SEVERAL.format(names=", ".join(graphs))
+    files = (folder / "model.keras", save(folder / "model.py", assembled(said, body, "keras_parts")))
     model = _built(folder)
-    fates = dict[str, str]()
-    for part, one in own:
-        # No name of a layer has two underscores, which part it from what numbers the layers of a stack.
-        mine = [layer for layer in model.layers if layer.name.split("__")[0] == part.name]
-        names = []
-        for variable, array in one.fill(mine, whole.dtype) if one.fill else ():
-            variable.assign(handed_over(checked(array, tuple(variable.shape), variable.path)))
-            names.append(variable.path.removeprefix(f"{model.name}/"))
-            del array  # freed before the next one is made
-        fates.update(dict.fromkeys(part.node.sources, ", ".join(names)))
-    model.save(folder / "model.keras")
-    return Written((folder / "model.keras", source), notes, fates)
+    written, names = dict[str, Written](), dict[str, list[str]]()
+    for entry, whole in wholes.items():
+        own = list(zip(whole.parts, made[entry], strict=True))
+        notes = tuple(f"{part.name}: {note}." for part, one in own if not part.again for note in one.notes)
+        for part, one in own:
+            if not part.again:
+                names[part.name] = _filled(model, part, one, whole.dtype)
+        fates = {source: ", ".join(names[part.name]) for part, _ in own for source in part.node.sources}
+        written[entry] = Written(files, notes, fates)
+    model.save(files[0])
+    return written
+
+
+def _filled(model: Any, part: Part, made: Made, dtype: str) -> list[str]:
+    """Give the layers of a node their numbers; gives the names of what holds them."""
+    # No name of a layer has two underscores, which part it from what numbers the layers of a stack.
+    mine = [layer for layer in model.layers if layer.name.split("__")[0] == part.name]
+    names = []
+    for variable, array in made.fill(mine, dtype) if made.fill else ():
+        variable.assign(handed_over(checked(array, tuple(variable.shape), variable.path)))
+        names.append(variable.path.removeprefix(f"{model.name}/"))
+        del array  # freed before the next one is made
+    return names
 
 
 def _built(folder: Path) -> Any:
-    """The model of a folder without its weights."""
-    build = _module(folder)["build"]
+    """The model of a folder without its weights; of several the one that has the layers of all."""
+    module = _module(folder)
     try:
-        return build()
+        found = module["build"]()
+        return module["whole"](found) if isinstance(found, dict) else found
     except (TypeError, ValueError) as error:
         why = str(error).split("\n")[0].rstrip(".")
         raise UnsupportedError(f"Keras cannot build this model: {why}; convert it to torch.") from None
 
 
-def opened(folder: Path) -> Runner:
+def opened(folder: Path, entry: str) -> Runner:
     """See `Target.opened`."""
     import keras
 
     model = _module(folder)["load"](folder)
+    model = model[entry] if entry else model
 
     def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         found = model(arrays[0] if isinstance(model, keras.Sequential) else list(arrays), training=False)
@@ -126,6 +165,34 @@ def _module(folder: Path) -> dict[str, Any]:
         known.update(before)
 
 
+def _alone(whole: Plan, made: list[Made]) -> str:
+    """The functions that build one model and load its weights."""
+    if whole.graph.chain and not any(one.expression for one in made):
+        return _sequential(whole, made)
+    inputs = {variable: variable for variable in whole.arguments}
+    return _functions(
+        "keras.Model",
+        [f"    {line}" for line in _functional(whole, made, inputs, "return {}", {}, whole.variables.values())],
+    )
+
+
+def _several(wholes: Mapping[str, Plan], made: Mapping[str, list[Made]]) -> str:
+    """The functions that build models that share their layers, and load their weights."""
+    lines = ["models: dict[str, keras.Model] = {}"]
+    taken = {part.name for whole in wholes.values() for part in whole.parts}
+    named: dict[tuple[str, int], str] = {}
+    values = {variable for whole in wholes.values() for variable in whole.variables.values()}
+    for entry, whole in wholes.items():
+        # No two layers of all models have one name, and inputs are layers.
+        inputs = {}
+        for variable in whole.arguments:
+            inputs[variable] = identifier(variable if variable not in taken else f"{entry}_{variable}", taken)
+            taken.add(inputs[variable])
+        lines += ["", *_functional(whole, made[entry], inputs, f'models["{entry}"] = {{}}', named, values)]
+    body = "\n".join(f"    {line}" if line else "" for line in lines)
+    return _BODY_OF_SEVERAL.format(body=body)
+
+
 def _sequential(whole: Plan, made: list[Made]) -> str:
     """The functions that build a chain and load its weights."""
     lines = []
@@ -143,18 +210,32 @@ def _sequential(whole: Plan, made: list[Made]) -> str:
     return _functions("keras.Sequential", body)
 
 
-def _functional(whole: Plan, made: list[Made]) -> str:
-    """The functions that build any other graph and load its weights."""
+def _functional(
+    whole: Plan,
+    made: list[Made],
+    inputs: Mapping[str, str],
+    end: str,
+    named: dict[tuple[str, int], str],
+    values: Collection[str],
+) -> list[str]:
+    """The lines that build any other graph.
+
+    Args:
+        whole, made: its nodes, and what becomes of each.
+        inputs: by variable, what the inputs are called.
+        end: what is done with the model, as source code, with {} in its place.
+        named: the variables of layers that stand on a line of their own, to which those of this graph are added.
+        values: the variables of all values, which no layer may have.
+    """
     lines = [
-        f"{variable} = {_input(whole, one, variable)}"
+        f"{variable} = {_input(whole, one, inputs[variable])}"
         for one, variable in zip(whole.graph.inputs, whole.arguments, strict=True)
     ]
     given_to_all = ", ".join(whole.arguments)
     if whole.graph.chain:  # its one variable means something else at the end
         lines.append(f"inputs = {given_to_all}")
         given_to_all = "inputs"
-    shared = {part.name for part in whole.parts if part.again}
-    named: dict[tuple[str, int], str] = {}  # the variables of layers that stand on a line of their own
+    shared = {part.name for part in whole.parts if len(part.calls) > 1}
     for part, one in zip(whole.parts, made, strict=True):
         if not part.again:
             lines += _comment(part)
@@ -167,7 +248,7 @@ def _functional(whole: Plan, made: list[Made]) -> str:
             call = f"{', '.join(results)} = {layer}({read}{given})".split("\n")
             if part.name in shared or len(call[-1]) > _LONGEST:
                 if (part.name, k) not in named:
-                    taken = {*whole.variables.values(), *named.values()}
+                    taken = {*values, *named.values()}
                     named[part.name, k] = identifier(f"{part.name}_layer", taken)
                     lines += f"{named[part.name, k]} = {layer}".split("\n")
                 call = [f"{', '.join(results)} = {named[part.name, k]}({read}{given})"]
@@ -178,8 +259,7 @@ def _functional(whole: Plan, made: list[Made]) -> str:
         "list": f"[{', '.join(results)}]",
         "dict": f"{{{', '.join(f'{name}: {value}' for name, value in zip(names, results, strict=True))}}}",
     }[whole.graph.form]
-    body = [*(f"    {line}" for line in lines), f"    return keras.Model([{given_to_all}], {outputs})"]
-    return _functions("keras.Model", body)
+    return [*lines, end.format(f"keras.Model([{given_to_all}], {outputs})")]
 
 
 def _functions(type_: str, body: list[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from xframe.writers.base import (
     module_of,
     nested,
     number,
-    plan,
+    plans,
     recurrent,
     save,
 )
@@ -38,45 +38,54 @@ from xframe.writers.kinds import FAMILIES
 
 __all__ = ["TARGET"]
 
-_DOCUMENTATION = """A model in NumPy, with its weights in weights.npz beside this file.
+_DOCUMENTATION = """{} in NumPy{}, with {} weights in weights.npz beside this file.
 
     weights = load("the folder of this file")
-    {result} = forward(weights, {given})
+{calls}
 
 The names of the weights are: layer of the model, layer of a stack, direction, role and gate. Needs numpy."""
 
 
-def write(graph: Graph, folder: Path) -> Written:
+def write(graphs: Mapping[str, Graph], folder: Path) -> dict[str, Written]:
     """See `Target.write`."""
-    whole = plan(graph, template="numpy_parts")
-    lines, notes, fates, tensors, saved = [], [], {}, [], dict[str, list[str]]()
-    weights = folder / "weights.npz"
-    with zipfile.ZipFile(weights, "w", zipfile.ZIP_STORED) as archive:
-        for part in whole.parts:
-            if not part.again:
-                saved[part.name] = names = _save(archive, part, whole.dtype)
-                fates.update(dict.fromkeys(part.node.sources, ", ".join(names)))
-                notes += [f"{part.name}: {note}." for note in _notes(part)]
-            if part.name != part.node.name:
-                lines.append(f"# {in_source(part.node.name)}")
-            lines += in_numpy(_LINES[part.node.kind], part, whole)
-            tensors.append({name.removeprefix(f"{part.name}/"): name for name in saved[part.name]})
-        said = telling(graph, "canonical", tensors).encode("ascii")
+    wholes = plans(graphs, template="numpy_parts")
+    functions, tensors, saved, made = list[str](), list[dict[str, str]](), dict[str, list[str]](), dict[str, Written]()
+    files = (folder / "weights.npz", folder / "model.py")
+    with zipfile.ZipFile(files[0], "w", zipfile.ZIP_STORED) as archive:
+        for entry, whole in wholes.items():
+            lines, notes, fates = list[str](), list[str](), dict[str, str]()
+            for part in whole.parts:
+                if not part.again:
+                    saved[part.name] = _save(archive, part, whole.dtype)
+                    notes += [f"{part.name}: {note}." for note in _notes(part)]
+                fates.update(dict.fromkeys(part.node.sources, ", ".join(saved[part.name])))
+                if part.name != part.node.name:
+                    lines.append(f"# {in_source(part.node.name)}")
+                lines += in_numpy(_LINES[part.node.kind], part, whole)
+                tensors.append({name.removeprefix(f"{part.name}/"): name for name in saved[part.name]})
+            functions += _entry(whole, entry or "forward", lines)
+            made[entry] = Written(files, tuple(notes), fates)
+        said = telling(graphs, "canonical", tensors).encode("ascii")
         # A zip holds no longer comment; the file is then read by its tensors alone.
         archive.comment = said if len(said) <= zipfile.ZIP_MAX_COMMENT else b""
-    given = "x" if graph.single else ", ".join(whole.arguments)
-    said_of = _DOCUMENTATION.format(result="y" if graph.form == "one" else "outputs", given=given)
-    source = save(folder / "model.py", assembled(said_of, _body(whole, lines), "numpy_parts"))
-    return Written((weights, source), tuple(notes), fates)
+    calls = []
+    for entry, whole in wholes.items():
+        given = "x" if whole.graph.single and not entry else ", ".join(whole.arguments)
+        result = "y" if whole.graph.form == "one" else "outputs"
+        calls.append(f"    {result} = {entry or 'forward'}(weights, {given})")
+    several = ("Models", " that share their layers", "the") if len(wholes) > 1 else ("A model", "", "its")
+    said_of = _DOCUMENTATION.format(*several, calls="\n".join(calls))
+    save(files[1], assembled(said_of, "\n".join([*functions, *_LOAD]), "numpy_parts"))
+    return made
 
 
-def opened(folder: Path) -> Runner:
+def opened(folder: Path, entry: str) -> Runner:
     """See `Target.opened`."""
     module = module_of(folder)
     weights = module["load"](folder)
 
     def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        found = module["forward"](weights, *arrays)
+        found = module[entry or "forward"](weights, *arrays)
         return list(found.values()) if isinstance(found, dict) else [found]
 
     return run
@@ -115,30 +124,33 @@ def _notes(part: Part) -> list[str]:
     return [*left_out(part), *bias_notes(part.node.params())] if part.node.kind == "recurrent" else []
 
 
-def _body(whole: Plan, lines: list[str]) -> str:
+_LOAD = [
+    "def load(folder: str | Path = Path(__file__).parent) -> dict[str, np.ndarray]:",
+    '    """All weights by name."""',
+    '    with np.load(Path(folder) / "weights.npz", allow_pickle=False) as found:',
+    "        return dict(found)",
+]
+
+
+def _entry(whole: Plan, name: str, lines: list[str]) -> list[str]:
+    """The lines of the function of one model."""
     given, casts = [], []
-    for one, name in zip(whole.graph.inputs, whole.arguments, strict=True):
-        given.append(f"{name}: np.ndarray")
-        casts.append(f"    {name} = np.asarray({name}, np.{whole.type_of(one, 'int64')})")
+    for one, variable in zip(whole.graph.inputs, whole.arguments, strict=True):
+        given.append(f"{variable}: np.ndarray")
+        casts.append(f"    {variable} = np.asarray({variable}, np.{whole.type_of(one, 'int64')})")
     type_, returned = "np.ndarray", whole.results[0]
     if whole.graph.form != "one":
         pairs = zip(whole.graph.outputs, whole.results, strict=True)
         type_ = "dict[str, np.ndarray]"
         returned = f"{{{', '.join(f'{in_source(one.name)}: {value}' for one, value in pairs)}}}"
-    return "\n".join(
-        [
-            f"def forward(weights: Mapping[str, np.ndarray], {', '.join(given)}) -> {type_}:",
-            *casts,
-            *(f"    {line}" for line in lines),
-            f"    return {returned}",
-            "",
-            "",
-            "def load(folder: str | Path = Path(__file__).parent) -> dict[str, np.ndarray]:",
-            '    """All weights by name."""',
-            '    with np.load(Path(folder) / "weights.npz", allow_pickle=False) as found:',
-            "        return dict(found)",
-        ]
-    )
+    return [
+        f"def {name}(weights: Mapping[str, np.ndarray], {', '.join(given)}) -> {type_}:",
+        *casts,
+        *(f"    {line}" for line in lines),
+        f"    return {returned}",
+        "",
+        "",
+    ]
 
 
 def _recurrent(part: Part, whole: Plan) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
 
@@ -19,7 +20,20 @@ from xframe.writers._onnx_functions import activation_node
 from xframe.writers._onnx_graph import Graph
 from xframe.writers._onnx_recurrent import recurrent_nodes, recurrent_notes
 from xframe.writers._source import assembled
-from xframe.writers.base import Part, Runner, Target, Values, Written, arrays, distinct, module_of, number, plan, save
+from xframe.writers.base import (
+    Part,
+    Plan,
+    Runner,
+    Target,
+    Values,
+    Written,
+    arrays,
+    distinct,
+    module_of,
+    number,
+    plan,
+    save,
+)
 from xframe.writers.kinds import FAMILIES
 
 __all__ = ["TARGET"]
@@ -30,6 +44,12 @@ _DOCUMENTATION = """Runs model.onnx, which lies beside this file, in ONNX Runtim
     {result} = run(session, {given})
 
 Needs onnxruntime and numpy."""
+_DOCUMENTATION_OF_SEVERAL = """Runs models that lie beside this file, each in an ONNX file of its name, in ONNX Runtime.
+
+    sessions = load("the folder of this file")
+{calls}
+
+Needs onnxruntime and numpy."""
 _BODY = '''
 def load(folder: str | Path = Path(__file__).parent) -> onnxruntime.InferenceSession:
     """The model, ready to be run."""
@@ -37,6 +57,18 @@ def load(folder: str | Path = Path(__file__).parent) -> onnxruntime.InferenceSes
 
 
 {run}
+'''
+_BODY_OF_SEVERAL = '''
+NAMES = ({names})
+
+
+def load(folder: str | Path = Path(__file__).parent) -> dict[str, onnxruntime.InferenceSession]:
+    """The models by name, ready to be run."""
+    options = {{"providers": ["CPUExecutionProvider"]}}
+    return {{name: onnxruntime.InferenceSession(str(Path(folder) / f"{{name}}.onnx"), **options) for name in NAMES}}
+
+
+{runs}
 '''
 _ONE = '''def run(session: onnxruntime.InferenceSession, x: np.ndarray) -> np.ndarray:
     """The output for an input, the batch first."""
@@ -46,22 +78,62 @@ _SEVERAL_OF_THEM = '''def run(session: onnxruntime.InferenceSession, {arguments}
     given = {{{given}}}
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, given)))'''
+# Whether it puts out one value.
+_OF_SEVERAL = {
+    True: '''def {entry}(sessions: dict[str, onnxruntime.InferenceSession], {arguments}) -> np.ndarray:
+    """The output of {entry}.onnx for its inputs, the batch first."""
+    given = {{{given}}}
+    return sessions["{entry}"].run(None, given)[0]''',
+    False: '''def {entry}(sessions: dict[str, onnxruntime.InferenceSession], {arguments}) -> dict[str, np.ndarray]:
+    """The outputs of {entry}.onnx by name for its inputs, the batch first."""
+    given = {{{given}}}
+    names = [output.name for output in sessions["{entry}"].get_outputs()]
+    return dict(zip(names, sessions["{entry}"].run(names, given)))''',
+}
 _BOOL, _FLOAT = 9, 1  # of onnx.TensorProto
 
 
-def write(model: graphs.Graph, folder: Path) -> Written:
+def write(models: Mapping[str, graphs.Graph], folder: Path) -> dict[str, Written]:
     """See `Target.write`. The numbers are float32, the one type that ONNX Runtime's recurrent operators have on a CPU.
+
+    Each of several models is a file of its own, with the weights that it uses.
 
     Raises:
         MissingFrameworkError: the `onnx` package is not installed.
     """
-    whole, graph = plan(model), Graph()
+    made, calls, runs = dict[str, Written](), list[str](), list[str]()
+    for entry, model in models.items():
+        whole = plan(model)
+        made[entry], types = _model(whole, folder / f"{entry or 'model'}.onnx", not entry and model.single)
+        listed = ", ".join(f'"{name}": np.asarray({name}, np.{dtype})' for name, dtype in types.items())
+        arguments = ", ".join(f"{name}: np.ndarray" for name in types)
+        result = "y" if model.form == "one" else "outputs"
+        if entry:
+            calls.append(f"    {result} = {entry}(sessions, {', '.join(types)})")
+            runs.append(_OF_SEVERAL[model.form == "one"].format(entry=entry, arguments=arguments, given=listed))
+        elif model.single:
+            said, runs = _DOCUMENTATION.format(result="y", given="x"), [_ONE.format(dtype=types["input"])]
+        else:
+            said = _DOCUMENTATION.format(result="outputs", given=", ".join(types))
+            runs = [_SEVERAL_OF_THEM.format(arguments=arguments, given=listed)]
+    if "" in models:
+        body = _BODY.format(run=runs[0])
+    else:
+        said = _DOCUMENTATION_OF_SEVERAL.format(calls="\n".join(calls))
+        names = ", ".join(f'"{entry}"' for entry in models)
+        body = _BODY_OF_SEVERAL.format(names=f"{names}," if len(models) == 1 else names, runs="\n\n\n".join(runs))
+    source = save(folder / "model.py", assembled(said, body))
+    return {entry: replace(one, files=(*one.files, source)) for entry, one in made.items()}
+
+
+def _model(whole: Plan, path: Path, alone: bool) -> tuple[Written, dict[str, str]]:
+    """Write one model; gives the types of its inputs by name, too. One ``alone`` has an "input" and an "output"."""
+    model, graph = whole.graph, Graph()
     notes, fates = list[str](), dict[str, str]()
     if whole.dtype != "float32":
         notes.append(
             f"The numbers are float32 instead of {whole.dtype}, which ONNX Runtime has no recurrent layers for."
         )
-    alone = model.single
     inputs = {one.name: "input" if alone else name for one, name in zip(model.inputs, whole.arguments, strict=True)}
     values: dict[str, Values] = {value: (name, "") for value, name in inputs.items()}
     for part in whole.parts:
@@ -84,42 +156,34 @@ def write(model: graphs.Graph, folder: Path) -> Written:
         (name, values[one.value][0], ["batch", *model.shapes[one.value]])
         for name, one in zip(outputs, model.outputs, strict=True)
     ]
-    files = graph.write(folder / "model.onnx", given, results)
+    files = graph.write(path, given, results)
     types = {name: "int64" if kind == "INT64" else "float32" for name, kind, _ in given}
-    if alone:
-        run = _ONE.format(dtype=types["input"])
-    else:
-        listed = ", ".join(f'"{name}": np.asarray({name}, np.{dtype})' for name, dtype in types.items())
-        run = _SEVERAL_OF_THEM.format(arguments=", ".join(f"{name}: np.ndarray" for name in types), given=listed)
-    said = _DOCUMENTATION.format(result="y" if alone else "outputs", given="x" if alone else ", ".join(types))
-    source = save(folder / "model.py", assembled(said, _BODY.format(run=run)))
-    return Written((*files, source), tuple(notes), fates)
+    return Written(tuple(files), tuple(notes), fates), types
 
 
-def opened(folder: Path) -> Runner:
+def opened(folder: Path, entry: str) -> Runner:
     """See `Target.opened`. The model is first checked with onnx.checker.
 
     Raises:
         FileError: onnx.checker finds something wrong.
         MissingFrameworkError: onnx or onnxruntime is not installed.
     """
+    path = folder / f"{entry or 'model'}.onnx"
     try:
         import onnx
 
         importlib.import_module("onnxruntime")  # which model.py needs
     except ImportError as error:
-        raise MissingFrameworkError(
-            f"Cannot run {folder / 'model.onnx'}: {error}; pip install 'xframe[files]'."
-        ) from None
+        raise MissingFrameworkError(f"Cannot run {path}: {error}; pip install 'xframe[files]'.") from None
     try:
-        onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
+        onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise FileError(f"{folder / 'model.onnx'} is no valid model: {error}.") from None
+        raise FileError(f"{path} is no valid model: {error}.") from None
     module = module_of(folder)
-    session = module["load"](folder)
+    loaded = module["load"](folder)
 
     def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        found = module["run"](session, *arrays)
+        found = module[entry or "run"](loaded, *arrays)
         return list(found.values()) if isinstance(found, dict) else [found]
 
     return run

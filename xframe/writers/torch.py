@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from xframe.writers.base import (
     distinct,
     module_of,
     number,
-    plan,
+    plans,
     save,
 )
 from xframe.writers.kinds import FAMILIES
@@ -52,28 +53,44 @@ _DOCUMENTATION = """A model in PyTorch, with its weights in weights.safetensors 
     y = model(x)
 
 Needs torch and safetensors."""
+_SEVERAL = """Models in PyTorch that share their layers, with the weights in weights.safetensors beside this file.
+
+    model = load("the folder of this file")
+{calls}
+
+Needs torch and safetensors."""
 
 
-def write(graph: Graph, folder: Path) -> Written:
+def write(graphs: Mapping[str, Graph], folder: Path) -> dict[str, Written]:
     """See `Target.write`."""
-    whole = plan(graph, RESERVED, "torch_parts")
-    layers, steps, notes = list[str](), list[str](), list[str]()
-    entries, fates, tensors = list[Entry](), dict[str, str](), list[dict[str, str]]()
-    for part in whole.parts:
-        written = in_torch(_WRITERS[part.node.kind], part, whole)
-        steps += written.steps
-        tensors.append(dict(zip(_stored(part), (entry.name for entry in written.entries), strict=True)))
-        if part.again:
-            continue
-        if written.layer:
-            layers += [*_comment(part), f"self.{part.name} = {written.layer}"]
-        notes += [f"{part.name}: {note}." for note in written.notes]
-        entries += written.entries
-        fates.update(dict.fromkeys(part.node.sources, ", ".join(entry.name for entry in written.entries)))
-    weights = folder / "weights.safetensors"
-    write_safetensors(weights, whole.dtype, entries, {NAME: telling(graph, TORCH.name, tensors)})
-    source = save(folder / "model.py", assembled(_DOCUMENTATION, _body(whole, layers, steps), "torch_parts"))
-    return Written((weights, source), tuple(notes), fates)
+    wholes = plans(graphs, RESERVED.union(graphs), "torch_parts")
+    layers, methods, made = list[str](), list[str](), dict[str, Written]()
+    entries, tensors = list[Entry](), list[dict[str, str]]()
+    files = (folder / "weights.safetensors", folder / "model.py")
+    for name, whole in wholes.items():
+        steps, notes, fates = list[str](), list[str](), dict[str, str]()
+        for part in whole.parts:
+            written = in_torch(_WRITERS[part.node.kind], part, whole)
+            steps += written.steps
+            tensors.append(dict(zip(_stored(part), (entry.name for entry in written.entries), strict=True)))
+            fates.update(dict.fromkeys(part.node.sources, ", ".join(tensors[-1].values())))
+            if part.again:
+                continue
+            if written.layer:
+                layers += [*_comment(part), f"self.{part.name} = {written.layer}"]
+            notes += [f"{part.name}: {note}." for note in written.notes]
+            entries += written.entries
+        methods += _method(whole, name, _method_of(name, wholes), steps)
+        made[name] = Written(files, tuple(notes), fates)
+    write_safetensors(files[0], whole.dtype, entries, {NAME: telling(graphs, TORCH.name, tensors)})
+    save(files[1], assembled(_documentation(wholes), _body(wholes, layers, methods), "torch_parts"))
+    return made
+
+
+def _method_of(entry: str, entries: Collection[str]) -> str:
+    """The method of an entry: that named model is forward, or else the first."""
+    first = "model" if "model" in entries else next(iter(entries))
+    return "forward" if entry == first else entry
 
 
 def _stored(part: Part) -> list[str]:
@@ -81,11 +98,12 @@ def _stored(part: Part) -> list[str]:
     return [*part.shapes] if part.node.spec is None else [native.name for native in TORCH.natives(part.node.spec)]
 
 
-def opened(folder: Path) -> Runner:
+def opened(folder: Path, entry: str) -> Runner:
     """See `Target.opened`."""
     import torch
 
     model = module_of(folder)["load"](folder)
+    called = model if entry in ("", "model") else getattr(model, entry)
     parameter = next(model.parameters(), None)
 
     def taken(x: np.ndarray) -> Any:
@@ -94,7 +112,7 @@ def opened(folder: Path) -> Runner:
 
     def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         with torch.inference_mode():
-            found = model(*map(taken, arrays))
+            found = called(*map(taken, arrays))
         if isinstance(found, torch.Tensor):
             return [found.numpy()]
         return [y.numpy() for y in (found.values() if isinstance(found, dict) else found)]
@@ -110,21 +128,56 @@ def _comment(part: Part) -> list[str]:
     return [] if part.name == part.node.name else [f"# {in_source(part.node.name)}"]
 
 
-def _body(whole: Plan, layers: list[str], steps: list[str]) -> str:
-    """The module and the function that loads it."""
-    made = [line for layer in layers for line in layer.split("\n")]
-    kind = "" if whole.dtype == "float32" else f".to(torch.{whole.dtype})"
+def _documentation(wholes: Mapping[str, Plan]) -> str:
+    """What model.py says of itself: of several models, how each is called."""
+    if len(wholes) == 1:
+        return _DOCUMENTATION
+    calls = []
+    for entry, whole in wholes.items():
+        method = _method_of(entry, wholes)
+        result = "y" if whole.graph.form == "one" else "outputs"
+        called = "model" if method == "forward" else f"model.{method}"
+        calls.append(f"    {result} = {called}({', '.join(whole.arguments)})")
+    return _SEVERAL.format(calls="\n".join(calls))
+
+
+def _outputs_of(entry: str) -> str:
+    """The class of an entry's outputs: ``encoder`` has EncoderOutputs, a model alone Outputs."""
+    return re.sub(r"(^|_)([a-z])", lambda found: found[2].upper(), entry) + "Outputs"
+
+
+def _method(whole: Plan, entry: str, method: str, steps: list[str]) -> list[str]:
+    """The lines of one method of the module."""
     given = "".join(f", {name}: Tensor" for name in whole.arguments)
     results, form = whole.results, whole.graph.form
-    before, type_, returned = [], "Tensor", results[0]
+    type_, returned = "Tensor", results[0]
     if form == "dict":
         type_ = "dict[str, Tensor]"
         names = [in_source(one.name) for one in whole.graph.outputs]
         returned = f"{{{', '.join(f'{name}: {value}' for name, value in zip(names, results, strict=True))}}}"
     elif form == "list":
-        fields = distinct([one.name for one in whole.graph.outputs])
-        before = ["class Outputs(NamedTuple):", *(f"    {name}: Tensor" for name in fields), "", ""]
-        type_, returned = "Outputs", f"Outputs({', '.join(results)})"
+        type_, returned = _outputs_of(entry), f"{_outputs_of(entry)}({', '.join(results)})"
+    # A first entry that is forward goes by its own name too.
+    alias = ["", f"    {entry} = forward"] if method == "forward" and entry not in ("", "model") else []
+    return [
+        "",
+        f"    def {method}(self{given}) -> {type_}:",
+        *(f"        {line}" for line in steps),
+        f"        return {returned}",
+        *alias,
+    ]
+
+
+def _body(wholes: Mapping[str, Plan], layers: list[str], methods: list[str]) -> str:
+    """The module and the function that loads it."""
+    made = [line for layer in layers for line in layer.split("\n")]
+    dtype = next(iter(wholes.values())).dtype
+    kind = "" if dtype == "float32" else f".to(torch.{dtype})"
+    before = list[str]()
+    for entry, whole in wholes.items():
+        if whole.graph.form == "list":
+            fields = distinct([one.name for one in whole.graph.outputs])
+            before += [f"class {_outputs_of(entry)}(NamedTuple):", *(f"    {name}: Tensor" for name in fields), "", ""]
     return "\n".join(
         [
             *before,
@@ -132,10 +185,7 @@ def _body(whole: Plan, layers: list[str], steps: list[str]) -> str:
             "    def __init__(self) -> None:",
             "        super().__init__()",
             *(f"        {line}" for line in made),
-            "",
-            f"    def forward(self{given}) -> {type_}:",
-            *(f"        {line}" for line in steps),
-            f"        return {returned}",
+            *methods,
             "",
             "",
             "def load(folder: str | Path = Path(__file__).parent) -> Model:",

@@ -138,7 +138,14 @@ class _Walk:
         found = self._functional(calls, (), given)
         listed = config_of(entry).get("output_layers")
         form = "dict" if isinstance(listed, Mapping) else "one" if len(found) == 1 else "list"
-        names = _distinct([name or tensor.layer for name, tensor in calls.outputs])
+        names = [name or tensor.layer for name, tensor in calls.outputs]
+        # Several outputs of one layer go by the names of their values: a state is encoder_h.
+        names = _distinct(
+            [
+                value.replace("/", "_") if names.count(name) > 1 and value is not None and "/" in value else name
+                for name, value in zip(names, found, strict=True)
+            ]
+        )
         return list(zip(["output"] if form == "one" else names, found, strict=True)), form
 
     def _input(self, name: str, shape: Shape) -> str:
