@@ -4,12 +4,13 @@ Without an argument: the layers in every framework. "run" means that xframe buil
 so unless a number for which the framework has no place is other than zero; "count" that it counts and explains it; "no" that the
 framework does not have it.
 
-    python scripts/support_table.py [options | others]
+    python scripts/support_table.py [options | others | nodes | keras]
 
 With ``options``: every option of a recurrent layer in the frameworks that are compared by default. "exact" means that the
 framework's own layer does it, "module" that xframe gives a layer written in that framework, "no" that it is refused, "-" that the
 cell has no such option. The numbers lead to the reasons below the table. With ``others``: the same, shorter, for those that
-xframe runs besides; where cells differ, they are named.
+xframe runs besides; where cells differ, they are named. With ``nodes``: the kinds of nodes of which a whole model may be made.
+With ``keras``: the layers and functions of Keras that are read as such nodes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from xframe import Recurrent
 from xframe.adapters import known_adapters, known_packings, usual_adapters
 from xframe.cells import get_cell, known_cells
 from xframe.errors import SpecError, UnsupportedError
+from xframe.graph.keras import FUNCTIONS, PLAIN_LAYERS
+from xframe.graph.keras._several import SEVERAL
+from xframe.graph.keras._weighted import WEIGHTED
+from xframe.graph.kinds import KINDS
 from xframe.layout import Packing
 from xframe.packing import refuse_unfit
 
@@ -149,5 +154,22 @@ def in_short(packing: Packing, option: str) -> str:
     return ", ".join(f"{word} ({', '.join(titles)})" for word, titles in found.items())
 
 
+def nodes() -> str:
+    """Each kind of node with the first sentence of what it says of itself."""
+    rows = []
+    for name, kind in sorted(KINDS.items()):
+        text = " ".join((type(kind).__doc__ or "").split("\n\n")[0].split()).replace("``", "`").replace("|", "\\|")
+        rows.append([f"`{name}`", text])
+    return tabulate(rows, ["kind", "what it computes"], tablefmt="github")
+
+
+def keras() -> str:
+    """The classes and functions of Keras, in alphabetical order."""
+    layers = sorted({*PLAIN_LAYERS, *WEIGHTED, *SEVERAL})
+    functions = sorted({re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() for name in FUNCTIONS})
+    rows = [["layers", ", ".join(layers)], ["keras.ops", ", ".join(functions)]]
+    return "\n\n".join(f"{what}: {names}" for what, names in rows)
+
+
 if __name__ == "__main__":
-    print({"options": options, "others": others}.get(" ".join(sys.argv[1:]), layers)())
+    print({"options": options, "others": others, "nodes": nodes, "keras": keras}.get(" ".join(sys.argv[1:]), layers)())

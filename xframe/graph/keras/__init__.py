@@ -41,13 +41,13 @@ from xframe.graph.told import graph_told
 from xframe.recognition import Findings, computes
 from xframe.spec import Recurrent
 
-__all__ = ["graph_of"]
+__all__ = ["FUNCTIONS", "PLAIN_LAYERS", "graph_of"]
 
 # The layers without weights that read one value and put out one.
-_PLAIN = {**PLAIN, **POOLING, **SHAPED}
+PLAIN_LAYERS = {**PLAIN, **POOLING, **SHAPED}
 _INPUT_TYPES = (*FLOATS, *WORDS)
 # The functions of keras.ops.
-_FUNCTIONS = {**OPERATIONS, "Einsum": einsum, "Split": split}
+FUNCTIONS = {**OPERATIONS, "Einsum": einsum, "Split": split}
 # What a layer may be called with that is looked at elsewhere.
 _SPOKEN_FOR = ("mask", "initial_state")
 
@@ -249,7 +249,7 @@ class _Walk:
                 raise refused(place, f"has dtype={place.options['dtype']!r}, which is not modelled")
             return [self._given(call.arguments[0].name)] if call.arguments else []
         called = self._read(place, call)
-        several = _FUNCTIONS if operation else SEVERAL
+        several = FUNCTIONS if operation else SEVERAL
         made = several[place.kind](called, self._weights) if place.kind in several else self._in_a_row(called)
         for node in made.nodes:
             self._append(replace(node, dtype=computes(place.options)))
@@ -258,7 +258,7 @@ class _Walk:
     def _in_a_row(self, called: Called) -> Made:
         """The nodes of a layer that reads one value and puts out one."""
         place = called.place
-        if place.kind not in _PLAIN and place.kind not in WEIGHTED:
+        if place.kind not in PLAIN_LAYERS and place.kind not in WEIGHTED:
             if place.kind == "Lambda":
                 raise refused(place, "holds Python code, which is never run; replace it by a layer of Keras")
             raise refused(place, "is of a class that is not modelled")
@@ -270,8 +270,10 @@ class _Walk:
             raise refused(place, f"is called with {' and '.join(called.options)}, which is not modelled")
         one = called.reads[0]
         reached = (one.shape, one.masked, self._weights.version)
-        plain = place.kind in _PLAIN
-        steps = _PLAIN[place.kind](place, reached) if plain else WEIGHTED[place.kind](place, reached, self._weights)
+        plain = place.kind in PLAIN_LAYERS
+        steps = (
+            PLAIN_LAYERS[place.kind](place, reached) if plain else WEIGHTED[place.kind](place, reached, self._weights)
+        )
         if not steps:  # what does nothing hands on what it reads
             return Made([], [one.name])
         nodes = list(in_a_row(steps, one.name, self._fresh(place.name), self._fresh))
@@ -331,7 +333,7 @@ class _Walk:
         """Refuse a layer that is not modelled whatever reaches it."""
         count = len(_values(call.arguments[:1]))
         if operation or place.kind in SEVERAL or count != 1 or place.kind == "InputLayer":
-            if place.kind not in (_FUNCTIONS if operation else {**SEVERAL, **_PLAIN, **WEIGHTED}):
+            if place.kind not in (FUNCTIONS if operation else {**SEVERAL, **PLAIN_LAYERS, **WEIGHTED}):
                 self._in_a_row(Called(place, (), (), {}, self._weights.version, self._fresh))
             return
         features = self._weights.features(place)

@@ -181,7 +181,7 @@ class Reshape(Single):
 
 
 class Repeat(Single):
-    """A vector at every time node."""
+    """A vector at every time step."""
 
     passes = True
     mask = "drops"
@@ -195,7 +195,7 @@ class Repeat(Single):
 
 
 class Last(Single):
-    """The last time node, masked or not."""
+    """The last time step, masked or not."""
 
     passes = True
     mask = "drops"
