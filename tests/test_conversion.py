@@ -405,26 +405,45 @@ def test_branches_are_converted(build: Callable[[], Any], to: str, tmp_path: Pat
     assert noise.ratio(y, truth, running.sole(running.noise(graph, given, "float32"))[1]).max() < LIMIT
 
 
+@keras.saving.register_keras_serializable(package="ours")
+class Joined(k3.Layer):  # type: ignore[misc]
+    """A class of somebody's own, of two values."""
+
+    def call(self, given: Any) -> Any:
+        return given[0] * given[1]
+
+
+@keras.saving.register_keras_serializable(package="ours")
+class Scaled(k3.Layer):  # type: ignore[misc]
+    """A class of somebody's own, with a weight."""
+
+    def build(self, shape: Any) -> None:
+        self.scale = self.add_weight(shape=(shape[-1],), name="scale")
+
+    def call(self, x: Any) -> Any:
+        return x * self.scale
+
+
 def two_towers() -> Any:
     one, other = keras.Input((None, 3)), keras.Input((None, 2))
     x = k3.LSTM(4, name="first")(one)
     y = k3.GRU(4, name="second")(other)
-    return keras.Model([one, other], k3.Dense(2, name="head")(k3.Dot(-1, name="joined")([x, y])))
+    return keras.Model([one, other], k3.Dense(2, name="head")(Joined(name="joined")([x, y])))
 
 
-def in_groups() -> Any:
+def scaled_inside() -> Any:
     given = keras.Input((None, 3))
     x = k3.LSTM(3, return_sequences=True, name="first")(given)
-    y = k3.GroupNormalization(1, name="grouped")(k3.LayerNormalization(name="normed")(k3.Add(name="added")([given, x])))
+    y = Scaled(name="scaled")(k3.LayerNormalization(name="normed")(k3.Add(name="added")([given, x])))
     return keras.Model(given, k3.Dense(2, name="head")(k3.GRU(5, name="second")(y)))
 
 
 # What is left, and what stands in the way: all of it.
 LEFT: dict[Callable[[], Any], tuple[list[str], list[str]]] = {
-    two_towers: ([], ["The layer 'joined' (Dot) is of a class that is not modelled"]),
-    in_groups: (
-        ["normed, of kind LayerNormalization", "grouped, of kind GroupNormalization"],
-        ["The layer 'grouped' (GroupNormalization) is of a class that is not modelled"],
+    two_towers: ([], ["The layer 'joined' (Joined) is of a class of ours, not of Keras, and is not modelled"]),
+    scaled_inside: (
+        ["normed, of kind LayerNormalization", "scaled, of kind Scaled"],
+        ["The layer 'scaled' (Scaled) is of a class of ours, not of Keras, and is not modelled"],
     ),
 }
 
@@ -469,20 +488,20 @@ def test_what_is_not_modelled_is_converted_layer_by_layer(build: Callable[[], An
 
 def test_all_that_stands_in_the_way_is_named() -> None:
     """Not the first only: each layer and module, each option of one, wherever in nested models."""
-    inner = keras.Sequential([k3.GRU(4, return_sequences=True), k3.UnitNormalization(name="unit")], name="inner")
-    layers = [inner, k3.LayerNormalization(axis=1, name="normed"), k3.LSTM(3, name="lstm")]
-    more = [k3.GroupNormalization(1, name="grouped"), k3.Dense(2, lora_rank=1, quantization_config=None, name="head")]
+    inner = keras.Sequential([k3.GRU(4, return_sequences=True), Scaled(name="own")], name="inner")
+    layers = [inner, k3.Permute((1, 2), name="kept"), k3.Lambda(abs, (5, 4), name="code"), k3.LSTM(3, name="lstm")]
+    more = [Scaled(name="scaled"), k3.Dense(2, lora_rank=1, quantization_config=None, name="head")]
     model = fill(keras.Sequential([keras.Input((5, 3)), *layers, *more]))
     with pytest.raises(ObstaclesError) as refused:
         xframe.convert(model, to="npz")
     assert [re.match(r"The layer '([\w/]+)'", reason)[1] for reason in refused.value.reasons] == [  # type: ignore[index]
-        "inner/unit",
-        "normed",
-        "grouped",
+        "inner/own",
+        "code",
+        "scaled",
         "head",
     ]
     assert str(refused.value).startswith(
-        "4 things stand in the way: The layer 'inner/unit' (UnitNormalization) is of a class"
+        "4 things stand in the way: The layer 'inner/own' (Scaled) is of a class of ours"
     )
     modules = [torch.nn.Linear(3, 4), torch.nn.PReLU(), torch.nn.Linear(4, 4), torch.nn.RMSNorm(4), torch.nn.Softmax(0)]
     with pytest.raises(ObstaclesError) as refused:
@@ -492,7 +511,7 @@ def test_all_that_stands_in_the_way_is_named() -> None:
 
 @pytest.mark.parametrize("format_", ["text", "markdown", "html", "junit"])
 def test_partial_in_every_format(format_: str, tmp_path: Path) -> None:
-    in_groups().save(tmp_path / "model.keras")
+    scaled_inside().save(tmp_path / "model.keras")
     result = convert(tmp_path / "model.keras", tmp_path / "made", "npz", "--format", format_)
     assert result.status == 2
     assert "Partly: 3 of 5 layers, no whole model; 1 thing stands in the way: The layer" in " ".join(result.out.split())
