@@ -794,6 +794,58 @@ def test_damaged_configurations_are_refused_or_run(make: str, keras: ModuleType,
     assert [text for text in refused if not text.endswith(".") or "\n" in text] == []
 
 
+def read_from(layer: str, call: int = 0, output: int = 0) -> dict[str, Any]:
+    """A tensor as Keras 3 writes it."""
+    return {"class_name": "__keras_tensor__", "config": {"keras_history": [layer, call, output]}}
+
+
+# By what is changed in an encoder and a decoder: the layer that is given something else, and what is said of it.
+MISWIRED: dict[str, tuple[str, Any, str]] = {
+    "a circle": ("encoder", {"args": [read_from("decoder")], "kwargs": {}}, "'decoder' reads its own output"),
+    "itself": ("head", {"args": [read_from("head")], "kwargs": {}}, "'head' reads its own output"),
+    "a layer that is not there": (
+        "head",
+        {"args": [read_from("no")], "kwargs": {}},
+        "a layer 'no' that it does not have",
+    ),
+    "an output too many": (
+        "head",
+        {"args": [read_from("decoder", 0, 9)], "kwargs": {}},
+        "'decoder' puts out no value number 9",
+    ),
+    "one state": (
+        "decoder",
+        {"args": [read_from("b")], "kwargs": {"initial_state": [read_from("encoder", 0, 1)]}},
+        r"'decoder' of kind recurrent is LSTM\(6\).* has states",
+    ),
+    "a sequence as a state": (
+        "decoder",
+        {"args": [read_from("b")], "kwargs": {"initial_state": [read_from("a"), read_from("encoder", 0, 1)]}},
+        r"'decoder' of kind recurrent is LSTM\(6\).* has states",
+    ),
+    "nothing": ("head", {"args": [], "kwargs": {}}, r"'head' \(Dense\) is called with 0 values"),
+    "an option": ("head", {"args": [read_from("decoder")], "kwargs": {"own": 3}}, "is called with own"),
+    "text": ("head", "decoder", "neither Keras 1, 2 nor 3"),
+}
+
+
+@pytest.mark.parametrize("name", MISWIRED)
+def test_layers_that_read_what_cannot_be(name: str, keras: ModuleType, tmp_path: Path) -> None:
+    k = keras.layers
+    a, b = keras.Input((None, 3), name="a"), keras.Input((None, 5), name="b")
+    _, *states = k.LSTM(6, return_state=True, name="encoder")(a)
+    y = k.LSTM(6, return_sequences=True, name="decoder")(b, initial_state=states)
+    keras.Model([a, b], k.Dense(2, name="head")(y)).save(tmp_path / "model.keras")
+    file = load(tmp_path / "model.keras")
+    assert [one.name for one in graph_of(recognise(file)).inputs] == ["a", "b"]
+    layer, node, why = MISWIRED[name]
+    config: Any = copy.deepcopy(dict(file.config or {}))
+    (entry,) = (one for one in config["config"]["layers"] if one["name"] == layer)
+    entry["inbound_nodes"] = [node]
+    with pytest.raises(UnsupportedError, match=why):
+        graph_of(recognise(replace(file, config=config)))
+
+
 def test_models_in_models_without_end_are_refused() -> None:
     config: Any = {"class_name": "Dense", "config": {"name": "d"}, "inbound_nodes": []}
     for depth in range(40):

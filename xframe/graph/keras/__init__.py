@@ -123,6 +123,8 @@ class _Walk:
             return [("output", put_out)], "one"
         calls = Calls(config_of(entry), layers_of(entry))
         for what, ends in (("inputs", calls.inputs), ("outputs", calls.outputs)):
+            if what == "inputs" and len({tensor for _, tensor in ends}) < len(ends):
+                raise UnsupportedError(f"The model {name_of(entry)!r} lists one input twice; save it again.")
             if not ends:
                 raise UnsupportedError(
                     f"The configuration of the model {name_of(entry)!r} lists no {what}; save it again."
@@ -190,15 +192,15 @@ class _Walk:
                 if kind_of(entry) == "InputLayer":
                     self._layer(entry, (*names, layer), Call((), {}), 0)
                 continue
-            read = replaced(call.arguments, lambda tensor: _Value(known.get(tensor)))
-            options = replaced(call.options, lambda tensor: _Value(known.get(tensor)))
+            read = replaced(call.arguments, lambda tensor: _Value(_put_out(known, tensor)))
+            options = replaced(call.options, lambda tensor: _Value(_put_out(known, tensor)))
             count = wanted.get((layer, number), 1)
             if is_layer(entry):
                 found = self._layer(entry, (*names, layer), Call(tuple(read), options), count)
             else:
                 found = self._nested(entry, (*names, layer), read, options)
             known.update({Tensor(layer, number, i): value for i, value in enumerate(found)})
-        return [known.get(tensor) for _, tensor in calls.outputs]
+        return [_put_out(known, tensor) for _, tensor in calls.outputs]
 
     def _nested(
         self, entry: Entry, names: tuple[str, ...], read: Sequence[Any], options: Mapping[str, Any]
@@ -351,6 +353,15 @@ class _Walk:
             else:
                 return
         raise wrong[0]
+
+
+def _put_out(known: Mapping[Tensor, str | None], tensor: Tensor) -> str | None:
+    """The value of a tensor of a layer that was called; None where nobody knows it."""
+    if tensor not in known:
+        raise UnsupportedError(
+            f"The layer {tensor.layer!r} puts out no value number {tensor.output}, which is read; save the model again."
+        )
+    return known[tensor]
 
 
 class _Value:
