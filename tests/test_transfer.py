@@ -432,9 +432,12 @@ def judge(adapter: Adapter, spec: Layer, blocks: helpers.Blocks, layer: Any, x: 
     helpers.judge(spec, blocks, Given(x), dtype, {**outputs, name: LAST[adapter.name](layer, x)})
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_both_compute_the_same(move: Move, dtype: str) -> None:
-    """The target's outputs, as its own framework gives them, are those of the source's parameters in the reference."""
+def test_both_compute_the_same(move: Move) -> None:
+    """The target's outputs, as its own framework gives them, are those of the source's parameters in the reference.
+
+    Layers of one way in float64, in which a wrong number shows best, and those of two ways and more in the type of most models.
+    """
+    dtype = "float64" if len(list(move.spec.places)) == 1 else "float32"
     (source, target, spec), x = move, helpers.signal(move.spec, 71, dtype)
     mine, yours = made(source.name, spec, 72, dtype), made(target.name, spec, 73, dtype)
     before = memory(source.name, mine)
