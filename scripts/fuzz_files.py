@@ -60,7 +60,23 @@ def keras_model() -> Any:
     import keras
 
     layers = [keras.layers.GRU(3, return_sequences=True), keras.layers.Bidirectional(keras.layers.LSTM(2))]
-    model = keras.Sequential([keras.Input((None, 2)), *layers, keras.layers.Dense(1)])
+    return weighted(keras.Sequential([keras.Input((None, 2)), *layers, keras.layers.Dense(1)]))
+
+
+def keras_graph() -> Any:
+    """An encoder, a decoder that begins with its states, attention, a branch, two outputs by name."""
+    import keras
+
+    k = keras.layers
+    a, b = keras.Input((None,), dtype="int32", name="a"), keras.Input((None, 2), name="b")
+    read, *states = k.LSTM(3, return_sequences=True, return_state=True)(k.Embedding(5, 2, mask_zero=True)(a))
+    y = k.LSTM(3, return_sequences=True)(b, initial_state=states)
+    y = k.Add()([y, k.Attention()([y, read])])
+    return weighted(keras.Model([a, b], {"each": k.Dense(2)(y), "last": y[:, -1] * 2.0}))
+
+
+def weighted(model: Any) -> Any:
+    """The model with numbers that are always the same."""
     random = np.random.default_rng(7)
     model.set_weights([random.uniform(0.5, 1.5, weight.shape) for weight in model.weights])
     return model
@@ -68,8 +84,11 @@ def keras_model() -> Any:
 
 def write_keras(name: str) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
-        model = keras_model()
-        (model.save_weights if name.endswith(".weights.h5") else model.save)(folder / name)
+        if name.endswith(".weights.h5"):
+            keras_model().save_weights(folder / name)
+            return
+        keras_model().save(folder / name)
+        keras_graph().save(folder / name.replace("model", "graph"))
 
     return write
 
