@@ -859,11 +859,12 @@ MISTAKES: list[tuple[str, Callable[[Node], Node]]] = [
 def test_a_writer_with_a_mistake_is_caught(
     to: str, name: str, mistake: Callable[[Node], Node], simple: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(graph: Graph, folder: Path, target: str) -> writers.Written:
+    def broken(graphs: Mapping[str, Graph], folder: Path, target: str) -> dict[str, writers.Written]:
+        (graph,) = graphs.values()
         nodes = tuple(mistake(node) if node.name.endswith(name) else node for node in graph.nodes)
-        return writers.write(replace(graph, nodes=nodes), folder, target)
+        return writers.write_entries({"": replace(graph, nodes=nodes)}, folder, target)
 
-    monkeypatch.setattr(conversion, "write", broken)
+    monkeypatch.setattr(conversion, "write_entries", broken)
     result = convert(simple, tmp_path / "made", to)
     assert (result.status, result.err) == (1, "")
     assert "VERDICT: different." in result.words
@@ -872,10 +873,12 @@ def test_a_writer_with_a_mistake_is_caught(
 
 
 def test_a_writer_with_a_mistake_gives_no_object(simple: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(graph: Graph, folder: Path, target: str) -> writers.Written:
-        return writers.write(replace(graph, nodes=(*graph.nodes[:-1], _bias_dropped(graph.nodes[-1]))), folder, target)
+    def broken(graphs: Mapping[str, Graph], folder: Path, target: str) -> dict[str, writers.Written]:
+        (graph,) = graphs.values()
+        wrong = replace(graph, nodes=(*graph.nodes[:-1], _bias_dropped(graph.nodes[-1])))
+        return writers.write_entries({"": wrong}, folder, target)
 
-    monkeypatch.setattr(conversion, "write", broken)
+    monkeypatch.setattr(conversion, "write_entries", broken)
     with pytest.raises(SpecError, match="could not be proven to be the same: off by"):
         xframe.convert(keras.saving.load_model(simple), to="torch")
 
@@ -896,7 +899,7 @@ def test_outputs_that_are_no_numbers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        proof, "opened", lambda folder, to: lambda given: [change(y) for y in writers.run(folder, given, to)]
+        proof, "opened", lambda folder, to, _: lambda given: [change(y) for y in writers.run(folder, given, to)]
     )
     result = convert(simple, tmp_path / "made", "npz", "--format", "json")
     assert (result.status, result.err) == (1, "")
@@ -1022,7 +1025,7 @@ def _full(*_: Any) -> Any:
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("where", ["write", "opened", "_save"])
+@pytest.mark.parametrize("where", ["write_entries", "opened", "_save"])
 @pytest.mark.parametrize("failure", [_no_file, _bug, _interrupt, _full], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("force", [True, False])
 def test_a_failure_in_the_middle_leaves_everything_as_it_was(
@@ -1209,7 +1212,7 @@ def test_a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["{model}"], "Missing argument 'DESTINATION'"),
+        (["{model}", "--to", "torch"], "give the SOURCE and then the DESTINATION"),
         (["{model}", "{made}"], "Missing option '--to'"),
         (["{model}", "{made}", "--to", "jax"], "to must be torch, keras, onnx, npz, not 'jax'"),
         (["{model}", "{made}", "--to", "torch", "--packing", "pytorch"], "packing must be one of"),

@@ -103,7 +103,7 @@ def verify(
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, metavar="SOURCE...")
 @click.argument("destination")
 @click.option("--to", required=True, metavar="T", help="torch, keras, onnx or npz.")
 @click.option("--force", is_flag=True, help="Replace DESTINATION, if xframe made it and nothing else is in it.")
@@ -146,6 +146,8 @@ def convert(
       xframe convert model=seq2seq.keras encoder=enc.keras decoder=dec.keras converted --to torch
       xframe convert weights.h5 converted --to onnx --recurrent-activation sigmoid --layers-only
     """
+    if not sources:  # What stands alone is the file, and what was forgotten is the folder.
+        raise SpecError(f"Only {destination} was given; give the SOURCE and then the DESTINATION, a folder to make.")
     source = _source(sources)
     check_output(output, *([source] if isinstance(source, str) else source.values()))
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
