@@ -197,7 +197,7 @@ def complete(line: str, kind: str = "bash") -> list[str]:
         ("xframe inspect model", ["file,model"]),
         ("xframe record r", ["file,r", "plain,rnn"]),
         ("xframe convert a b --to t", ["plain,torch"]),
-        ("xframe convert a b", ["dir,b"]),
+        ("xframe convert a b", ["file,b"]),
         ("xframe check golden.npz --output ", ["file,"]),
         ("xframe completion f", ["plain,fish"]),
     ],

@@ -6,7 +6,7 @@ weights so large that the source itself overflows. What they are converted to is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -230,11 +230,15 @@ def test_what_a_wrong_writer_writes_is_found(
     right = convert_file(tmp_path / "model.keras", tmp_path / "right", "npz")
     assert right, right.reason
 
-    def broken(graph: Graph, folder: Path, to: str) -> writers.Written:
+    def broken(graphs: Mapping[str, Graph], folder: Path, to: str) -> dict[str, writers.Written]:
+        (graph,) = graphs.values()
         nodes = tuple(mistake(node) if node.name == name else node for node in graph.nodes)
-        return writers.write(replace(graph, nodes=nodes), folder, to)
+        return write_entries({"": replace(graph, nodes=nodes)}, folder, to)
 
-    monkeypatch.setattr(conversion, "write", broken)
+    # The second is for nodes that are written by themselves.
+    write_entries = writers.write_entries
+    monkeypatch.setattr(conversion, "write_entries", broken)
+    monkeypatch.setattr(writers, "write_entries", broken)
     wrong = convert_file(tmp_path / "model.keras", tmp_path / "wrong", "npz")
     assert wrong.status == "different", wrong.reason
     assert not (tmp_path / "wrong").exists()

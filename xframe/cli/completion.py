@@ -32,7 +32,7 @@ class _Text(StringParamType):
 
     Args:
         words: the words that are known.
-        path: ``file`` or ``dir`` where paths are, else nothing.
+        path: ``file`` where paths are, else nothing.
         listed: whether several words are given, by comma.
     """
 
@@ -92,8 +92,7 @@ _FILE, _DTYPES, _FRAMEWORKS, _MERGES = (
 )
 # By the name of an option or argument, and before that by the command's name with it.
 _TYPES = {
-    **dict.fromkeys(("a", "b", "file", "source", "destination", "output", "plot"), _FILE),
-    "convert destination": _Text(path="dir"),
+    **dict.fromkeys(("a", "b", "file", "source", "sources", "destination", "output", "plot"), _FILE),
     "record source": _Text(_cells, path="file"),
     "activation": _Text(_activations),
     "cell": _Text(_cells),
