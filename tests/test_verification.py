@@ -623,3 +623,23 @@ def test_a_kernel_with_one_axis_more_has_a_partner(axes: tuple[int, ...], tmp_pa
     model.save(tmp_path / "a.keras")
     others = verify(tmp_path / "a.keras", tmp_path / "b.pt").others
     assert len(others) == (1 if axes == (2, 1, 0) else 0)
+
+
+def test_what_is_the_same_for_a_few_time_steps_only(tmp_path: Path) -> None:
+    """States that grow: the last is the largest for a while."""
+
+    def saved(name: str, *layers: Any) -> Path:
+        y = keras.layers.Embedding(9, 3)(words := keras.Input((None,)))
+        for layer in layers:
+            y = layer(y)
+        model, random = keras.Model(words, y), np.random.default_rng(3)
+        model.set_weights([random.uniform(0.05, 0.3, w.shape) for w in model.get_weights()])
+        model.save(tmp_path / name)
+        return tmp_path / name
+
+    k = keras.layers
+    one = saved("a.keras", k.GRU(4, name="one"), k.Dense(2))
+    other = saved("b.keras", k.GRU(4, return_sequences=True, name="two"), k.GlobalMaxPooling1D(), k.Dense(2))
+    found = xframe.verify(one, other)
+    assert found.status == "different"
+    assert "sequence is False in one of the first model" in found.reason

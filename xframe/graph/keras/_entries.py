@@ -90,7 +90,12 @@ def is_layer(entry: Entry) -> bool:
 
 def is_operation(entry: Entry) -> bool:
     """Whether this is a function of keras.ops, which Keras 3 writes as a layer; some are called like one."""
-    return str(entry.get("module") or "").startswith(("keras.src.ops", "keras.ops"))
+    if entry.get("module"):
+        return str(entry["module"]).startswith(("keras.src.ops", "keras.ops"))
+    # HDF5 says no module. A layer says whether it is trained; an operation, of which some have a layer's name, does not.
+    nodes = entry.get("inbound_nodes")
+    by_keras3 = isinstance(nodes, list) and bool(nodes) and isinstance(nodes[0], Mapping)
+    return by_keras3 and kind_of(entry) != "InputLayer" and not {"trainable", "layers"} & {*config_of(entry)}
 
 
 def place_of(entry: Entry, names: tuple[str, ...]) -> Place:
